@@ -1,0 +1,2 @@
+//! One binary, `quorate`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Distributed protocols as sans-IO state machines.

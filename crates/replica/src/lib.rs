@@ -1,0 +1,3 @@
+//! The service as one deterministic machine.
+
+pub mod store;

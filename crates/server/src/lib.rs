@@ -1,0 +1,5 @@
+//! The door: sockets, gRPC, HTTP, peers. The only crate with async.
+
+mod handle;
+
+pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};

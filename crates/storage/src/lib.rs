@@ -1,0 +1,1 @@
+//! Disk, write-ahead log and checkpoints, with damage detected and named.
