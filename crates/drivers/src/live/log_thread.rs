@@ -1,0 +1,190 @@
+//! The thread that writes the log: one write and one sync for everything that waits.
+
+use super::Inbox;
+use quorate_core::{Frame, Index, Lsn};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// After so long without work the log may note how far it was synced.
+const IDLE_AFTER: Duration = Duration::from_millis(50);
+
+/// The log cannot be written any more.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogError {
+    /// What failed, for the operator.
+    pub why: String,
+}
+
+/// What the live driver needs of a write-ahead log.
+pub trait Log: Send + 'static {
+    /// Buffers a frame; no I/O.
+    fn append(&mut self, frame: &Frame);
+
+    /// Makes everything appended durable.
+    ///
+    /// Errors: fatal. What was appended since the last sync may or may not be on disk, and no later
+    /// success can tell (PostgreSQL's fsync lesson of 2018), so the node must stop.
+    fn sync(&mut self) -> Result<(), LogError>;
+
+    /// Nothing has been appended for a while.
+    fn idle(&mut self) -> Result<(), LogError>;
+
+    /// Entries up to `upto` are held by a checkpoint and need not be kept.
+    fn release(&mut self, upto: Index) -> Result<(), LogError>;
+
+    /// Bytes on disk.
+    fn bytes(&self) -> u64;
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    frames: Vec<Frame>,
+    written: Lsn,
+    release: Option<Index>,
+    stop: bool,
+    sleeping: bool,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    work: Mutex<Work>,
+    arrived: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, work: MutexGuard<'_, Work>) {
+        let sleeping = work.sleeping;
+        drop(work);
+        if sleeping {
+            self.arrived.notify_one();
+        }
+    }
+}
+
+/// The loop's end of the log thread.
+///
+/// Bound: the protocol bounds what it has written but not committed, and so what waits here.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    shared: Arc<Shared>,
+}
+
+impl LogHandle {
+    /// Hands frames over; `written` is the number of the last one. Leaves `frames` empty.
+    pub fn write(&self, frames: &mut Vec<Frame>, written: Lsn) {
+        let mut work = self.shared.lock();
+        if work.frames.is_empty() {
+            std::mem::swap(&mut work.frames, frames);
+        } else {
+            work.frames.append(frames);
+        }
+        work.written = written;
+        self.shared.wake(work);
+    }
+
+    /// Entries up to `upto` are held by a checkpoint.
+    pub fn release(&self, upto: Index) {
+        let mut work = self.shared.lock();
+        work.release = work.release.max(Some(upto));
+        self.shared.wake(work);
+    }
+
+    /// Bytes of the log on disk, as of its last turn.
+    pub fn bytes(&self) -> u64 {
+        self.shared.lock().bytes
+    }
+}
+
+/// The running thread. Dropping it ends the thread after what was handed over is synced.
+#[derive(Debug)]
+pub struct LogThread {
+    handle: LogHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogThread {
+    /// Starts the thread; it reports to `inbox`.
+    pub fn start<M, A>(log: impl Log, inbox: Arc<Inbox<M, A>>) -> std::io::Result<LogThread>
+    where
+        M: Send + 'static,
+        A: Send + 'static,
+    {
+        let shared = Arc::new(Shared::default());
+        shared.lock().bytes = log.bytes();
+        let theirs = Arc::clone(&shared);
+        let body = move || {
+            if let Err(failure) = run(log, &theirs, &inbox) {
+                inbox.log_failed(failure.why);
+            }
+        };
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(body)?;
+        Ok(LogThread { handle: LogHandle { shared }, thread: Some(thread) })
+    }
+
+    /// The end to hand frames to.
+    pub fn handle(&self) -> LogHandle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        let mut work = self.handle.shared.lock();
+        work.stop = true;
+        self.handle.shared.wake(work);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the log thread was reported by its own message; we are ending anyway.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run<M, A>(mut log: impl Log, shared: &Shared, inbox: &Inbox<M, A>) -> Result<(), LogError> {
+    let mut frames = Vec::new();
+    let mut settled = true;
+    loop {
+        let (written, release, stop) = wait(shared, &mut frames, settled);
+        if !frames.is_empty() {
+            frames.iter().for_each(|frame| log.append(frame));
+            frames.clear();
+            log.sync()?;
+            inbox.synced(written);
+            settled = false;
+        } else if !settled {
+            log.idle()?;
+            settled = true;
+        }
+        if let Some(upto) = release {
+            log.release(upto)?;
+        }
+        shared.lock().bytes = log.bytes();
+        if stop {
+            return Ok(());
+        }
+    }
+}
+
+/// Swaps the waiting frames out. Returns without any only to settle, to release or to stop.
+fn wait(shared: &Shared, frames: &mut Vec<Frame>, settled: bool) -> (Lsn, Option<Index>, bool) {
+    let mut work = shared.lock();
+    let idle = |work: &mut Work| work.frames.is_empty() && work.release.is_none() && !work.stop;
+    if idle(&mut work) {
+        work.sleeping = true;
+        work = if settled {
+            shared.arrived.wait_while(work, idle).unwrap_or_else(PoisonError::into_inner)
+        } else {
+            let waited = shared.arrived.wait_timeout_while(work, IDLE_AFTER, idle);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        work.sleeping = false;
+    }
+    std::mem::swap(&mut work.frames, frames);
+    // Stop only when nothing is left: what was handed over must still be synced.
+    (work.written, work.release.take(), work.stop)
+}

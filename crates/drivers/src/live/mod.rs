@@ -1,0 +1,23 @@
+//! The live driver: one plain thread runs a protocol on real time and a real disk.
+//!
+//! ```text
+//!   sockets, API ── push ──►  Inbox  ── take (one lock per batch) ──►  loop thread ── frames ──►  log thread
+//!                               ▲                                       │    ▲                        │
+//!                               └───────────── synced(upto) ────────────│────┴────────────────────────┘
+//!                                                                       ▼
+//!                                                          Host: messages out, indications up
+//! ```
+//!
+//! The loop never waits for the disk: timers fire and heartbeats leave while a sync takes its time.
+//! It batches: everything that arrived during one turn is handled before `on_flush`, so one turn
+//! costs one append per peer, one write and one sync. Async begins beyond the [`Host`].
+
+mod clock;
+mod inbox;
+mod log_thread;
+mod node;
+
+pub use clock::monotonic_now;
+pub use inbox::{Inbox, InboxLimits, Offered};
+pub use log_thread::{Log, LogError, LogHandle, LogThread};
+pub use node::{Host, Live, Stopped};
