@@ -1,0 +1,3 @@
+//! Agreement: many nodes, one sequence of decisions.
+
+pub mod raft;
