@@ -1,0 +1,31 @@
+//! The etcd v3 API as Rust types, generated from `proto/`: messages, clients, servers.
+//!
+//! Package, service, message and field names and numbers are those of the public API, so that
+//! every etcd client understands them; the definitions are written in our own words.
+#![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "generated code")]
+#![allow(clippy::all, reason = "generated code")]
+
+/// Users, roles, permissions.
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
+/// The services of etcd.
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// Keys and events.
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// Elections as a service.
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
+/// Locks as a service.
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
