@@ -2,7 +2,7 @@
 //!
 //! A transcript is a text file of blocks. A block is some commands, a line `----`, and the exact
 //! effects which the commands had; blocks are parted by empty lines and the cluster lives on from
-//! block to block. A changed effect is a changed file, so every change of behaviour shows in review.
+//! block to block. A changed effect is a changed file: changed behaviour shows in review.
 //!
 //! ```text
 //! # Section 5.2: a candidate that hears from a quorum leads its term.
