@@ -17,7 +17,7 @@ const POINTS_MAX: usize = 256;
 
 /// What a comparison found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nobody disagrees, or too few to tell.
     Agreed,
     /// Somebody differs and there is no quorum for either side.

@@ -71,7 +71,7 @@ impl Message {
         match bytes.get_u8() {
             KIND_RAFT => {
                 let message = raft::codec::decode(bytes);
-                message.map(Message::Raft).map_err(|bad| BadMessage { reason: bad.reason })
+                message.map(Message::Raft).map_err(|bad| BadMessage { reason: bad.reason() })
             }
             KIND_DIGEST if bytes.len() == 16 => {
                 let at = Index(bytes.get_u64_le());

@@ -508,8 +508,9 @@ impl Replica {
         if self.raft.leader() != Some(cx.id) {
             return;
         }
-        let next = self.configuration.incoming.iter().find(|voter| **voter != cx.id);
-        if let Some(to) = next.copied() {
+        let me = cx.id;
+        let next = self.configuration.incoming.iter().copied().find(|voter| *voter != me);
+        if let Some(to) = next {
             let request = raft::Request::TransferLeadership { to };
             let heard = cx.child(|cx| self.raft.on_request(request, cx));
             self.hear(heard, cx);
@@ -544,9 +545,9 @@ impl Replica {
 
     fn tell_digest(&mut self, cx: &mut Context<'_, Self>) {
         let Some((at, digest)) = self.digests.latest_of(cx.id) else { return };
-        let everyone = self.configuration.incoming.iter().chain(&self.configuration.learners);
-        for to in everyone.filter(|to| **to != cx.id) {
-            cx.send(*to, Message::Digest { at, digest });
+        let me = cx.id;
+        for to in self.configuration.members().into_iter().filter(|to| *to != me) {
+            cx.send(to, Message::Digest { at, digest });
         }
     }
 

@@ -187,7 +187,7 @@ impl Handle {
 fn answer(store: &Store, read: &Read) -> Result<Outcome, KvError> {
     match read {
         Read::Range(range) => store.range(range).map(Outcome::Range),
-        Read::Txn(txn) => store.read_txn(txn),
+        Read::Txn(txn) => store.read(txn),
     }
 }
 
@@ -196,7 +196,7 @@ fn may_be_long(read: &Read, store: &Store) -> bool {
     let single = |range: &Range| range.keys.range_end.is_empty();
     let short = |range: &Range| single(range) || (range.limit > 0 && range.limit < INLINE_KEYS_MAX);
     match read {
-        Read::Range(range) => !short(range) && store.keys() as u64 > INLINE_KEYS_MAX,
-        Read::Txn(_) => store.keys() as u64 > INLINE_KEYS_MAX,
+        Read::Range(range) => !short(range) && store.keys() > INLINE_KEYS_MAX,
+        Read::Txn(_) => store.keys() > INLINE_KEYS_MAX,
     }
 }

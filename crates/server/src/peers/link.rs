@@ -190,7 +190,8 @@ pub(super) async fn call(
     let mut frame = Vec::new();
     push_frame(&mut frame, Kind::Hello, |out| hello.encode(out));
     stream.write_all(&frame).await?;
-    let answer = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut BytesMut::new()));
+    let mut buffer = BytesMut::new();
+    let answer = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
     let (kind, payload) = answer.await.map_err(|_| PeerError::NoAnswer)??;
     match kind {
         Kind::Welcome => {

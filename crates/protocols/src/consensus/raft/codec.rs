@@ -73,7 +73,8 @@ pub enum BadMessage {
 }
 
 impl BadMessage {
-    fn reason(self) -> &'static str {
+    /// What is wrong, in words.
+    pub fn reason(self) -> &'static str {
         match self {
             BadMessage::Short => "it ends too early",
             BadMessage::Long => "bytes follow its end",
