@@ -1,0 +1,615 @@
+//! Everything that can be set about one member, as plain values.
+//!
+//! Problem: etcd takes its settings from flags, environment variables and a YAML file, in many
+//! notations. Idea: whoever reads those notations ends with one `Config`; the server never looks
+//! at text. A `Config` that exists has passed [`Config::validate`]; what can only be judged when
+//! there is no data yet is [`Config::verify_bootstrap`], because etcd ignores the `initial-*`
+//! settings once a member has data.
+//!
+//! # Identities
+//!
+//! Member and cluster ids are derived from the same inputs as etcd's, so that members started
+//! apart from each other agree without talking (the bytes differ from etcd's, which uses SHA-1):
+//!
+//! ```text
+//! hash(parts)    = mix(fnv1a64(for each part: its length as u64 little-endian, then its bytes))
+//! mix(h)         = the 64-bit finalizer of MurmurHash3 (fmix64); a result of 0 becomes 1
+//! member id      = hash("quorate member", token, salt as u64 little-endian, each peer URL, sorted)
+//! cluster id     = hash("quorate cluster", token, each member id as u64 little-endian, sorted)
+//! ```
+//!
+//! The salt is 0 for members of the first configuration; a member added later gets a salt that
+//! was never used (for example the log index of the change), because the id of a removed member
+//! must not return even if its URLs do. Lengths are hashed so that no two lists of URLs collide by
+//! concatenation. This definition is stored data: changing it orphans every existing member.
+//!
+//! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
+//! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
+
+use crate::url::{Url, UrlError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The longest election timeout; etcd's limit, beyond which clients give up first.
+pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
+
+/// An election timeout must be at least this many heartbeats, so that one lost heartbeat or a
+/// short pause starts no election.
+pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
+
+/// Space quota if none is given, in bytes; etcd's default of 2 GiB.
+pub const QUOTA_BACKEND_BYTES_DEFAULT: u64 = 2 << 30;
+
+/// Settings of one member. Public fields: whoever builds it calls [`Config::validate`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Name of this member, unique in `initial_cluster`.
+    pub name: String,
+    /// Directory of everything this member remembers; created if missing.
+    pub data_dir: PathBuf,
+    /// Directory of the write-ahead log, if it is to lie on another device.
+    pub wal_dir: Option<PathBuf>,
+
+    /// Where to listen for peers.
+    pub listen_peer_urls: Vec<Url>,
+    /// Where to listen for clients.
+    pub listen_client_urls: Vec<Url>,
+    /// Where to serve metrics and health besides the client addresses; may be empty.
+    pub listen_metrics_urls: Vec<Url>,
+    /// What clients are told to dial.
+    pub advertise_client_urls: Vec<Url>,
+    /// What peers are told to dial; part of this member's identity.
+    pub initial_advertise_peer_urls: Vec<Url>,
+
+    /// Members of the first configuration: name to peer URLs (sorted).
+    pub initial_cluster: BTreeMap<String, Vec<Url>>,
+    /// Whether a member without data starts a cluster or joins one.
+    pub initial_cluster_state: ClusterState,
+    /// Tells clusters apart that are configured with the same URLs.
+    pub initial_cluster_token: String,
+    /// Start a one-member cluster from this member's data. Gives up the promises of consensus.
+    pub force_new_cluster: bool,
+
+    /// Time between two heartbeats of a leader.
+    pub heartbeat_interval: Duration,
+    /// Silence after which a follower suspects the leader.
+    pub election_timeout: Duration,
+    /// Let the first election of a freshly started member come early.
+    pub initial_election_tick_advance: bool,
+    /// Ask whether an election could be won before disturbing the cluster with a new term.
+    pub pre_vote: bool,
+    /// Refuse membership changes that would leave too few started members for a quorum.
+    pub strict_reconfig_check: bool,
+    /// How many learners a cluster may have.
+    pub learners_max: u32,
+
+    /// A checkpoint is made after this many applied entries.
+    pub snapshot_count: u64,
+    /// Entries kept behind a checkpoint for followers that lag a little.
+    pub snapshot_catchup_entries: u64,
+    /// Bytes of state at which writes that need space are refused; `None` for no limit.
+    pub quota_backend_bytes: Option<u64>,
+    /// When old revisions are compacted without being asked; `None` for never.
+    pub auto_compaction: Option<AutoCompaction>,
+    /// Most revisions removed in one slice of a compaction.
+    pub compaction_batch_limit: u64,
+    /// Pause between two such slices.
+    pub compaction_sleep_interval: Duration,
+
+    /// Most operations in one branch of a transaction.
+    pub max_txn_ops: u32,
+    /// Largest request accepted from a client, in bytes.
+    pub max_request_bytes: u64,
+    /// Most streams one client connection may hold open.
+    pub max_concurrent_streams: u32,
+    /// A client that pings more often than this is disconnected.
+    pub grpc_keepalive_min_time: Duration,
+    /// How often the server pings an idle client; zero for never.
+    pub grpc_keepalive_interval: Duration,
+    /// How long the server waits for the answer to such a ping; zero for ever.
+    pub grpc_keepalive_timeout: Duration,
+    /// Serve the JSON gateway on the client addresses.
+    pub enable_grpc_gateway: bool,
+    /// How often an idle watch is told how far it has come.
+    pub watch_progress_notify_interval: Duration,
+    /// A warning is logged if applying takes longer.
+    pub warning_apply_duration: Duration,
+    /// A warning is logged if a unary request takes longer.
+    pub warning_unary_request_duration: Duration,
+
+    /// How long a login token lives.
+    pub auth_token_ttl: Duration,
+    /// Work factor of password hashes. Range: 4 to 31.
+    pub bcrypt_cost: u32,
+
+    /// Compare this member's state with its peers' before serving.
+    pub initial_corrupt_check: bool,
+    /// How often the members compare their state on request; zero for never.
+    pub corrupt_check_time: Duration,
+    /// Export histograms too.
+    pub metrics: MetricsDetail,
+    /// What is logged, how and where.
+    pub log: LogConfig,
+}
+
+/// What a member without data does first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClusterState {
+    /// Starts a cluster together with the others of `initial_cluster`.
+    New,
+    /// Joins a cluster to which it has been added.
+    Existing,
+}
+
+/// When old revisions go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AutoCompaction {
+    /// Keep what is younger than this.
+    Periodic(Duration),
+    /// Keep this many revisions.
+    Revision(u64),
+}
+
+/// How much is exported at `/metrics`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MetricsDetail {
+    /// Counters and gauges.
+    Basic,
+    /// Histograms per method as well.
+    Extensive,
+}
+
+/// What is logged, how and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogConfig {
+    /// The least important lines that are written.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Where lines go; each line goes to all of them. At least one.
+    pub outputs: Vec<LogOutput>,
+}
+
+/// Importance of a log line; etcd's `panic` and `fatal` are `Error` here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What an operator may want to know.
+    Info,
+    /// What an operator should know.
+    Warn,
+    /// What an operator must know.
+    Error,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// One JSON object per line with `level`, `ts`, `caller`, `msg`, as etcd's.
+    Json,
+    /// For eyes.
+    Text,
+}
+
+/// A place for log lines.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LogOutput {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// Settings that contradict each other or cannot work.
+///
+/// The messages follow etcd's (`server/embed/config.go`, `server/config/config.go`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ConfigError {
+    /// A duration that must be positive is zero.
+    Zero {
+        /// Name of the flag.
+        flag: &'static str,
+    },
+    /// The election timeout is less than five heartbeats.
+    ElectionTooShort {
+        /// Unit: milliseconds.
+        election_ms: u128,
+        /// Unit: milliseconds.
+        heartbeat_ms: u128,
+    },
+    /// The election timeout is beyond [`ELECTION_TIMEOUT_MAX`].
+    ElectionTooLong {
+        /// Unit: milliseconds.
+        election_ms: u128,
+    },
+    /// A list of addresses is empty or one of them cannot be bound.
+    Url {
+        /// Name of the flag.
+        flag: &'static str,
+        /// What is wrong with it.
+        error: UrlError,
+    },
+    /// An advertised address has no host, so nobody could dial it.
+    EmptyHost {
+        /// Name of the flag.
+        flag: &'static str,
+        /// The address.
+        url: Url,
+    },
+    /// A number is outside its range.
+    Range {
+        /// Name of the flag.
+        flag: &'static str,
+        /// The value given.
+        value: u64,
+        /// Smallest allowed.
+        min: u64,
+        /// Largest allowed.
+        max: u64,
+    },
+    /// `initial_cluster` does not contain this member's name.
+    NameMissing {
+        /// The name.
+        name: String,
+    },
+    /// `initial_cluster` and `initial_advertise_peer_urls` name different addresses for us.
+    AdvertiseMismatch {
+        /// This member's name.
+        name: String,
+        /// According to `initial_cluster`.
+        in_cluster: String,
+        /// According to `initial_advertise_peer_urls`.
+        advertised: String,
+    },
+    /// Two members of `initial_cluster` share an address.
+    DuplicateUrl {
+        /// The address.
+        url: Url,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Zero { flag } => write!(f, "--{flag} must be >0 (set to 0ms)"),
+            ConfigError::ElectionTooShort { election_ms, heartbeat_ms } => write!(
+                f,
+                "--election-timeout[{election_ms}ms] should be at least as 5 times as \
+                 --heartbeat-interval[{heartbeat_ms}ms]"
+            ),
+            ConfigError::ElectionTooLong { election_ms } => write!(
+                f,
+                "--election-timeout[{election_ms}ms] is too long, and should be set less than \
+                 {}ms",
+                ELECTION_TIMEOUT_MAX.as_millis()
+            ),
+            ConfigError::Url { flag, error } => write!(f, "--{flag}: {error}"),
+            ConfigError::EmptyHost { flag, url } => {
+                write!(f, "--{flag}: unexpected empty host ({url}); write a name others can dial")
+            }
+            ConfigError::Range { flag, value, min, max } => {
+                write!(f, "--{flag}={value} is out of range; write {min} to {max}")
+            }
+            ConfigError::NameMissing { name } => write!(
+                f,
+                "couldn't find local name \"{name}\" in the initial cluster configuration; add \
+                 '{name}=http://HOST:PORT' to --initial-cluster or set --name"
+            ),
+            ConfigError::AdvertiseMismatch { name, in_cluster, advertised } => write!(
+                f,
+                "--initial-cluster has {name}={in_cluster} but \
+                 --initial-advertise-peer-urls={advertised}; make them equal"
+            ),
+            ConfigError::DuplicateUrl { url } => {
+                write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Default for Config {
+    /// etcd's defaults (3.6): one member named `default` on the local host.
+    fn default() -> Config {
+        let client = Url::parse_list("http://localhost:2379").expect("a constant");
+        let peer = Url::parse_list("http://localhost:2380").expect("a constant");
+        Config {
+            name: "default".to_owned(),
+            data_dir: PathBuf::from("default.etcd"),
+            wal_dir: None,
+            listen_peer_urls: peer.clone(),
+            listen_client_urls: client.clone(),
+            listen_metrics_urls: Vec::new(),
+            advertise_client_urls: client,
+            initial_advertise_peer_urls: peer.clone(),
+            initial_cluster: BTreeMap::from([("default".to_owned(), peer)]),
+            initial_cluster_state: ClusterState::New,
+            initial_cluster_token: "etcd-cluster".to_owned(),
+            force_new_cluster: false,
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1_000),
+            initial_election_tick_advance: true,
+            pre_vote: true,
+            strict_reconfig_check: true,
+            learners_max: 1,
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
+            auto_compaction: None,
+            compaction_batch_limit: 1_000,
+            compaction_sleep_interval: Duration::from_millis(10),
+            max_txn_ops: 128,
+            max_request_bytes: 1_572_864,
+            max_concurrent_streams: u32::MAX,
+            grpc_keepalive_min_time: Duration::from_secs(5),
+            grpc_keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            grpc_keepalive_timeout: Duration::from_secs(20),
+            enable_grpc_gateway: true,
+            watch_progress_notify_interval: Duration::from_secs(10 * 60),
+            warning_apply_duration: Duration::from_millis(100),
+            warning_unary_request_duration: Duration::from_millis(300),
+            auth_token_ttl: Duration::from_secs(300),
+            bcrypt_cost: 10,
+            initial_corrupt_check: false,
+            corrupt_check_time: Duration::ZERO,
+            metrics: MetricsDetail::Basic,
+            log: LogConfig {
+                level: LogLevel::Info,
+                format: LogFormat::Json,
+                outputs: vec![LogOutput::Stderr],
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Checks what can be judged without looking at the disk.
+    ///
+    /// Errors: the first setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_timing()?;
+        self.validate_urls()?;
+        range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
+        range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
+        range("max-request-bytes", self.max_request_bytes, 1, 1 << 30)?;
+        range("snapshot-count", self.snapshot_count, 1, u64::MAX)?;
+        range("max-concurrent-streams", self.max_concurrent_streams.into(), 1, u32::MAX.into())?;
+        range("compaction-batch-limit", self.compaction_batch_limit, 1, u64::MAX)
+    }
+
+    /// Checks what matters only while this member has no data: the first configuration.
+    ///
+    /// Errors: this member is not part of it as it describes itself, or members share an address.
+    pub fn verify_bootstrap(&self) -> Result<(), ConfigError> {
+        let Some(urls) = self.initial_cluster.get(&self.name) else {
+            return Err(ConfigError::NameMissing { name: self.name.clone() });
+        };
+        let in_cluster: BTreeSet<&Url> = urls.iter().collect();
+        let advertised: BTreeSet<&Url> = self.initial_advertise_peer_urls.iter().collect();
+        if in_cluster != advertised {
+            return Err(ConfigError::AdvertiseMismatch {
+                name: self.name.clone(),
+                in_cluster: join(urls),
+                advertised: join(&self.initial_advertise_peer_urls),
+            });
+        }
+        let mut seen = BTreeSet::new();
+        for url in self.initial_cluster.values().flatten() {
+            if !seen.insert(url) {
+                return Err(ConfigError::DuplicateUrl { url: url.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// This member's id if it belongs to the first configuration. Range: never 0.
+    ///
+    /// A member that was added later learns its id from the cluster.
+    pub fn member_id(&self) -> u64 {
+        member_id(&self.initial_cluster_token, &self.initial_advertise_peer_urls, 0)
+    }
+
+    /// Id of the cluster that the first configuration makes. Range: never 0.
+    pub fn cluster_id(&self) -> u64 {
+        let ids: Vec<[u8; 8]> = self.initial_members().keys().map(|id| id.to_le_bytes()).collect();
+        let mut parts = vec![&b"quorate cluster"[..], self.initial_cluster_token.as_bytes()];
+        parts.extend(ids.iter().map(|id| &id[..]));
+        stable_hash(&parts)
+    }
+
+    /// The members of the first configuration: id to name.
+    pub fn initial_members(&self) -> BTreeMap<u64, String> {
+        let token = &self.initial_cluster_token;
+        let members = self.initial_cluster.iter();
+        members.map(|(name, urls)| (member_id(token, urls, 0), name.clone())).collect()
+    }
+
+    fn validate_timing(&self) -> Result<(), ConfigError> {
+        let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout);
+        if heartbeat.is_zero() {
+            return Err(ConfigError::Zero { flag: "heartbeat-interval" });
+        }
+        if election.is_zero() {
+            return Err(ConfigError::Zero { flag: "election-timeout" });
+        }
+        let election_ms = election.as_millis();
+        if heartbeat.saturating_mul(HEARTBEATS_PER_ELECTION_MIN) > election {
+            let heartbeat_ms = heartbeat.as_millis();
+            return Err(ConfigError::ElectionTooShort { election_ms, heartbeat_ms });
+        }
+        if election > ELECTION_TIMEOUT_MAX {
+            return Err(ConfigError::ElectionTooLong { election_ms });
+        }
+        Ok(())
+    }
+
+    fn validate_urls(&self) -> Result<(), ConfigError> {
+        let listen = [
+            ("listen-peer-urls", &self.listen_peer_urls),
+            ("listen-client-urls", &self.listen_client_urls),
+        ];
+        let advertise = [
+            ("initial-advertise-peer-urls", &self.initial_advertise_peer_urls),
+            ("advertise-client-urls", &self.advertise_client_urls),
+        ];
+        for (flag, urls) in listen.into_iter().chain(advertise) {
+            if urls.is_empty() {
+                return Err(ConfigError::Url { flag, error: UrlError::Empty });
+            }
+        }
+        let metrics = ("listen-metrics-urls", &self.listen_metrics_urls);
+        for (flag, urls) in listen.into_iter().chain([metrics]) {
+            for url in urls {
+                url.bind_address().map_err(|error| ConfigError::Url { flag, error })?;
+            }
+        }
+        for (flag, urls) in advertise {
+            if let Some(url) = urls.iter().find(|url| url.host().is_empty()) {
+                return Err(ConfigError::EmptyHost { flag, url: url.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The id of a member; see the essay of this module. Range: never 0.
+pub fn member_id(token: &str, peer_urls: &[Url], salt: u64) -> u64 {
+    let mut urls: Vec<String> = peer_urls.iter().map(Url::to_string).collect();
+    urls.sort();
+    let salt = salt.to_le_bytes();
+    let mut parts = vec![&b"quorate member"[..], token.as_bytes(), &salt];
+    parts.extend(urls.iter().map(String::as_bytes));
+    stable_hash(&parts)
+}
+
+fn stable_hash(parts: &[&[u8]]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        for byte in (part.len() as u64).to_le_bytes().iter().chain(*part) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    (hash ^ (hash >> 33)).max(1)
+}
+
+fn range(flag: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError::Range { flag, value, min, max })
+    }
+}
+
+fn join(urls: &[Url]) -> String {
+    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(text: &str) -> Vec<Url> {
+        Url::parse_list(text).expect(text)
+    }
+
+    fn three() -> Config {
+        let mut config = Config { name: "b".to_owned(), ..Config::default() };
+        config.initial_advertise_peer_urls = urls("http://b:2380");
+        config.initial_cluster = ["a", "b", "c"]
+            .map(|name| (name.to_owned(), urls(&format!("http://{name}:2380"))))
+            .into();
+        config
+    }
+
+    #[test]
+    fn defaults_are_valid_and_can_bootstrap() {
+        let config = Config::default();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.verify_bootstrap(), Ok(()));
+        assert_eq!(three().verify_bootstrap(), Ok(()));
+    }
+
+    #[test]
+    fn ids_are_stored_data_and_never_change() {
+        assert_eq!(three().member_id(), 0x2bb7_3613_4e1f_945d);
+        assert_eq!(three().cluster_id(), 0xa099_1452_e1a1_85fc);
+    }
+
+    #[test]
+    fn every_member_derives_the_same_cluster() {
+        let mut other = three();
+        other.name = "c".to_owned();
+        other.initial_advertise_peer_urls = urls("http://c:2380");
+        assert_eq!(other.cluster_id(), three().cluster_id());
+        assert_ne!(other.member_id(), three().member_id());
+        assert_eq!(three().initial_members()[&other.member_id()], "c");
+        assert_eq!(three().initial_members().len(), 3);
+    }
+
+    #[test]
+    fn token_salt_and_grouping_of_urls_make_different_members() {
+        let two = urls("http://a:1,http://b:1");
+        let swapped: Vec<Url> = two.iter().rev().cloned().collect();
+        assert_eq!(member_id("t", &two, 0), member_id("t", &swapped, 0));
+        let ids = BTreeSet::from([
+            member_id("t", &two, 0),
+            member_id("u", &two, 0),
+            member_id("t", &two, 1),
+            member_id("t", &two[..1], 0),
+        ]);
+        assert_eq!(ids.len(), 4);
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_in_etcds_words() {
+        let ms = Duration::from_millis;
+        let cases: [(fn(&mut Config), &str); 8] = [
+            (|c| c.heartbeat_interval = Duration::ZERO, "--heartbeat-interval must be >0"),
+            (|c| c.election_timeout = Duration::ZERO, "--election-timeout must be >0"),
+            (
+                |c| c.election_timeout = Duration::from_millis(499),
+                "--election-timeout[499ms] should be at least as 5 times",
+            ),
+            (|c| c.election_timeout = Duration::from_secs(51), "is too long"),
+            (|c| c.listen_client_urls.clear(), "--listen-client-urls: no valid URLs given"),
+            (
+                |c| c.listen_peer_urls = vec!["http://example.com:1".parse().expect("a url")],
+                "expected IP in URL for binding (http://example.com:1)",
+            ),
+            (
+                |c| c.advertise_client_urls = vec!["http://:1".parse().expect("a url")],
+                "unexpected empty host",
+            ),
+            (|c| c.bcrypt_cost = 32, "--bcrypt-cost=32 is out of range"),
+        ];
+        for (spoil, message) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let error = config.validate().expect_err(message).to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let limit = Config { election_timeout: ms(500), ..Config::default() };
+        assert_eq!(limit.validate(), Ok(()), "exactly five heartbeats are enough");
+    }
+
+    #[test]
+    fn a_member_must_be_in_its_cluster_as_it_describes_itself() {
+        let mut config = three();
+        config.name = "z".to_owned();
+        assert!(matches!(config.verify_bootstrap(), Err(ConfigError::NameMissing { .. })));
+        let mut config = three();
+        config.initial_advertise_peer_urls = urls("http://elsewhere:2380");
+        assert!(matches!(config.verify_bootstrap(), Err(ConfigError::AdvertiseMismatch { .. })));
+        let mut config = three();
+        config.initial_cluster.insert("a".to_owned(), urls("http://b:2380"));
+        assert!(matches!(config.verify_bootstrap(), Err(ConfigError::DuplicateUrl { .. })));
+    }
+}
