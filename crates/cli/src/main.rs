@@ -1,2 +1,123 @@
-//! One binary, `quorate`.
-fn main() {}
+//! One binary, `quorate`: the key to the house.
+//!
+//! | command | file |
+//! |---|---|
+//! | `serve` | `serve/`: one member, with etcd's flags, variables and file |
+//! | `up` | `up/`: a whole local cluster of real processes |
+//! | `status` | `status.rs`: who leads, who lags |
+//! | `ctl` | `ctl/`: keys and values |
+//!
+//! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
+
+mod logging;
+mod output;
+mod parent;
+mod serve;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate up                              three members on this machine, kept alive
+  quorate status                          who leads, who lags
+  quorate ctl put hello world             write a key
+  quorate serve --config-file etcd.yml    one member, configured as etcd is
+  quorate completions bash > quorate.bash shell completions";
+
+/// Usage or environment: nothing has been done.
+const EXIT_USAGE: u8 = 2;
+
+/// A replicated, linearizable store that speaks the etcd v3 API.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one member, with etcd's flags, ETCD_* variables and YAML file
+    #[command(disable_help_flag = true)]
+    Serve {
+        /// etcd's flags; see 'quorate serve --help'
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let program = words.first().map(Path::new).and_then(Path::file_name);
+    // Installed under etcd's name, everything is a flag of `serve`; and the flags of `serve` are
+    // etcd's, which are Go's: clap would misread `-name a`.
+    if program.is_some_and(|name| name == "etcd") {
+        return serve(&words[1..]);
+    }
+    if words.get(1).is_some_and(|word| word == "serve") {
+        return serve(&words[2..]);
+    }
+    let mut command =
+        Cli::command().mut_subcommand("serve", |serve| serve.override_help(serve::long_help()));
+    let matches = command.get_matches_mut();
+    match Cli::from_arg_matches(&matches) {
+        Ok(cli) => run(cli.command, command),
+        Err(error) => error.exit(),
+    }
+}
+
+fn run(command: Command, mut definition: clap::Command) -> ExitCode {
+    match command {
+        Command::Serve { flags } => serve(&flags),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut definition, "quorate", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(words: &[String]) -> ExitCode {
+    let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
+    let variables: BTreeMap<String, String> =
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    let read = |path: &str| std::fs::read_to_string(path);
+    match serve::request(words, &variables, read) {
+        Ok(serve::Request::Help) => output::line(serve::long_help().trim_end()),
+        Ok(serve::Request::Version) => output::line(serve::etcd_version().trim_end()),
+        Ok(serve::Request::Serve { config, warnings }) => return serve_member(*config, &warnings),
+        Err(error) => {
+            output::complain(error);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode {
+    if let Err(error) = logging::start(&config.log) {
+        output::complain(error);
+        return ExitCode::from(EXIT_USAGE);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    parent::watch();
+    match quorate_server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

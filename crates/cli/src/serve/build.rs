@@ -1,0 +1,254 @@
+//! From settings to the configuration they mean.
+
+use crate::serve::error::UsageError;
+use crate::serve::settings::Settings;
+use quorate_server::Config;
+use quorate_server::config::{
+    AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
+    QUOTA_BACKEND_BYTES_DEFAULT,
+};
+use quorate_server::url::Url;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// etcd's feature gates (3.6). All but one switch something that is always on, or not needed, here.
+const FEATURE_GATES: [&str; 9] = [
+    "AllAlpha",
+    "AllBeta",
+    "CompactHashCheck",
+    "InitialCorruptCheck",
+    "LeaseCheckpoint",
+    "LeaseCheckpointPersist",
+    "SetMemberLocalAddr",
+    "StopGRPCServiceOnDefrag",
+    "TxnModeWriteWithSharedBuffer",
+];
+
+/// The configuration, checked.
+///
+/// Errors: a value that cannot be used, or values that contradict each other.
+pub(super) fn build(settings: &mut Settings) -> Result<Config, UsageError> {
+    let mut config = Config::default();
+    member(settings, &mut config)?;
+    urls(settings, &mut config)?;
+    cluster(settings, &mut config)?;
+    limits(settings, &mut config)?;
+    access(settings, &mut config)?;
+    observation(settings, &mut config)?;
+    feature_gates(settings, &mut config)?;
+    config.validate()?;
+    Ok(config)
+}
+
+fn member(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    if let Some(name) = settings.text("name") {
+        config.name = name.to_owned();
+    }
+    config.data_dir = match settings.text("data-dir") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(format!("{}.etcd", config.name)),
+    };
+    config.wal_dir = settings.text("wal-dir").map(PathBuf::from);
+    let ms = Duration::from_millis(1);
+    settings.duration_in("heartbeat-interval", ms, &mut config.heartbeat_interval)?;
+    settings.duration_in("election-timeout", ms, &mut config.election_timeout)?;
+    settings.switch("initial-election-tick-advance", &mut config.initial_election_tick_advance);
+    settings.switch("pre-vote", &mut config.pre_vote);
+    settings.switch("strict-reconfig-check", &mut config.strict_reconfig_check);
+    settings.switch("force-new-cluster", &mut config.force_new_cluster);
+    Ok(())
+}
+
+fn urls(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    let lists = [
+        ("listen-peer-urls", &mut config.listen_peer_urls),
+        ("listen-client-urls", &mut config.listen_client_urls),
+        ("listen-metrics-urls", &mut config.listen_metrics_urls),
+        ("advertise-client-urls", &mut config.advertise_client_urls),
+        ("initial-advertise-peer-urls", &mut config.initial_advertise_peer_urls),
+    ];
+    for (name, target) in lists {
+        if let Some(text) = settings.text(name) {
+            let url_error = |error| UsageError::Url { given: settings.given(name), error };
+            *target = Url::parse_list(text).map_err(url_error)?;
+        }
+    }
+    if settings.has("listen-client-urls") && !settings.has("advertise-client-urls") {
+        return Err(UsageError::AdvertiseUnset);
+    }
+    Ok(())
+}
+
+fn cluster(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    config.initial_cluster = match settings.text("initial-cluster") {
+        Some(text) => initial_cluster(text)?,
+        None => [(config.name.clone(), config.initial_advertise_peer_urls.clone())].into(),
+    };
+    if let Some(text) = settings.text("initial-cluster-state") {
+        config.initial_cluster_state = match text {
+            "new" => ClusterState::New,
+            "existing" => ClusterState::Existing,
+            _ => return Err(settings.bad("initial-cluster-state", "new or existing")),
+        };
+    }
+    if let Some(token) = settings.text("initial-cluster-token") {
+        config.initial_cluster_token = token.to_owned();
+    }
+    settings.number("max-learners", &mut config.learners_max)
+}
+
+/// Parses `NAME=URL,NAME=URL`; a name may come several times.
+fn initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, UsageError> {
+    let mut cluster = BTreeMap::<String, Vec<Url>>::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let malformed = || UsageError::InitialCluster { part: part.to_owned() };
+        let (name, url) = part.split_once('=').ok_or_else(malformed)?;
+        if name.is_empty() || url.is_empty() {
+            return Err(malformed());
+        }
+        let url_error = |error| UsageError::Url { given: "--initial-cluster".to_owned(), error };
+        cluster.entry(name.to_owned()).or_default().push(url.parse().map_err(url_error)?);
+    }
+    cluster.values_mut().for_each(|urls| urls.sort());
+    Ok(cluster)
+}
+
+fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    settings.number("snapshot-count", &mut config.snapshot_count)?;
+    settings.number("snapshot-catchup-entries", &mut config.snapshot_catchup_entries)?;
+    settings.number("compaction-batch-limit", &mut config.compaction_batch_limit)?;
+    settings.duration("compaction-sleep-interval", &mut config.compaction_sleep_interval);
+    settings.number("max-txn-ops", &mut config.max_txn_ops)?;
+    settings.number("max-request-bytes", &mut config.max_request_bytes)?;
+    settings.number("max-concurrent-streams", &mut config.max_concurrent_streams)?;
+    settings.duration("grpc-keepalive-min-time", &mut config.grpc_keepalive_min_time);
+    settings.duration("grpc-keepalive-interval", &mut config.grpc_keepalive_interval);
+    settings.duration("grpc-keepalive-timeout", &mut config.grpc_keepalive_timeout);
+    settings.duration("watch-progress-notify-interval", &mut config.watch_progress_notify_interval);
+    if let Some(text) = settings.text("quota-backend-bytes") {
+        config.quota_backend_bytes = match text.parse::<i64>() {
+            Ok(0) => Some(QUOTA_BACKEND_BYTES_DEFAULT),
+            Ok(bytes) => u64::try_from(bytes).ok(),
+            Err(_) => return Err(settings.bad("quota-backend-bytes", "a number of bytes")),
+        };
+    }
+    config.auto_compaction = auto_compaction(settings)?;
+    Ok(())
+}
+
+/// Source: etcd `server/embed/etcd.go` parseCompactionRetention.
+fn auto_compaction(settings: &Settings) -> Result<Option<AutoCompaction>, UsageError> {
+    let mode = settings.text("auto-compaction-mode").unwrap_or("periodic");
+    let retention = settings.text("auto-compaction-retention").unwrap_or("0");
+    let number = retention.parse::<u32>().ok();
+    let chosen = match (mode, number) {
+        ("periodic" | "revision", Some(0)) => return Ok(None),
+        ("revision", Some(count)) => AutoCompaction::Revision(count.into()),
+        ("periodic", Some(hours)) => AutoCompaction::Periodic(HOUR.saturating_mul(hours)),
+        ("periodic", None) => {
+            let parsed = super::duration::parse(retention);
+            let wanted = "hours (12) or a duration (90m)";
+            let bad = || settings.bad("auto-compaction-retention", wanted);
+            AutoCompaction::Periodic(parsed.ok_or_else(bad)?)
+        }
+        ("revision", None) => {
+            return Err(settings.bad("auto-compaction-retention", "a number of revisions"));
+        }
+        _ => return Err(settings.bad("auto-compaction-mode", "periodic or revision")),
+    };
+    let off = chosen == AutoCompaction::Periodic(Duration::ZERO);
+    Ok(if off { None } else { Some(chosen) })
+}
+
+fn access(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    settings.switch("enable-grpc-gateway", &mut config.enable_grpc_gateway);
+    settings.number("bcrypt-cost", &mut config.bcrypt_cost)?;
+    let second = Duration::from_secs(1);
+    settings.duration_in("auth-token-ttl", second, &mut config.auth_token_ttl)?;
+    match settings.text("auth-token") {
+        None | Some("simple") => Ok(()),
+        Some(other) => Err(UsageError::Unsupported {
+            given: settings.given("auth-token"),
+            value: other.to_owned(),
+            reason: "jwt tokens arrive later; write simple",
+        }),
+    }
+}
+
+fn observation(settings: &mut Settings, config: &mut Config) -> Result<(), UsageError> {
+    settings.duration("corrupt-check-time", &mut config.corrupt_check_time);
+    settings.switch("experimental-initial-corrupt-check", &mut config.initial_corrupt_check);
+    settings.duration("warning-apply-duration", &mut config.warning_apply_duration);
+    let unary = &mut config.warning_unary_request_duration;
+    settings.duration("warning-unary-request-duration", unary);
+    config.metrics = match settings.text("metrics") {
+        None | Some("basic") => MetricsDetail::Basic,
+        Some("extensive") => MetricsDetail::Extensive,
+        Some(_) => return Err(settings.bad("metrics", "basic or extensive")),
+    };
+    let mut debug = false;
+    settings.switch("debug", &mut debug);
+    config.log.level = match settings.text("log-level") {
+        None if debug => LogLevel::Debug,
+        None | Some("info") => LogLevel::Info,
+        Some("debug") => LogLevel::Debug,
+        Some("warn" | "warning") => LogLevel::Warn,
+        Some("error" | "dpanic" | "panic" | "fatal") => LogLevel::Error,
+        Some(_) => return Err(settings.bad("log-level", "debug, info, warn or error")),
+    };
+    config.log.format = match settings.text("log-format") {
+        None | Some("json") => LogFormat::Json,
+        Some("text" | "console") => LogFormat::Text,
+        Some(_) => return Err(settings.bad("log-format", "json, console or text")),
+    };
+    config.log.outputs = log_outputs(settings)?;
+    Ok(())
+}
+
+fn log_outputs(settings: &mut Settings) -> Result<Vec<LogOutput>, UsageError> {
+    let text = settings.text("log-outputs").unwrap_or("default").to_owned();
+    let mut outputs = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let output = match word {
+            "default" | "stderr" => LogOutput::Stderr,
+            "stdout" => LogOutput::Stdout,
+            "systemd/journal" => {
+                let warning =
+                    "log output systemd/journal is written to stderr, which systemd reads";
+                settings.warnings.push(warning.to_owned());
+                LogOutput::Stderr
+            }
+            path => LogOutput::File(PathBuf::from(path)),
+        };
+        if !outputs.contains(&output) {
+            outputs.push(output);
+        }
+    }
+    if outputs.is_empty() {
+        return Err(settings.bad("log-outputs", "stderr, stdout or a path"));
+    }
+    Ok(outputs)
+}
+
+fn feature_gates(settings: &mut Settings, config: &mut Config) -> Result<(), UsageError> {
+    let Some(text) = settings.text("feature-gates").map(str::to_owned) else { return Ok(()) };
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, on) = match pair.split_once('=') {
+            Some((name, "true")) => (name, true),
+            Some((name, "false")) => (name, false),
+            _ => return Err(settings.bad("feature-gates", "NAME=true|false pairs")),
+        };
+        match name {
+            "InitialCorruptCheck" => config.initial_corrupt_check = on,
+            name if FEATURE_GATES.contains(&name) => {
+                let warning = format!("feature gate {name} is accepted and not needed");
+                settings.warnings.push(warning);
+            }
+            _ => return Err(settings.bad("feature-gates", "feature gates that etcd has")),
+        }
+    }
+    Ok(())
+}
