@@ -108,7 +108,9 @@ fn check_contents(tree: &Tree, offences: &mut Vec<Offence>) {
     let table: Vec<&str> = contents.lines().filter(|line| line.starts_with("//! |")).collect();
     for protocol in layers::protocols(tree) {
         let is_listed = |row: &&str| {
-            row.contains(&format!("/{protocol}.rs")) || row.contains(&format!("/{protocol}/"))
+            let names =
+                [format!("/{protocol}.rs"), format!("/{protocol}/"), format!("::{protocol}`")];
+            names.iter().any(|name| row.contains(name))
         };
         if !table.iter().any(is_listed) {
             let advice = format!("add '{protocol}' to the table: problem, file, paper, model");

@@ -47,7 +47,10 @@ const ASYNC_CRATES: &[&str] = &[
 const DOOR: &str = "crates/server";
 
 /// Who else may have one of them, and why.
-const ASYNC_EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const ASYNC_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("crates/cli", "tokio", "ctl and bench are clients: they talk gRPC to any endpoint"),
+    ("crates/cli", "tonic", "ctl and bench are clients: they talk gRPC to any endpoint"),
+];
 
 /// Files of protocols that are no protocol themselves.
 const NO_PROTOCOL: &[&str] = &["mod"];
@@ -101,8 +104,9 @@ fn check_manifest(folder: &str, path: &str, manifest: &str, offences: &mut Vec<O
         let mut report = |advice: String| {
             offences.push(Offence::new(path, line, "imports", advice));
         };
-        let is_excused =
-            ASYNC_EXCEPTIONS.iter().any(|(at, what, _)| (*at, *what) == (folder, name));
+        let is_excused = ASYNC_EXCEPTIONS
+            .iter()
+            .any(|(at, what, why)| (*at, *what) == (folder, name) && !why.is_empty());
         match name.strip_prefix("quorate-") {
             _ if folder != DOOR && is_async(name) && !is_excused => {
                 report(format!("'{name}' may be used in {DOOR} only; move what needs it there"));

@@ -62,13 +62,15 @@ fn check_text(path: &str, text: &str, offences: &mut Vec<Offence>) {
     }
 }
 
-/// Transcripts and what a tool wrote are as wide as they are; so are tables and links of documents.
+/// Transcripts and what a tool wrote are as wide as they are; so are tables and links.
 fn may_be_wide(path: &str, line: &str, is_fenced: bool) -> bool {
     let is_document = path.ends_with(".md");
-    let is_checked = is_document || path.ends_with(".rs") || path.ends_with(".proto");
+    let is_checked = is_document || path.ends_with(".rs");
+    let is_row = line.starts_with("//! |") || line.trim_start().starts_with("/// |");
     !is_checked
         || line.contains("http://")
         || line.contains("https://")
+        || is_row
         || (is_document && (is_fenced || line.starts_with('|') || line.contains("](")))
 }
 
