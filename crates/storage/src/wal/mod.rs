@@ -159,6 +159,8 @@ pub struct Wal<D: Disk> {
     offered: u32,
     sticky: BTreeMap<u8, Sticky>,
     serial: u64,
+    /// The last log entry that was appended.
+    last_entry: Position,
     /// Where the next frame goes.
     head: Place,
     /// Everything before is on stable storage.
@@ -229,6 +231,7 @@ impl<D: Disk> Wal<D> {
             offered: 0,
             sticky: survey.sticky.clone(),
             serial: survey.last_serial.unwrap_or(0),
+            last_entry: survey.before.unwrap_or(Position::ZERO),
             head: settled.head,
             synced: settled.head,
             assertable: settled.head,
@@ -256,9 +259,9 @@ impl<D: Disk> Wal<D> {
         }
         let size = usable_bytes(options.segment_bytes.into());
         let current = directory.make_segment(1, size, Fill::Zeroed)?;
-        directory.write_header(&current, 0)?;
+        let info = SegmentInfo::begun(1, size, 0, Position::ZERO);
+        directory.write_header(&current, &info)?;
         let head = Place { segment: 1, offset: SEGMENT_HEADER_BYTES as u32 };
-        let info = SegmentInfo::begun(1, size, 0);
         Ok(Wal {
             rules,
             segment_bytes: options.segment_bytes,
@@ -268,6 +271,7 @@ impl<D: Disk> Wal<D> {
             offered: 0,
             sticky: BTreeMap::new(),
             serial: 0,
+            last_entry: Position::ZERO,
             head,
             synced: head,
             assertable: head,
@@ -304,6 +308,9 @@ impl<D: Disk> Wal<D> {
         }
         let segment = self.segments.back_mut().expect("a log has a segment");
         segment.index_max = segment.index_max.max(frame.position.index);
+        if frame.position.index > Index(0) {
+            self.last_entry = frame.position;
+        }
         if sticky {
             assert!(length <= STICKY_PAYLOAD_MAX, "a sticky payload of {length} bytes");
             self.sticky.insert(frame.kind, Sticky { frame: frame.clone(), serial });
@@ -500,15 +507,12 @@ impl<D: Disk> Wal<D> {
         let last = self.segments.back_mut().expect("a log has a segment");
         last.used = self.head.offset;
         let number = self.head.segment.checked_add(1).expect("too many segments");
-        self.segments.push_back(SegmentInfo::begun(number, size, self.serial));
+        let info = SegmentInfo::begun(number, size, self.serial, self.last_entry);
+        self.segments.push_back(info);
         self.head = Place::start_of(number);
         // True when it is written: all before is synced first.
         self.assertable = self.head;
-        let header = SegmentHeader {
-            identity: self.directory.identity,
-            segment: number,
-            base_serial: self.serial,
-        };
+        let header = info.header(self.directory.identity);
         self.begin_run();
         self.buffer.extend_from_slice(&header.encode());
         self.head.offset = SEGMENT_HEADER_BYTES as u32;
@@ -552,11 +556,11 @@ impl<D: Disk> Wal<D> {
         self.put(frame, serial, flags);
     }
 
-    /// A frame of the log itself: a mark, or a filler of this many bytes.
+    /// A frame of the log itself: a mark, or a filler of this many bytes. It tells the last entry.
     fn put_own(&mut self, length: usize) {
         assert!(length < 2 * COPY_BLOCK_BYTES, "a filler of {length} bytes");
         let zeros = [0; 2 * COPY_BLOCK_BYTES];
-        self.put_raw(KIND_OWN, 0, Position::ZERO, self.serial, &zeros[..length]);
+        self.put_raw(KIND_OWN, 0, self.last_entry, self.serial, &zeros[..length]);
     }
 
     fn put_raw(&mut self, kind: u8, flags: u8, position: Position, serial: u64, payload: &[u8]) {
@@ -664,11 +668,10 @@ impl<D: Disk> Directory<D> {
     fn write_header(
         &self,
         segment: &OpenSegment<D::File>,
-        base_serial: u64,
+        info: &SegmentInfo,
     ) -> Result<(), WalError> {
-        let header =
-            SegmentHeader { identity: self.identity, segment: segment.number, base_serial };
-        self.overwrite(segment, 0, &header.encode())
+        assert_eq!(segment.number, info.number, "the header of another segment");
+        self.overwrite(segment, 0, &info.header(self.identity).encode())
     }
 
     /// Writes and syncs.
@@ -700,7 +703,7 @@ impl<D: Disk> Directory<D> {
         let head = Place { segment: last.number, offset: last.used };
         for info in survey.segments.iter().filter(|info| info.header_damaged.is_some()) {
             let segment = self.open_segment(info.number, info.size)?;
-            self.write_header(&segment, info.base_serial)?;
+            self.write_header(&segment, info)?;
         }
         let current = self.open_segment(last.number, last.size)?;
         let tail = self.load(last.number)?;
@@ -741,14 +744,24 @@ impl<D: Disk> Directory<D> {
 }
 
 impl SegmentInfo {
-    fn begun(number: u32, size: u32, base_serial: u64) -> SegmentInfo {
+    fn begun(number: u32, size: u32, base_serial: u64, base_position: Position) -> SegmentInfo {
         SegmentInfo {
             number,
             size,
             used: SEGMENT_HEADER_BYTES as u32,
             index_max: Index(0),
             base_serial,
+            base_position,
             header_damaged: None,
+        }
+    }
+
+    fn header(&self, identity: LogIdentity) -> SegmentHeader {
+        SegmentHeader {
+            identity,
+            segment: self.number,
+            base_serial: self.base_serial,
+            base_position: self.base_position,
         }
     }
 }

@@ -66,7 +66,6 @@ pub struct Recovery<D: Disk> {
     loaded: Option<Segment>,
     losses: VecDeque<Loss>,
     lost_serials: BTreeSet<u64>,
-    copies: BTreeSet<u64>,
     last_serial: Option<u64>,
     given: BTreeMap<u8, u64>,
 }
@@ -93,13 +92,12 @@ impl<D: Disk> Recovery<D> {
             created: survey.segments.is_empty(),
             torn_tail,
             damaged_places: survey.damaged_places,
-            lost: survey.losses.len() as u64,
+            lost: survey.losses.iter().filter(|loss| loss.healed.is_none()).count() as u64,
             directory,
             segments: survey.segments.iter().map(|info| (info.number, info.used)).collect(),
             loaded: None,
             lost_serials: survey.losses.iter().map(|loss| loss.serial).collect(),
             losses: survey.losses.into(),
-            copies: survey.copies,
             last_serial: None,
             given: BTreeMap::new(),
         }
@@ -113,11 +111,13 @@ impl<D: Disk> Recovery<D> {
         Ok(true)
     }
 
-    /// The next loss that lies before `place`.
+    /// The next loss that lies before `place`, or the copy that makes it good.
     fn loss_before(&mut self, place: Place) -> Option<Recovered> {
         let due = self.losses.front().is_some_and(|loss| loss.damage.place <= place);
-        let loss = if due { self.losses.pop_front() } else { None };
-        loss.map(|loss| Recovered::Damaged(loss.damage))
+        let loss = if due { self.losses.pop_front()? } else { return None };
+        let Some(frame) = loss.healed else { return Some(Recovered::Damaged(loss.damage)) };
+        self.given.insert(frame.kind, loss.serial);
+        Some(Recovered::Frame(frame))
     }
 
     fn step(&mut self) -> Result<Option<Recovered>, WalError> {
@@ -184,9 +184,7 @@ impl<D: Disk> Recovery<D> {
 
     /// Damage that the survey did not see yet: the disk rots while it is read.
     fn fresh_damage(&self, header: &Header, place: Place) -> Option<Recovered> {
-        let known = self.lost_serials.contains(&header.serial)
-            || self.copies.contains(&header.serial)
-            || header.is_copy();
+        let known = header.is_copy() || self.lost_serials.contains(&header.serial);
         let damage = Damage::named(header.kind, header.position, place);
         (!known).then_some(Recovered::Damaged(damage))
     }
