@@ -64,6 +64,7 @@ pub struct Recovery<D: Disk> {
     directory: Directory<D>,
     segments: VecDeque<(u32, u32)>,
     loaded: Option<Segment>,
+    repeats: Repeats,
     losses: VecDeque<Loss>,
     lost_serials: BTreeSet<u64>,
     last_serial: Option<u64>,
@@ -75,7 +76,16 @@ struct Segment {
     file: Loaded,
     at: u32,
     to: u32,
-    first: bool,
+    repeats: Repeats,
+}
+
+/// What the repetitions at the head of a segment are good for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Repeats {
+    /// The segments before were released: they are all that is left of these records.
+    Originals,
+    /// The records themselves were given, or made good, already.
+    Known,
 }
 
 impl<D: Disk> Recovery<D> {
@@ -96,6 +106,7 @@ impl<D: Disk> Recovery<D> {
             directory,
             segments: survey.segments.iter().map(|info| (info.number, info.used)).collect(),
             loaded: None,
+            repeats: Repeats::Originals,
             lost_serials: survey.losses.iter().map(|loss| loss.serial).collect(),
             losses: survey.losses.into(),
             last_serial: None,
@@ -104,10 +115,11 @@ impl<D: Disk> Recovery<D> {
     }
 
     /// Goes on with the next segment. False at the end.
-    fn load(&mut self, first: bool) -> Result<bool, WalError> {
+    fn load(&mut self) -> Result<bool, WalError> {
         let Some((number, to)) = self.segments.pop_front() else { return Ok(false) };
         let file = self.directory.load(number)?;
-        self.loaded = Some(Segment { file, at: SEGMENT_HEADER_BYTES as u32, to, first });
+        let repeats = std::mem::replace(&mut self.repeats, Repeats::Known);
+        self.loaded = Some(Segment { file, at: SEGMENT_HEADER_BYTES as u32, to, repeats });
         Ok(true)
     }
 
@@ -122,8 +134,7 @@ impl<D: Disk> Recovery<D> {
 
     fn step(&mut self) -> Result<Option<Recovered>, WalError> {
         loop {
-            let first = self.last_serial.is_none() && self.given.is_empty();
-            if self.loaded.is_none() && !self.load(first)? {
+            if self.loaded.is_none() && !self.load()? {
                 let end = Place { segment: u32::MAX, offset: u32::MAX };
                 return Ok(self.loss_before(end));
             }
@@ -151,9 +162,9 @@ impl<D: Disk> Recovery<D> {
         };
         segment.at = cursor.at();
         let Piece::Frame { at, header, payload } = piece else { return None };
-        let first = segment.first;
+        let repeats = segment.repeats;
         let payload = payload.map(Bytes::copy_from_slice);
-        self.frame(&header, payload, Place { segment: number, offset: at }, first)
+        self.frame(&header, payload, Place { segment: number, offset: at }, repeats)
     }
 
     fn frame(
@@ -161,7 +172,7 @@ impl<D: Disk> Recovery<D> {
         header: &Header,
         payload: Option<Bytes>,
         place: Place,
-        first: bool,
+        repeats: Repeats,
     ) -> Option<Recovered> {
         if header.kind == KIND_OWN {
             return None;
@@ -173,7 +184,7 @@ impl<D: Disk> Recovery<D> {
             self.last_serial = Some(header.serial);
         } else {
             let given = self.given.get(&header.kind).is_some_and(|given| *given >= header.serial);
-            if given || !(first || header.is_healing()) {
+            if given || !(repeats == Repeats::Originals || header.is_healing()) {
                 return None;
             }
         }

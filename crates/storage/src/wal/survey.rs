@@ -30,13 +30,14 @@ const GAP_RECORDS_MAX: u64 = 1 << 20;
 const HEADER_END: u32 = SEGMENT_HEADER_BYTES as u32;
 
 /// Where the log ends and why.
-#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct End {
     /// Everything before was once durable.
     pub(super) proof: Place,
     /// The log ends here; whatever follows in this segment is to be zeroed.
     pub(super) cut: Place,
     pub(super) torn_tail: Option<TornTail>,
+    /// The segment in which it ends, kept so that it need not be read again.
+    pub(super) tail: Loaded,
 }
 
 /// A segment that holds a part of the log.
@@ -115,7 +116,8 @@ pub(super) fn find_end<D: Disk>(
         };
         let proof = proof_in(&loaded, directory).max(floor);
         if proof != Place::default() {
-            return Ok(Some(end_of(&loaded, directory, proof)));
+            let (proof, cut, torn_tail) = end_of(&loaded, directory, proof);
+            return Ok(Some(End { proof, cut, torn_tail, tail: loaded }));
         }
     }
     Ok(None)
@@ -144,13 +146,17 @@ fn proof_in<D>(loaded: &Loaded, directory: &Directory<D>) -> Place {
     proof
 }
 
-fn end_of<D>(loaded: &Loaded, directory: &Directory<D>, proof: Place) -> End {
+/// The proof, the end of the log, and what is cut off there.
+fn end_of<D>(
+    loaded: &Loaded,
+    directory: &Directory<D>,
+    proof: Place,
+) -> (Place, Place, Option<TornTail>) {
     let proof = if planted(Mutant::CorruptionIsTorn) { Place::default() } else { proof };
     let place = |offset| Place { segment: loaded.number, offset };
     let torn = |cut: Place, frames| {
         let bytes = (loaded.data_end as u64).saturating_sub(u64::from(cut.offset));
-        let torn_tail = TornTail { place: cut, bytes, frames };
-        End { proof, cut, torn_tail: Some(torn_tail) }
+        (proof, cut, Some(TornTail { place: cut, bytes, frames }))
     };
     if loaded.header.is_none() && proof < place(HEADER_END) {
         let dropped = cursor(loaded, directory, u32::MAX).filter(is_intact).count();
@@ -164,7 +170,7 @@ fn end_of<D>(loaded: &Loaded, directory: &Directory<D>, proof: Place) -> End {
             return torn(place(at).max(proof), dropped as u64);
         }
     }
-    End { proof, cut: place(pieces.at()), torn_tail: None }
+    (proof, place(pieces.at()), None)
 }
 
 fn is_intact(piece: &Piece<'_>) -> bool {
@@ -184,20 +190,20 @@ pub(super) fn cursor<'a, D>(loaded: &'a Loaded, directory: &Directory<D>, to: u3
 }
 
 impl Survey {
-    /// Counts what the segments up to `cut` hold.
+    /// Counts what the segments up to the end hold.
     pub(super) fn take<D: Disk>(
         directory: &Directory<D>,
         numbers: &[u32],
-        cut: Place,
+        end: &End,
         rules: &StickyRules,
     ) -> Result<Survey, WalError> {
         let mut survey = Survey::default();
-        for number in numbers.iter().filter(|number| **number <= cut.segment) {
-            if cut == Place::start_of(*number) {
-                break; // Its header was never durable, so the segment was never begun.
-            }
-            let to = if *number == cut.segment { cut.offset } else { u32::MAX };
-            survey.segment(&directory.load(*number)?, directory, to, rules);
+        for number in numbers.iter().filter(|number| **number < end.cut.segment) {
+            survey.segment(&directory.load(*number)?, directory, u32::MAX, rules);
+        }
+        // A segment whose very header was not durable was never begun.
+        if end.cut > Place::start_of(end.tail.number) {
+            survey.segment(&end.tail, directory, end.cut.offset, rules);
         }
         survey.finish();
         Ok(survey)

@@ -1,9 +1,11 @@
 //! What the log promises, on a disk that can be told to misbehave.
 
 use super::*;
+use crate::bytes_le::without_zero_tail;
 use crate::{Fault, MemoryDisk, Mutant, with_mutant};
 use bytes::Bytes;
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 const IDENTITY: LogIdentity = LogIdentity { cluster: 1, member: 2, data: 3 };
 const ENTRY: u8 = 1;
@@ -712,6 +714,7 @@ proptest! {
         }
         let (mut log, recovery) = open(&disk);
         prop_assert_eq!(split(all(recovery)).0, []);
+        log.mark().expect("a mark");
         write(&mut log, &[entry(1)]);
         drop(log);
         prop_assert_eq!(split(recovered(&disk)).0, [entry(1)]);
