@@ -89,6 +89,12 @@ pub struct Config {
     pub snapshot_count: u64,
     /// Entries kept behind a checkpoint for followers that lag a little.
     pub snapshot_catchup_entries: u64,
+    /// Log that is written between two checkpoints, at least; more if the state is larger, so that
+    /// checkpoints never cost more than the log does. Unit: bytes.
+    pub checkpoint_bytes: u64,
+    /// Log kept in memory for followers that are a little behind; those who are further behind are
+    /// sent a checkpoint. Unit: bytes.
+    pub log_retain_bytes: usize,
     /// Bytes of state at which writes that need space are refused; `None` for no limit.
     pub quota_backend_bytes: Option<u64>,
     /// When old revisions are compacted without being asked; `None` for never.
@@ -340,6 +346,8 @@ impl Default for Config {
             learners_max: 1,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
+            checkpoint_bytes: 64 << 20,
+            log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
             auto_compaction: None,
             compaction_batch_limit: 1_000,

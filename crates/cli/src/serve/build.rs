@@ -216,7 +216,8 @@ fn log_outputs(settings: &mut Settings) -> Result<Vec<LogOutput>, UsageError> {
             "default" | "stderr" => LogOutput::Stderr,
             "stdout" => LogOutput::Stdout,
             "systemd/journal" => {
-                let warning = "log output systemd/journal is written to stderr, which systemd reads";
+                let warning =
+                    "log output systemd/journal is written to stderr, which systemd reads";
                 settings.warnings.push(warning.to_owned());
                 LogOutput::Stderr
             }

@@ -13,13 +13,13 @@ pub(super) fn yaml_key(key: &str) -> Option<&'static str> {
     nearest(key, table::flags().map(|flag| flag.yaml))
 }
 
-/// The nearest of `candidates`, if it differs in at most a third of its letters: beyond that a
+/// The nearest of `candidates`, if it differs in two letters or a third of all: beyond that a
 /// proposal confuses more than it helps.
 fn nearest(text: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     candidates
         .map(|candidate| (distance(text, candidate), candidate))
         .min()
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(2))
         .map(|(_, candidate)| candidate)
 }
 
@@ -56,6 +56,9 @@ mod tests {
         assert_eq!(flag("listen-client-url"), Some("listen-client-urls"));
         assert_eq!(flag("dta-dir"), Some("data-dir"));
         assert_eq!(flag("xyzzy-frobnicate"), None);
-        assert_eq!(yaml_key("peer-transport-security.certfile"), Some("peer-transport-security.cert-file"));
+        assert_eq!(
+            yaml_key("peer-transport-security.certfile"),
+            Some("peer-transport-security.cert-file")
+        );
     }
 }

@@ -147,10 +147,9 @@ fn check_kind(kind: Kind, text: &str, given: &str) -> Result<(), UsageError> {
         Kind::Bool => (parse_bool(text).is_some(), "true or false"),
         Kind::Count => (text.parse::<u64>().is_ok(), "a whole number"),
         Kind::Integer => (text.parse::<i64>().is_ok(), "a whole number"),
-        Kind::Duration => (
-            text.is_empty() || duration::parse(text).is_some(),
-            "a duration like 100ms, 5s or 2h",
-        ),
+        Kind::Duration => {
+            (text.is_empty() || duration::parse(text).is_some(), "a duration like 100ms, 5s or 2h")
+        }
     };
     if fits {
         return Ok(());

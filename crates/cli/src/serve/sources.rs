@@ -164,12 +164,7 @@ fn add_file(settings: &mut Settings, path: &str, text: &str) -> Result<(), Usage
     Ok(())
 }
 
-fn add_key(
-    settings: &mut Settings,
-    path: &str,
-    key: &str,
-    value: &Yaml,
-) -> Result<(), UsageError> {
+fn add_key(settings: &mut Settings, path: &str, key: &str, value: &Yaml) -> Result<(), UsageError> {
     let given = format!("\"{key}\" in {path}");
     let section = table::flags().any(|flag| flag.yaml.starts_with(&format!("{key}.")));
     if section && *value == Yaml::Null {
@@ -179,7 +174,9 @@ fn add_key(
     let flag = table::flags().find(|flag| flag.yaml == key).ok_or_else(unknown)?;
     let text = match value {
         Yaml::Null => return Ok(()),
-        Yaml::Array(items) => items.iter().map(scalar).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
+        Yaml::Array(items) => {
+            items.iter().map(scalar).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+        }
         // etcd reads durations from YAML as Go's JSON does: whole nanoseconds.
         Yaml::Integer(nanos) if flag.kind == Kind::Duration => Some(format!("{nanos}ns")),
         value => scalar(value),

@@ -275,30 +275,11 @@ const UNSAFE: &[Flag] = &[
 const EXPERIMENTAL: &[Flag] = &[
     Flag::used("experimental-initial-corrupt-check", Bool, "false", "compare state before serving"),
     Flag::renamed("experimental-corrupt-check-time", Duration, "corrupt-check-time"),
-    Flag::accepted(
-        "experimental-compact-hash-check-enabled",
-        Bool,
-        "false",
-        COMPARE,
-    ),
+    Flag::accepted("experimental-compact-hash-check-enabled", Bool, "false", COMPARE),
     Flag::renamed("experimental-compact-hash-check-time", Duration, "compact-hash-check-time"),
-    Flag::renamed(
-        "experimental-backend-bbolt-freelist-type",
-        Text,
-        "backend-bbolt-freelist-type",
-    ),
-    Flag::accepted(
-        "experimental-enable-lease-checkpoint",
-        Bool,
-        "false",
-        LEASES,
-    ),
-    Flag::accepted(
-        "experimental-enable-lease-checkpoint-persist",
-        Bool,
-        "false",
-        LEASES,
-    ),
+    Flag::renamed("experimental-backend-bbolt-freelist-type", Text, "backend-bbolt-freelist-type"),
+    Flag::accepted("experimental-enable-lease-checkpoint", Bool, "false", LEASES),
+    Flag::accepted("experimental-enable-lease-checkpoint-persist", Bool, "false", LEASES),
     Flag::renamed("experimental-compaction-batch-limit", Count, "compaction-batch-limit"),
     Flag::renamed("experimental-compaction-sleep-interval", Duration, "compaction-sleep-interval"),
     Flag::renamed(

@@ -51,6 +51,13 @@ const KIND_REPLACED: u8 = 8;
 const KIND_MENDING: u8 = 9;
 const KIND_MENDED: u8 = 10;
 
+/// Kinds of frames whose loss would lose a promise: storage keeps two copies of the latest.
+pub const CRITICAL_KINDS: [u8; 6] =
+    [KIND_LIFE, KIND_HARD_STATE, KIND_SNAPSHOT, KIND_REPLACED, KIND_MENDING, KIND_MENDED];
+
+/// Kinds of frames whose loss costs nothing but time.
+pub const HINT_KINDS: [u8; 1] = [KIND_COMMIT];
+
 /// Bytes that are no message of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BadMessage {
@@ -66,7 +73,8 @@ pub enum BadMessage {
 }
 
 impl BadMessage {
-    fn reason(self) -> &'static str {
+    /// What is wrong, in words.
+    pub fn reason(self) -> &'static str {
         match self {
             BadMessage::Short => "it ends too early",
             BadMessage::Long => "bytes follow its end",
