@@ -147,7 +147,7 @@ impl Progress {
                 self.next = self.next.max(self.matched.next());
             }
             Flow::Snapshot if self.matched >= base => self.replicate(),
-            Flow::Snapshot => {}
+            Flow::Snapshot => self.next = self.next.max(self.matched.next()),
         }
     }
 

@@ -88,6 +88,7 @@ impl Raft {
 
     fn append(&mut self, entry: Entry, cx: &mut Context<'_, Raft>) {
         let changes_members = matches!(entry.payload, Payload::Membership(_));
+        self.persist(cx); // on disk, no entry is of a term that is not known there
         cx.write(Record::Entry(entry.clone()));
         self.log.append(entry);
         self.owed.commit_hint = true;
