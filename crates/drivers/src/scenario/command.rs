@@ -1,7 +1,7 @@
 //! What a script can say.
 //!
 //! ```text
-//! cluster nodes=3 key=value...     n1, n2, n3 begin; other keys are the protocol's own
+//! cluster nodes=3 key=value...     a new story: n1, n2, n3 begin; other keys are the protocol's own
 //! node n4 key=value...             one more begins
 //! request n1 words...              the layer above n1 asks; the words are the protocol's own
 //! deliver SELECTION                messages arrive (those under way now, in the order of sending)
@@ -11,6 +11,7 @@
 //! heal                             all reach each other again
 //! fire n1 Election                 an armed alarm goes off; time moves on to where it may
 //! advance 100ms                    time passes, alarms go off as they fall due
+//! run 100ms                        the same, and all is delivered and synced after each alarm
 //! sync [n1...] [upto=3]            records become durable, and what waited for them leaves
 //! auto-sync on|off [n1...]         records are durable at once (at first: off)
 //! damage n1 2                      the payload of durable record 2 of n1 can no longer be read
@@ -54,6 +55,7 @@ pub(super) enum Command<'a> {
     Heal,
     Fire(NodeId, String),
     Advance(Duration),
+    Run(Duration),
     Sync { nodes: Vec<NodeId>, upto: Option<Lsn> },
     AutoSync(Switch, Vec<NodeId>),
     Damage(NodeId, usize),
@@ -92,6 +94,7 @@ impl<'a> Command<'a> {
                 Command::Fire(id, rest.concat())
             }
             "advance" => Command::Advance(duration(rest.first().copied().unwrap_or_default())?),
+            "run" => Command::Run(duration(rest.first().copied().unwrap_or_default())?),
             "sync" => sync(rest)?,
             "auto-sync" => {
                 let (on, rest) = switch_first(rest)?;

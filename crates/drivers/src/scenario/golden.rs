@@ -19,7 +19,9 @@ pub fn play<T: Transcript>(text: &str) -> Result<String, ScriptError> {
         for (line, text) in block.commands() {
             let _whereabouts = Whereabouts { line, text };
             let outcome = Command::parse(text).and_then(|command| world.obey(command));
-            outcome.map_err(|reason| ScriptError { line, reason })?;
+            if let Err(reason) = outcome {
+                return Err(ScriptError { line, reason, told: world.take_output() });
+            }
         }
         script::render(&block, &world.take_output(), &mut played);
     }
@@ -29,28 +31,11 @@ pub fn play<T: Transcript>(text: &str) -> Result<String, ScriptError> {
     Ok(played)
 }
 
-/// Plays the transcript in a file and compares; with `UPDATE=1` in the environment, rewrites it.
+/// Plays every transcript (`*.txt`) of a folder and compares; with `UPDATE=1` in the environment,
+/// rewrites them. Returns how many there are.
 ///
-/// Panics: on a difference, which is shown; on a script that makes no sense; if the file cannot be
+/// Panics: on a difference, which is shown; on a script that makes no sense; if a file cannot be
 /// read or written.
-pub fn check_file<T: Transcript>(path: &Path) {
-    let name = path.display();
-    let recorded = std::fs::read_to_string(path).unwrap_or_else(|why| panic!("{name}: {why}"));
-    let played = play::<T>(&recorded).unwrap_or_else(|why| panic!("{name}: {why}"));
-    if played == recorded {
-        return;
-    }
-    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
-        std::fs::write(path, played).unwrap_or_else(|why| panic!("{name}: {why}"));
-        return;
-    }
-    let difference = difference(&recorded, &played);
-    panic!("{name} tells another story (UPDATE=1 records the new one):\n{difference}");
-}
-
-/// Plays every `*.txt` of a folder, as [`check_file`] does, and returns how many there are.
-///
-/// Panics: as `check_file`; if the folder cannot be read.
 pub fn check_folder<T: Transcript>(folder: &Path) -> usize {
     let name = folder.display();
     let entries = std::fs::read_dir(folder).unwrap_or_else(|why| panic!("{name}: {why}"));
@@ -58,8 +43,25 @@ pub fn check_folder<T: Transcript>(folder: &Path) -> usize {
     let mut scripts: Vec<_> =
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();
     scripts.sort();
-    scripts.iter().for_each(|path| check_file::<T>(path));
+    let complaints: Vec<String> =
+        scripts.iter().filter_map(|path| check_file::<T>(path).err()).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     scripts.len()
+}
+
+/// Errors: what is wrong, for a reader.
+fn check_file<T: Transcript>(path: &Path) -> Result<(), String> {
+    let name = path.display();
+    let recorded = std::fs::read_to_string(path).map_err(|why| format!("{name}: {why}"))?;
+    let played = play::<T>(&recorded).map_err(|why| format!("{name}: {why}"))?;
+    if played == recorded {
+        return Ok(());
+    }
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        return std::fs::write(path, played).map_err(|why| format!("{name}: {why}"));
+    }
+    let difference = difference(&recorded, &played);
+    Err(format!("{name} tells another story (UPDATE=1 records the new one):\n{difference}"))
 }
 
 /// Names the command at which a panic happened.

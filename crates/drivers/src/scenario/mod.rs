@@ -47,7 +47,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use golden::{check_file, check_folder, play};
+pub use golden::{check_folder, play};
 pub use words::{Misread, Options, ScriptError};
 
 use quorate_core::{NodeId, Protocol};

@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Block>, ScriptError> {
     }
     if !in_output && let Some((line, _)) = block.commands().next() {
         let reason = Misread(format!("no '{SEPARATOR}' follows these commands"));
-        return Err(ScriptError { line, reason });
+        return Err(ScriptError { line, reason, told: Vec::new() });
     }
     if !block.input.is_empty() {
         blocks.push(block);

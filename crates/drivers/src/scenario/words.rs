@@ -31,11 +31,14 @@ pub struct ScriptError {
     pub line: usize,
     /// What is wrong with it.
     pub reason: Misread,
+    /// What its block has printed before.
+    pub told: Vec<String>,
 }
 
 impl fmt::Display for ScriptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.reason)
+        write!(f, "line {}: {}", self.line, self.reason)?;
+        self.told.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 

@@ -16,6 +16,13 @@ const STABILIZE_ROUNDS_MAX: usize = 1_000;
 /// Alarms that may go off within one `advance`.
 const ALARMS_MAX: usize = 10_000;
 
+/// What happens between two alarms while time passes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Between {
+    Nothing,
+    Everything,
+}
+
 /// All nodes of a story, the network between them, and time.
 pub(super) struct World<T: Transcript> {
     places: BTreeMap<NodeId, Place<T::Node>>,
@@ -50,7 +57,8 @@ impl<T: Transcript> World<T> {
             Command::Partition(sides) => self.partition(sides)?,
             Command::Heal => self.network.heal(),
             Command::Fire(id, name) => self.fire_named(id, &name)?,
-            Command::Advance(duration) => self.advance(duration)?,
+            Command::Advance(duration) => self.advance(duration, Between::Nothing)?,
+            Command::Run(duration) => self.advance(duration, Between::Everything)?,
             Command::Sync { nodes, upto } => {
                 for id in self.living_or_all(nodes) {
                     self.sync(id, upto)?;
@@ -77,9 +85,9 @@ impl<T: Transcript> World<T> {
     }
 
     fn cluster(&mut self, mut options: Options) -> Result<(), Misread> {
-        if !self.places.is_empty() {
-            return Err(Misread("the cluster exists; 'node' adds one".to_owned()));
-        }
+        self.places.clear();
+        self.network = Network::default();
+        self.choices.clear();
         let members: Vec<NodeId> = (1..=options.parsed("nodes", 3)?).map(NodeId).collect();
         for id in &members {
             let seat = T::seat(*id, &members, &mut options)?;
@@ -191,7 +199,7 @@ impl<T: Transcript> World<T> {
         self.turn(id, |node, cx| node.on_timer(timer, cx));
     }
 
-    fn advance(&mut self, duration: Duration) -> Result<(), Misread> {
+    fn advance(&mut self, duration: Duration, between: Between) -> Result<(), Misread> {
         let until = self.now.after(duration);
         for _ in 0..ALARMS_MAX {
             let armed =
@@ -207,6 +215,9 @@ impl<T: Transcript> World<T> {
                 Some((at, id, timer)) => {
                     self.now = self.now.max(at);
                     self.fire(id, timer);
+                    if between == Between::Everything {
+                        self.stabilize(Vec::new())?;
+                    }
                 }
             }
         }
