@@ -1,5 +1,6 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
+pub mod api;
 pub mod config;
 mod handle;
 mod host;
