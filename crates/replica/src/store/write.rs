@@ -15,6 +15,7 @@ use super::{
     Bytes, Command, DeleteRange, Event, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
     Store, Versions,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Charged for each stored version beside its key and value, in bytes: what tree entries,
@@ -115,6 +116,15 @@ impl Store {
         versions.into_iter().flatten().map(|(_, kv)| kv.version).max().unwrap_or(0)
     }
 
+    /// Planted bug: the digest does not see leases.
+    fn seen_by_mutant<'a>(&self, event: &'a Event) -> Cow<'a, Event> {
+        if !self.planted(Mutant::DigestWithoutLease) {
+            return Cow::Borrowed(event);
+        }
+        let kv = Arc::new(KeyValue { lease: 0, ..KeyValue::clone(&event.kv) });
+        Cow::Owned(Event { kv, prev_revision: event.prev_revision })
+    }
+
     /// Deletes every key of the range.
     pub(super) fn delete_range(&mut self, write: &mut Write, delete: &DeleteRange) -> Outcome {
         let (lower, upper) = delete.keys.bounds();
@@ -213,7 +223,7 @@ impl Store {
     }
 
     fn record(&mut self, write: &mut Write, event: Event) {
-        self.digest.fold_event(&event);
+        self.digest.fold_event(&self.seen_by_mutant(&event));
         let place = Place { revision: self.revision, order: write.order };
         write.order += 1;
         let former = self.log.insert(place, event);
