@@ -209,12 +209,8 @@ impl Store {
 
     /// Drops one version from the past of its key, if it is there.
     pub(super) fn forget(&mut self, key: &[u8], revision: Revision) {
-        // Asked first because `get_mut` would copy shared nodes for nothing.
-        if self.past.get(key).is_none_or(|versions| versions.0.get(&revision).is_none()) {
-            return;
-        }
-        let versions = self.past.get_mut(key).expect("it was seen above");
-        let kv = versions.0.remove(&revision).expect("it was seen above");
+        let Some(versions) = self.past.get_mut(key) else { return };
+        let Some(kv) = versions.0.remove(&revision) else { return };
         let emptied = versions.0.is_empty();
         self.bytes -= weight(&kv);
         if emptied {

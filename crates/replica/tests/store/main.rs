@@ -1,7 +1,9 @@
 //! The store against a naive reference, over random sequences of everything it can do; and the
 //! proof that this comparison finds bugs, by planting some.
 
+mod bytes_in;
 mod generate;
+mod golden;
 mod model;
 
 use bytes::Bytes;
@@ -133,7 +135,7 @@ impl Run {
 
     /// Many keys at once, so that the trees have several levels.
     fn fill(&mut self) -> Result<(), String> {
-        for key in self.generator.keys.to_vec() {
+        for key in Arc::clone(&self.generator.keys).iter().cloned() {
             if self.generator.random.one_in(4) {
                 continue;
             }
@@ -333,6 +335,7 @@ impl Run {
         let limits = Limits::default();
         let admitted = limits.admit_txn(txn).is_ok();
         self.count(if admitted { "txn admitted" } else { "txn duplicate" });
+        assert_eq!(admitted, !writes_twice(txn), "admission of {txn:?}");
     }
 
     fn tally_outcome(&mut self, command: &Command, outcome: &Result<Outcome, KvError>) {
@@ -393,6 +396,53 @@ impl Run {
             if met {
                 self.count(kind);
             }
+        }
+    }
+}
+
+/// A write of a transaction: where it stands, which keys, and whether it puts.
+struct Place {
+    /// For each transaction around it, from the outside: its number and the branch.
+    branches: Vec<(usize, bool)>,
+    keys: Keys,
+    puts: bool,
+}
+
+/// Whether two writes which can both run meet in a key: every pair is looked at.
+fn writes_twice(txn: &Txn) -> bool {
+    let mut places = Vec::new();
+    collect(txn, &[], &mut 0, &mut places);
+    places.iter().enumerate().any(|(at, a)| {
+        places[at + 1..].iter().any(|b| {
+            let exclusive =
+                |(outer, branch): &(usize, bool)| b.branches.contains(&(*outer, !branch));
+            let meet = match (a.puts, b.puts) {
+                (true, true) => a.keys.key == b.keys.key,
+                (true, false) => b.keys.contains(&a.keys.key),
+                (false, true) => a.keys.contains(&b.keys.key),
+                (false, false) => false,
+            };
+            meet && !a.branches.iter().any(exclusive)
+        })
+    })
+}
+
+fn collect(txn: &Txn, outer: &[(usize, bool)], number: &mut usize, places: &mut Vec<Place>) {
+    *number += 1;
+    let own = *number;
+    for (branch, ops) in [(true, &txn.success), (false, &txn.failure)] {
+        let branches = [outer, &[(own, branch)]].concat();
+        for op in ops {
+            let (keys, puts) = match op {
+                Op::Range(_) => continue,
+                Op::Put(put) => (Keys { key: put.key.clone(), range_end: Bytes::new() }, true),
+                Op::DeleteRange(delete) => (delete.keys.clone(), false),
+                Op::Txn(inner) => {
+                    collect(inner, &branches, number, places);
+                    continue;
+                }
+            };
+            places.push(Place { branches: branches.clone(), keys, puts });
         }
     }
 }
