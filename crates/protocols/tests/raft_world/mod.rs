@@ -70,13 +70,13 @@ impl Faults {
     pub(crate) const ALL: Faults = Faults {
         hosts: 5,
         voters: 3,
-        steps: 800,
-        loss: 10,
+        steps: 1_500,
+        loss: 20,
         duplicate: 15,
-        crash: 40,
-        partition: 50,
-        pause: 100,
-        clock_jump: 150,
+        crash: 150,
+        partition: 200,
+        pause: 300,
+        clock_jump: 500,
         damage: 0,
         reconfigure: 2,
         transfer: 4,
@@ -88,12 +88,11 @@ impl Faults {
 
     /// Many elections, few words.
     pub(crate) const HASTE: Faults =
-        Faults { haste: 3, pause: 80, pause_max: 200, ..Faults::FIXED };
+        Faults { crash: 80, partition: 100, haste: 3, pause: 150, pause_max: 200, ..Faults::FIXED };
 
     /// Five voters, many elections.
     pub(crate) const CROWD: Faults =
         Faults { hosts: 5, voters: 5, duplicate: 3, damage: 0, ..Faults::HASTE };
-
 
     pub(crate) const FIXED: Faults =
         Faults { hosts: 3, voters: 3, reconfigure: 0, damage: 3, ..Faults::ALL };
