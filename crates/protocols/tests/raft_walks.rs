@@ -4,9 +4,14 @@ mod raft_world;
 
 use raft_world::{Faults, Tally, World};
 
+/// How many times as many walks as usual; for a long search, with `--release`.
+fn factor() -> u64 {
+    std::env::var("QUORATE_WALKS_FACTOR").map_or(1, |text| text.parse().expect("a number"))
+}
+
 fn walks(faults: Faults, seeds: std::ops::Range<u64>) -> Tally {
     let mut sum = Tally::default();
-    for seed in seeds {
+    for seed in seeds.start..seeds.end * factor() {
         let mut world = World::new(faults, seed, None);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.walk();

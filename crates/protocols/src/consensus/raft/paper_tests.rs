@@ -40,7 +40,7 @@ impl Cluster {
             mutant,
         };
         for number in 1..=voters + others {
-            let founders = if number <= voters { 1..=voters } else { 1..=0 };
+            let founders = 1..=if number <= voters { voters } else { 0 };
             let config = Config::new(id(number), Configuration::of(founders.map(NodeId)));
             cluster.start(config, Vec::new());
         }
