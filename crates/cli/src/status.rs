@@ -36,7 +36,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOST:PORT,..")]
     endpoints: Option<String>,
     /// Seconds to wait for each answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     /// One JSON object instead of a table
     #[arg(long)]
@@ -186,8 +187,7 @@ fn report(
     names: &BTreeMap<u64, String>,
     serves: bool,
 ) -> Report {
-    let newest = answers.iter().flatten().filter(|status| status.leader != 0);
-    let leader = newest.max_by_key(|status| status.raft_term).map(|status| status.leader);
+    let leader = leader(&answers);
     // A member lags behind what anybody knows to be committed, not behind what it knows itself.
     let committed = answers.iter().flatten().map(|status| status.raft_index).max().unwrap_or(0);
     let named = |id: u64| names.get(&id).filter(|name| !name.is_empty()).cloned();
@@ -205,6 +205,20 @@ fn report(
     let members = rows.collect();
     let leader = leader.map(|id| named(id).unwrap_or_else(|| format!("{id:x}")));
     Report { serves, leader, members }
+}
+
+/// The leader, as far as it can be known: a member that says so itself, of the newest term; or, if
+/// nobody asked is missing, the one the others name. A leader named by others while somebody is
+/// missing may be the one that is missing.
+fn leader(answers: &[Result<StatusResponse, tonic::Status>]) -> Option<u64> {
+    let id = |status: &StatusResponse| status.header.as_ref().map_or(0, |header| header.member_id);
+    let newest = |claims: &dyn Fn(&StatusResponse) -> bool| {
+        let claimed = answers.iter().flatten().filter(|status| claims(status));
+        claimed.max_by_key(|status| status.raft_term).map(|status| status.leader)
+    };
+    let own = newest(&|status| status.leader != 0 && status.leader == id(status));
+    let all_answered = answers.iter().all(Result::is_ok);
+    own.or_else(|| newest(&|status| all_answered && status.leader != 0))
 }
 
 fn state(status: StatusResponse, id: u64, committed: u64) -> State {
@@ -253,9 +267,9 @@ fn print(report: &Report) {
     }
     let verdict = match (report.serves, &report.leader) {
         (true, Some(leader)) => format!("serves; leader is {leader}"),
-        (true, None) => "serves".to_owned(),
-        (false, Some(leader)) => format!("does not serve, though {leader} is said to lead"),
-        (false, None) => "does not serve: no leader reachable".to_owned(),
+        (true, None) => "serves; its leader was not reached".to_owned(),
+        (false, Some(leader)) => format!("does not serve, though {leader} says it leads"),
+        (false, None) => "does not serve: no leader reached".to_owned(),
     };
     output::line(verdict);
 }
@@ -342,6 +356,15 @@ mod tests {
         let answers = vec![answer(1, 1, 5, 100), answer(2, 2, 6, 100)];
         let report = report(&endpoints, answers, &BTreeMap::new(), false);
         assert_eq!(report.leader.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_leader_that_may_be_missing_is_not_named() {
+        let gone = || Err(tonic::Status::unavailable("connection refused"));
+        assert_eq!(leader(&[answer(1, 2, 5, 100), gone()]), None);
+        assert_eq!(leader(&[answer(1, 2, 5, 100)]), Some(2), "it was not asked");
+        assert_eq!(leader(&[answer(1, 1, 5, 100), gone()]), Some(1));
+        assert_eq!(leader(&[answer(1, 0, 5, 100)]), None);
     }
 
     #[test]

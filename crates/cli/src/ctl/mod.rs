@@ -89,10 +89,12 @@ pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
     /// Whom to ask, in this order
-    #[arg(long, global = true, value_name = "HOST:PORT,..", default_value = client::ENDPOINTS_DEFAULT)]
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
     /// Seconds to wait for the answer
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     /// One JSON object instead of text
     #[arg(long, global = true)]
