@@ -39,7 +39,7 @@ impl<M> Gate<M> {
         self.written
     }
 
-    /// Returns the message if nothing before it is still on its way to disk, and keeps it otherwise.
+    /// Returns the message if nothing before it is still on its way to disk, else keeps it.
     pub fn admit(&mut self, to: NodeId, message: M) -> Option<(NodeId, M)> {
         if self.written == self.durable {
             assert!(self.waiting.is_empty(), "a message waits although every record is durable");

@@ -2,6 +2,8 @@
 //!
 //! | driver | file | time, network, disk |
 //! |---|---|---|
+//! | scenario | `scenario/` | in the hands of a script; effects are compared line by line |
 //! | live | `live/` | real: one thread per node, a log thread beside it |
 
 pub mod live;
+pub mod scenario;

@@ -1,3 +1,21 @@
-//! The service as one deterministic machine.
+//! The service as one deterministic machine: consensus, store, and who waits for what.
+//!
+//! No clock, thread, randomness or I/O: a driver hands in events and carries out effects, so the
+//! replica that runs in production is the one that is simulated.
 
+mod checkpoint;
+mod digests;
+mod envelope;
+mod message;
+mod replica;
 pub mod store;
+
+pub use checkpoint::{
+    BadConfiguration, Checkpoint, decode_configuration, encode_configuration,
+};
+pub use digests::DIGEST_EVERY;
+pub use envelope::{Life, Ticket, seal};
+pub use message::{BadMessage, Message};
+pub use replica::{
+    Answer, Config, Indication, Refusal, Replica, Request, Timer,
+};

@@ -1,7 +1,20 @@
-//! The one way from the API into a replica: bounded queues of typed questions.
+//! The one way from the API into a replica: a bounded queue of typed questions.
 
+use crate::host::{Ask, Reply, Shared, Snapshot};
+use bytes::Bytes;
 use quorate_core::{NodeId, Term};
-use quorate_replica::store::{Command, KvError, Outcome, Range, Revision, Txn};
+use quorate_replica::store::{Command, KvError, Outcome, Range, Revision, Store, Txn};
+use quorate_replica::{Ticket, seal};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+pub use quorate_replica::Refusal;
+
+/// Requests of this member that may wait for an answer; one more is refused at once.
+pub(crate) const REQUESTS_MAX: usize = 16_384;
+/// A range that may visit more keys than this is computed off the threads that serve sockets.
+const INLINE_KEYS_MAX: u64 = 10_000;
 
 /// A read, answered from one snapshot.
 #[derive(Clone, Debug)]
@@ -30,38 +43,6 @@ pub struct Applied {
     pub term: Term,
     /// The answer itself.
     pub outcome: Result<Outcome, KvError>,
-}
-
-/// Why a request got no answer from the store.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// No leader is known; definite, nothing happened.
-    NoLeader,
-    /// The leader changed while a read waited; definite.
-    LeaderChanged,
-    /// Too much is queued; definite.
-    TooManyRequests,
-    /// This member is stopping; definite for requests not yet sent.
-    Stopping,
-    /// No answer in time: a write may still happen.
-    TimedOut,
-    /// No answer in time and the leader was lost meanwhile: a write may still happen.
-    TimedOutLeaderLost,
-    /// This member's state differs from the quorum's, so it serves nothing.
-    Corrupt,
-    /// Only the leader can do this.
-    NotLeader,
-    /// The wanted leader is no voter of this cluster.
-    BadTransferee,
-    /// A learner does not serve this.
-    Learner,
-}
-
-impl Refusal {
-    /// True if the operation has not happened and never will.
-    pub fn is_definite(self) -> bool {
-        !matches!(self, Refusal::TimedOut | Refusal::TimedOutLeaderLost | Refusal::Stopping)
-    }
 }
 
 /// A member of the cluster as clients see it.
@@ -104,49 +85,118 @@ pub struct Status {
 
 /// A handle on this process's replica. Cheap to clone; every method may be called from any task.
 ///
-/// Bound: requests in flight are limited; beyond that the answer is [`Refusal::TooManyRequests`].
+/// Bound: at most 16,384 requests wait at one time; beyond that the answer is
+/// [`Refusal::TooManyRequests`].
 #[derive(Clone, Debug)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+}
 
-#[expect(clippy::unimplemented, reason = "the replica is wired in next")]
 impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
+    }
+
     /// Id of the cluster.
     pub fn cluster_id(&self) -> u64 {
-        unimplemented!()
+        self.shared.cluster_id
     }
 
     /// Id of this member.
     pub fn member_id(&self) -> u64 {
-        unimplemented!()
+        self.shared.member_id
     }
 
     /// Replicates a command and answers with what it did when it was applied here.
-    pub async fn write(&self, _command: Command) -> Result<Applied, Refusal> {
-        unimplemented!()
+    ///
+    /// Errors: [`Refusal::is_definite`] tells whether the command may still be carried out.
+    pub async fn write(&self, command: Command) -> Result<Applied, Refusal> {
+        let (reply, answer) = self.reply()?;
+        let ticket = Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let mut envelope = Vec::with_capacity(128);
+        seal(self.shared.life, ticket, &mut envelope);
+        command.encode(&mut envelope);
+        let ask = Ask::Write { ticket, envelope: Bytes::from(envelope), reply };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        // A host that drops its replies has ended; the command may be on its way to the leader.
+        let answer = answer.await.map_err(|_| Refusal::Stopping)??;
+        let quorate_replica::Answer { revision, term, outcome } = answer;
+        Ok(Applied { revision, term, outcome })
     }
 
     /// Reads one snapshot.
-    pub async fn read(&self, _read: Read, _consistency: Consistency) -> Result<Applied, Refusal> {
-        unimplemented!()
+    pub async fn read(&self, read: Read, consistency: Consistency) -> Result<Applied, Refusal> {
+        let snapshot = self.snapshot(consistency).await?;
+        let store = snapshot.store;
+        let revision = store.revision();
+        let outcome = match may_be_long(&read, &store) {
+            false => answer(&store, &read),
+            true => {
+                let computing = tokio::task::spawn_blocking(move || answer(&store, &read));
+                computing.await.expect("a read does not panic")
+            }
+        };
+        Ok(Applied { revision, term: snapshot.term, outcome })
+    }
+
+    /// A frozen copy of the store; it costs nothing to take and stays as it is.
+    pub async fn snapshot(&self, consistency: Consistency) -> Result<Snapshot, Refusal> {
+        if consistency == Consistency::Serializable {
+            self.shared.is_whole()?;
+            if let Some(snapshot) = self.shared.published() {
+                return Ok(snapshot);
+            }
+        }
+        let (reply, snapshot) = self.reply()?;
+        let ask = match consistency {
+            Consistency::Linearizable => Ask::Read { reply },
+            Consistency::Serializable => Ask::Publish { reply },
+        };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        snapshot.await.map_err(|_| Refusal::Stopping)?
     }
 
     /// Returns when this member has applied everything committed before the call.
     pub async fn barrier(&self) -> Result<(), Refusal> {
-        unimplemented!()
+        self.snapshot(Consistency::Linearizable).await.map(|_| ())
     }
 
     /// Hands leadership to `target`; must be asked of the leader.
-    pub async fn move_leader(&self, _target: NodeId) -> Result<(), Refusal> {
-        unimplemented!()
+    pub async fn move_leader(&self, target: NodeId) -> Result<(), Refusal> {
+        let (reply, done) = self.reply()?;
+        let ask = Ask::MoveLeader { to: target, reply };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        done.await.map_err(|_| Refusal::Stopping)?
     }
 
     /// The members as this one knows them.
     pub fn members(&self) -> Vec<Member> {
-        unimplemented!()
+        self.shared.members()
     }
 
     /// This member's view of itself.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        self.shared.status()
+    }
+
+    fn reply<T>(&self) -> Result<(Reply<T>, oneshot::Receiver<T>), Refusal> {
+        Reply::new(&self.shared.waiting, REQUESTS_MAX).ok_or(Refusal::TooManyRequests)
+    }
+}
+
+fn answer(store: &Store, read: &Read) -> Result<Outcome, KvError> {
+    match read {
+        Read::Range(range) => store.range(range).map(Outcome::Range),
+        Read::Txn(txn) => store.read(txn),
+    }
+}
+
+/// A guess from above: what a read may visit at most.
+fn may_be_long(read: &Read, store: &Store) -> bool {
+    let single = |range: &Range| range.keys.range_end.is_empty();
+    let short = |range: &Range| single(range) || (range.limit > 0 && range.limit < INLINE_KEYS_MAX);
+    match read {
+        Read::Range(range) => !short(range) && store.keys() > INLINE_KEYS_MAX,
+        Read::Txn(_) => store.keys() > INLINE_KEYS_MAX,
     }
 }

@@ -2,10 +2,16 @@
 
 pub mod config;
 mod handle;
+mod host;
+mod identity;
+mod peers;
 pub mod proto;
+mod recover;
 mod run;
 pub mod url;
+mod wal_log;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};
+pub use recover::RecoverError;
 pub use run::{RunError, run};

@@ -1,26 +1,394 @@
 //! One member, from its configuration to its end.
 
-use crate::Config;
-use std::fmt;
+use crate::api;
+use crate::config::{ClusterState, Config, ConfigError};
+use crate::handle::{Handle, Member};
+use crate::host::{Ask, Reply, ReplicaHost, Shared};
+use crate::identity::{Identity, IdentityError, random};
+use crate::peers::bulk::CheckpointDesk;
+use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
+use crate::recover::{self, RecoverError};
+use crate::url::{Url, UrlError};
+use quorate_core::{NodeId, Protocol};
+use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
+use quorate_protocols::consensus::raft;
+use quorate_replica::{Life, Message, Replica};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-/// Why a member could not start or had to stop.
+/// A stopping leader waits so long for its successor.
+const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a member that waits for its peers says so.
+const WAITING_NOTICE: Duration = Duration::from_secs(5);
+
+/// Why a member could not start, or had to stop.
 #[derive(Debug)]
 pub enum RunError {
-    /// The replica is not wired to the sockets yet.
-    NotWired,
+    /// A URL that cannot be listened on.
+    Url(UrlError),
+    /// A port is taken, or the address is not ours.
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// The data directory cannot be used.
+    Identity(IdentityError),
+    /// The log or the checkpoints cannot be used.
+    Recover(RecoverError),
+    /// Peers remember this member with another disk.
+    DiskLost(DiskLost),
+    /// The configuration contradicts itself.
+    Config(ConfigError),
+    /// A member without data is to join a running cluster.
+    JoinUnsupported,
+    /// The operating system refuses something that we need.
+    System(io::Error),
+    /// The log could not be written. Nothing that was not on disk was acknowledged.
+    LogFailed {
+        /// What failed.
+        why: String,
+    },
+    /// An assertion failed: the member stopped rather than go on with a broken state.
+    Broken,
 }
 
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            RunError::NotWired => f.write_str("this build cannot serve yet"),
+            RunError::Url(error) => error.fmt(f),
+            RunError::Bind { address, error } => write!(
+                f,
+                "cannot listen on {address}: {error}; is another process using the port? \
+                 (`ss -ltnp` shows it)"
+            ),
+            RunError::Identity(error) => error.fmt(f),
+            RunError::Recover(error) => error.fmt(f),
+            RunError::DiskLost(lost) => lost.fmt(f),
+            RunError::Config(error) => error.fmt(f),
+            RunError::JoinUnsupported => f.write_str(
+                "--initial-cluster-state=existing without data: joining a running cluster is not \
+                 supported yet; start all members with --initial-cluster-state=new",
+            ),
+            RunError::System(error) => write!(f, "the operating system refuses: {error}"),
+            RunError::LogFailed { why } => write!(
+                f,
+                "the log could not be written: {why}; nothing unwritten was acknowledged. Look at \
+                 the disk, then start the member again"
+            ),
+            RunError::Broken => f.write_str(
+                "an internal check failed and the member stopped; the log says which. Its data is \
+                 as it was before",
+            ),
         }
     }
 }
 
 impl std::error::Error for RunError {}
 
-/// Runs a member until it is told to stop.
-pub fn run(_config: Config) -> Result<(), RunError> {
-    Err(RunError::NotWired)
+impl From<IdentityError> for RunError {
+    fn from(error: IdentityError) -> RunError {
+        RunError::Identity(error)
+    }
+}
+
+impl From<RecoverError> for RunError {
+    fn from(error: RecoverError) -> RunError {
+        RunError::Recover(error)
+    }
+}
+
+/// Runs a member until it is told to stop (SIGTERM, SIGINT) or cannot go on.
+///
+/// Errors: see [`RunError`]; each says what to do next.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
+        .enable_all()
+        .thread_name("sockets")
+        .build()
+        .map_err(RunError::System)?;
+    let outcome = runtime.block_on(run_member(config));
+    // Connections that do not end by themselves must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    outcome
+}
+
+/// Sockets need few threads: the work is done on the loop thread.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4)
+}
+
+async fn run_member(config: Config) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::System)?;
+    let dir = config.data_dir.join("member");
+    let (cluster, me) = (config.cluster_id(), config.member_id());
+    config.validate().map_err(RunError::Config)?;
+    config.verify_bootstrap().map_err(RunError::Config)?;
+    for flag in config.not_in_force() {
+        tracing::warn!("--{flag} is understood but not in force yet in this version");
+    }
+    let mut identity = Identity::open(&dir, cluster, me)?;
+    if !identity.admitted && config.initial_cluster_state == ClusterState::Existing {
+        return Err(RunError::JoinUnsupported);
+    }
+    let client_listeners = bind(&config.listen_client_urls).await?;
+    let peer_listeners = bind(&config.listen_peer_urls).await?;
+    let recovered = recover::open(&dir, &config, &identity)?;
+    let inbox = Arc::new(Inbox::new(InboxLimits::default()));
+    let life = Life(random().map_err(RunError::System)?);
+    let members = members(&config);
+    let shared = Arc::new(Shared::new(cluster, me, life, members, Arc::clone(&inbox)));
+    let desk = Arc::new(recovered.desk);
+    let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
+    let roster = open_roster(&dir, me, identity.data)?;
+    let peers =
+        Peers::start(neighbours(&config, &identity), roster, peer_listeners, Box::new(receiver));
+    desk.connect(tokio::runtime::Handle::current(), peers.shared(), Arc::clone(&shared));
+
+    if !identity.admitted {
+        tokio::select! {
+            met = meet_the_cluster(&config, &peers) => met?,
+            () = signals.any() => return Ok(()),
+        }
+        identity.admit(&dir)?;
+    }
+
+    let log = LogThread::start(recovered.log, Arc::clone(&inbox)).map_err(RunError::System)?;
+    let host = ReplicaHost::new(
+        Arc::clone(&shared),
+        peers.links(),
+        log.handle(),
+        Arc::clone(&desk),
+        config.checkpoint_bytes,
+    );
+    let mut records = recovered.records;
+    let replica_config = replica_config(&config, life, recovered.checkpoint);
+    let node = Replica::restore(&replica_config, &mut records);
+    drop(replica_config);
+    records.finish()?;
+    if let Some(why) = node.raft().restore_error() {
+        return Err(RecoverError::Promise { why: why.to_string() }.into());
+    }
+    let seed = life.0;
+    let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), seed);
+    let mut ended = spawn_loop(live)?;
+
+    let handle = Handle::new(Arc::clone(&shared));
+    let (stop_api, stopped) = oneshot::channel::<()>();
+    let limits = api::Limits::from(&config);
+    let stopped = async {
+        let _ = stopped.await; // An end of the sender is an end as well.
+    };
+    let serving = tokio::spawn(api::serve(handle.clone(), client_listeners, limits, stopped));
+    tokio::spawn(announce(Arc::clone(&shared), config.clone()));
+
+    let outcome = tokio::select! {
+        () = signals.any() => Ok(()),
+        lost = peers.failed() => Err(RunError::DiskLost(lost)),
+        stopped = &mut ended => Err(broken(stopped)),
+    };
+    if outcome.is_ok() {
+        tracing::info!("stopping: handing leadership over");
+        step_aside(&shared).await;
+        // Requests that still wait end with the loop; nothing new is taken.
+        let _ = stop_api.send(());
+        let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, serving).await;
+        inbox.stop();
+        let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
+    }
+    // Ends the log thread after a last sync, and settles the log.
+    tokio::task::block_in_place(|| drop(log));
+    tracing::info!("stopped");
+    outcome
+}
+
+fn broken(stopped: Result<Stopped, oneshot::error::RecvError>) -> RunError {
+    match stopped {
+        Ok(Stopped::LogFailed { why }) => RunError::LogFailed { why },
+        Ok(Stopped::Asked) | Err(_) => RunError::Broken,
+    }
+}
+
+fn spawn_loop(live: Live<Replica, ReplicaHost>) -> Result<oneshot::Receiver<Stopped>, RunError> {
+    let (tell, ended) = oneshot::channel();
+    let body = move || {
+        // A panic drops the sender, which is how the member learns of it.
+        let _ = tell.send(live.run());
+    };
+    std::thread::Builder::new().name("replica".to_owned()).spawn(body).map_err(RunError::System)?;
+    Ok(ended)
+}
+
+fn replica_config(
+    config: &Config,
+    life: Life,
+    checkpoint: Option<quorate_replica::Checkpoint>,
+) -> quorate_replica::Config {
+    let voters = config.initial_members().into_keys().map(NodeId);
+    let configuration = raft::Configuration::of(voters);
+    let mut raft = raft::Config::new(NodeId(config.member_id()), configuration);
+    raft.heartbeat_interval = config.heartbeat_interval;
+    raft.election_timeout = config.election_timeout;
+    quorate_replica::Config {
+        raft,
+        life,
+        checkpoint,
+        request_timeout: Duration::from_secs(5) + 2 * config.election_timeout,
+        log_retain_bytes: config.log_retain_bytes,
+    }
+}
+
+/// A new directory is taken into service only after a majority has seen its data id.
+async fn meet_the_cluster(config: &Config, peers: &Peers) -> Result<(), RunError> {
+    let others = config.initial_members().len() / 2; // With ourselves a majority.
+    if others == 0 {
+        return Ok(());
+    }
+    tracing::info!(others, "a new data directory: waiting for a majority of members to meet it");
+    let mut notice = tokio::time::interval(WAITING_NOTICE);
+    notice.tick().await;
+    loop {
+        tokio::select! {
+            met = peers.greet(others) => return met.map_err(RunError::DiskLost),
+            _ = notice.tick() => tracing::warn!(
+                "still waiting for a majority; start the other members, or compare \
+                 --initial-cluster"
+            ),
+        }
+    }
+}
+
+fn open_roster(dir: &std::path::Path, me: u64, data: u64) -> Result<Roster, RunError> {
+    Roster::open(dir, NodeId(me), data).map_err(|error| {
+        RunError::Identity(IdentityError::Io { path: dir.join("roster"), error })
+    })
+}
+
+/// The members of the configuration. A member has a name and client URLs once it has said so.
+fn members(config: &Config) -> Vec<Member> {
+    let me = config.member_id();
+    let member = |(id, name): (u64, String)| {
+        let peer_urls = config.initial_cluster[&name].iter().map(Url::to_string).collect();
+        let mut member = Member { id, peer_urls, ..Member::default() };
+        if id == me {
+            member.name = name;
+            member.client_urls = texts(&config.advertise_client_urls);
+        }
+        member
+    };
+    config.initial_members().into_iter().map(member).collect()
+}
+
+fn neighbours(config: &Config, identity: &Identity) -> Neighbours {
+    let others = config.initial_members().into_iter().filter(|(id, _)| *id != identity.member);
+    let dial = |(id, name): (u64, String)| {
+        let url = config.initial_cluster[&name].first().expect("a member has a peer URL");
+        (NodeId(id), url.authority())
+    };
+    Neighbours {
+        cluster: identity.cluster,
+        me: NodeId(identity.member),
+        data: identity.data,
+        profile: Profile {
+            name: config.name.clone(),
+            client_urls: texts(&config.advertise_client_urls),
+        },
+        urls: others.map(dial).collect(),
+    }
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
+}
+
+async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, RunError> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let address = url.bind_address().map_err(RunError::Url)?;
+        let listener = TcpListener::bind(address).await;
+        listeners.push(listener.map_err(|error| RunError::Bind { address, error })?);
+    }
+    Ok(listeners)
+}
+
+/// Says that the member is ready, in the words that supervisors of etcd wait for.
+async fn announce(shared: Arc<Shared>, config: Config) {
+    let mut leader = shared.leader();
+    if leader.wait_for(|(_, leader)| leader.is_some()).await.is_err() {
+        return;
+    }
+    let handle = Handle::new(Arc::clone(&shared));
+    while handle.barrier().await.is_err() {}
+    let name = &config.name;
+    let urls = texts(&config.advertise_client_urls).join(",");
+    tracing::info!(
+        "published {{Name:{name} ClientURLs:[{urls}]}} to cluster {:x}",
+        shared.cluster_id
+    );
+    let version = api::ETCD_VERSION;
+    let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
+    tracing::info!("enabled capabilities for version {minor}");
+    tracing::info!("ready to serve client requests on {}", texts(&config.listen_client_urls).join(","));
+}
+
+async fn step_aside(shared: &Shared) {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let (reply, done) = Reply::new(&waiting, 1).expect("a fresh counter has room");
+    if shared.inbox.ask(Ask::StepAside { reply }).is_ok() {
+        // Nobody may be able to take over; we stop all the same.
+        let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, done).await;
+    }
+}
+
+/// The signals that end a member.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Hands what peers send to the loop.
+struct Receiver {
+    shared: Arc<Shared>,
+    desk: Arc<CheckpointDesk>,
+}
+
+impl Receive for Receiver {
+    fn deliver(&self, from: NodeId, messages: &mut Vec<Message>) {
+        let dropped = self.shared.inbox.deliver(from, messages);
+        if dropped > 0 {
+            tracing::warn!(peer = %from, dropped, "too many messages wait: dropped some");
+        }
+    }
+
+    fn introduce(&self, peer: NodeId, profile: Profile) {
+        self.shared.introduce(peer.0, profile.name, profile.client_urls);
+    }
+
+    fn checkpoints(&self) -> Arc<CheckpointDesk> {
+        Arc::clone(&self.desk)
+    }
 }

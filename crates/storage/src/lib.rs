@@ -1,1 +1,36 @@
 //! Disk, write-ahead log and checkpoints, with damage detected and named.
+//!
+//! | what | folder | promise |
+//! |---|---|---|
+//! | [`Disk`] | `disk/` | everything the formats ask of a file system; a real and an in-memory one |
+//! | [`Wal`] | `wal/` | what was synced comes back in order, or is *named* as damaged |
+//! | [`Checkpoints`] | `checkpoint/` | the newest whole checkpoint is found; a damaged one is named |
+//!
+//! The formats are written against [`Disk`], so the very same code runs on files and on a
+//! [`MemoryDisk`] that loses power, tears sectors and rots. Byte tables: `FORMAT.md`.
+//!
+//! Nothing in here is `async` and nothing starts a thread: a caller decides where it blocks.
+
+mod bytes_le;
+mod checkpoint;
+mod disk;
+mod fault;
+mod identity;
+mod mutant;
+mod wal;
+
+pub use checkpoint::{
+    CHUNK_BYTES_MAX, CheckpointError, CheckpointPart, Checkpoints, Incoming, METADATA_MAX,
+    Manifest, NewestWhole, Reader, Writer,
+};
+pub use disk::{Disk, DiskFile, Fault, Fill, MemoryDisk, MemoryFile, MemoryLock, RealDisk};
+pub use disk::{RealFile, RealLock, SECTOR_BYTES};
+pub use fault::IoFault;
+pub use identity::LogIdentity;
+pub use mutant::Mutant;
+#[cfg(any(test, feature = "mutants"))]
+pub use mutant::with_mutant;
+pub use wal::{
+    Damage, FRAME_PAYLOAD_MAX, Place, Preparation, Prepared, Recovered, Recovery,
+    STICKY_PAYLOAD_MAX, TornTail, Wal, WalError, WalOptions,
+};

@@ -89,16 +89,15 @@ impl<M, A> Inbox<M, A> {
         Ok(())
     }
 
-    /// Queues a message of a peer, or drops it if `messages_max` wait already. Returns how many
-    /// were dropped (0 or 1).
-    pub fn deliver(&self, from: NodeId, message: M) -> usize {
+    /// Queues messages of a peer, leaving `messages` empty. What exceeds `messages_max` is dropped;
+    /// returns how many that were.
+    pub fn deliver(&self, from: NodeId, messages: &mut Vec<M>) -> usize {
         let mut queue = self.lock();
-        if queue.offered.messages.len() >= self.limits.messages_max {
-            return 1;
-        }
-        queue.offered.messages.push((from, message));
+        let room = self.limits.messages_max.saturating_sub(queue.offered.messages.len());
+        let dropped = messages.len().saturating_sub(room);
+        queue.offered.messages.extend(messages.drain(..).take(room).map(|m| (from, m)));
         self.wake(queue);
-        0
+        dropped
     }
 
     /// Records up to `upto` are durable.
@@ -159,8 +158,7 @@ mod tests {
         let inbox = Inbox::new(InboxLimits { asks_max: 1, messages_max: 1 });
         assert_eq!(inbox.ask("first"), Ok(()));
         assert_eq!(inbox.ask("second"), Err("second"));
-        assert_eq!(inbox.deliver(NodeId(1), 'a'), 0);
-        assert_eq!(inbox.deliver(NodeId(1), 'b'), 1);
+        assert_eq!(inbox.deliver(NodeId(1), &mut vec!['a', 'b']), 1);
         let mut offered = Offered::default();
         inbox.take(&mut offered, Duration::ZERO);
         assert_eq!(offered.asks, ["first"]);

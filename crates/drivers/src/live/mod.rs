@@ -1,11 +1,11 @@
 //! The live driver: one plain thread runs a protocol on real time and a real disk.
 //!
 //! ```text
-//!   sockets, API ── push ──►  Inbox  ── take (one lock per batch) ──►  loop thread ── frames ──►  log thread
-//!                               ▲                                       │    ▲                        │
-//!                               └───────────── synced(upto) ────────────│────┴────────────────────────┘
-//!                                                                       ▼
-//!                                                          Host: messages out, indications up
+//!   sockets, API -- push --> Inbox -- take (one lock per batch) --> loop -- frames --> log thread
+//!                              ^                                    | ^                   |
+//!                              +----------- synced(upto) -----------|-+-------------------+
+//!                                                                   v
+//!                                              Host: messages out, indications up
 //! ```
 //!
 //! The loop never waits for the disk: timers fire and heartbeats leave while a sync takes its time.
@@ -16,6 +16,8 @@ mod clock;
 mod inbox;
 mod log_thread;
 mod node;
+#[cfg(test)]
+mod tests;
 
 pub use clock::monotonic_now;
 pub use inbox::{Inbox, InboxLimits, Offered};

@@ -74,6 +74,11 @@ pub enum Body {
         /// The leader's commit index, at most what the receiver is known to hold.
         commit: Index,
     },
+    /// News of the commit index. No answer is expected.
+    Committed {
+        /// At most what the receiver is known to hold.
+        commit: Index,
+    },
     /// I heard the heartbeat of this round. Never waits for a disk.
     HeartbeatReply {
         /// As heard.
@@ -86,11 +91,15 @@ pub enum Body {
     },
     /// For the reads that wait here: up to which index must I apply?
     ReadIndex {
-        /// Number of this question, chosen by the sender.
+        /// The asker's life, which comes back in the answer.
+        life: u64,
+        /// Number of this question in that life.
         batch: u64,
     },
     /// The answer, confirmed by a quorum.
     ReadIndexReply {
+        /// As asked.
+        life: u64,
         /// As asked.
         batch: u64,
         /// Wait for this index, or `None` if the leader cannot say.

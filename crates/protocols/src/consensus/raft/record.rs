@@ -13,6 +13,21 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+/// What an entry costs besides its command: its share of a message and of memory.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
+
+impl Entry {
+    /// What this entry counts for in every bound on bytes.
+    pub fn size(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Noop => 0,
+            Payload::Command(command) => command.len(),
+            Payload::Membership(configuration) => 8 * configuration.size(),
+        };
+        ENTRY_OVERHEAD_BYTES + payload
+    }
+}
+
 /// What an entry says.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Payload {
@@ -27,6 +42,12 @@ pub enum Payload {
 /// What a member writes to stable storage.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Record {
+    /// A new life begins. Questions and answers about reads carry its number, so that an answer to
+    /// a former life is not taken for one to this.
+    Life {
+        /// Counts from 1.
+        number: u64,
+    },
     /// The term and the vote in it.
     HardState {
         /// Highest term seen.

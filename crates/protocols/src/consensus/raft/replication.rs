@@ -1,0 +1,387 @@
+//! Replication: one log, copied.
+//!
+//! ```text
+//!    propose --> leader: write ----------------- synced --> Appended to itself --+
+//!                  |                                                             v
+//!                  +--> Append --> follower: write -- synced --> Appended --> commit
+//! ```
+//!
+//! The leader sends while it writes. It advances `next` before it hears an answer, and a follower
+//! whose log differs says where it could agree, so that finding the place takes a round per
+//! *term*, not per entry. Proposals of one batch of events travel in one append per follower.
+//!
+//! Sources: paper 5.3 and 5.4.2; dissertation 10.2.1 (write in parallel).
+
+use super::mutant::Mutant;
+use super::progress::{Allowance, Limits, Progress};
+use super::record::{Entry, Payload, Record};
+use super::{Body, Indication, Leader, Raft, Refusal, Request, Role, Timer};
+use bytes::Bytes;
+use quorate_core::{Context, Index, NodeId, Position};
+use std::time::Duration;
+
+impl Raft {
+    /// Answers a request that this member cannot serve at all.
+    pub(super) fn refuse(&mut self, request: Request, cx: &mut Context<'_, Raft>) {
+        match request {
+            Request::Propose { command } => {
+                cx.indicate(Indication::Refused { command, why: Refusal::NoLeader });
+            }
+            Request::Read { ticket } => cx.indicate(Indication::ReadRefused { ticket }),
+            _ => {}
+        }
+    }
+
+    pub(super) fn propose(&mut self, command: Bytes, cx: &mut Context<'_, Raft>) {
+        let refusal = match &self.role {
+            Role::Leader(_) => self.admit(&command),
+            _ if self.leader.is_none() => Some(Refusal::NoLeader),
+            _ if self.forward_bytes + command.len() > self.config.uncommitted_bytes_max => {
+                Some(Refusal::Overloaded)
+            }
+            _ => None,
+        };
+        match refusal {
+            Some(why) => cx.indicate(Indication::Refused { command, why }),
+            None if self.is_leader() => self.append_own(Payload::Command(command), cx),
+            None => {
+                self.forward_bytes += command.len();
+                self.forwards.push(command);
+            }
+        }
+    }
+
+    /// Why a leader does not take `command`, if it does not. One that is alone is always taken.
+    fn admit(&self, command: &Bytes) -> Option<Refusal> {
+        let Role::Leader(leader) = &self.role else { return Some(Refusal::NoLeader) };
+        let bytes = leader.uncommitted_bytes;
+        if self.transfer.is_some() {
+            Some(Refusal::Transferring)
+        } else if bytes > 0 && bytes + command.len() > self.config.uncommitted_bytes_max {
+            Some(Refusal::Overloaded)
+        } else {
+            None
+        }
+    }
+
+    /// Commands that a follower passed on. One that is not taken is lost: the follower's clients
+    /// give up after a while, and nothing is ever proposed twice.
+    pub(super) fn on_forward(&mut self, commands: Vec<Bytes>, cx: &mut Context<'_, Raft>) {
+        for command in commands {
+            if self.admit(&command).is_none() {
+                self.append_own(Payload::Command(command), cx);
+            }
+        }
+    }
+
+    /// Appends to the leader's own log.
+    pub(super) fn append_own(&mut self, payload: Payload, cx: &mut Context<'_, Raft>) {
+        let position = Position { term: self.term, index: self.log.last().index.next() };
+        let entry = Entry { position, payload };
+        let Role::Leader(leader) = &mut self.role else {
+            panic!("only a leader appends, at {position}");
+        };
+        leader.uncommitted_bytes += entry.size();
+        self.append(entry, cx);
+        self.owed.acknowledgement = Some(position.index);
+    }
+
+    fn append(&mut self, entry: Entry, cx: &mut Context<'_, Raft>) {
+        let changes_members = matches!(entry.payload, Payload::Membership(_));
+        self.persist(cx); // on disk, no entry is of a term that is not known there
+        cx.write(Record::Entry(entry.clone()));
+        self.log.append(entry);
+        self.owed.commit_hint = true;
+        if changes_members {
+            self.serve_members();
+        }
+    }
+
+    pub(super) fn on_append(
+        &mut self,
+        from: NodeId,
+        prev: Position,
+        entries: Vec<Entry>,
+        commit: Index,
+        cx: &mut Context<'_, Raft>,
+    ) {
+        if !is_consecutive(prev, &entries) {
+            return; // no leader says this: a peer of another kind
+        }
+        self.hear_leader(from, cx);
+        let base = self.log.base();
+        let compacted = prev.index < base.index && !self.planted(Mutant::PurgedPrevTruncates);
+        if !compacted && !self.log.contains(prev) {
+            if (base.index..=self.log.last().index).contains(&prev.index) {
+                self.assert_uncommitted(prev.index);
+            }
+            if prev.index < base.index {
+                // Only the mutant comes here: it takes what was compacted for a conflict.
+                self.log = super::Log::new(Position::ZERO, self.configuration().clone());
+                (self.commit, self.indicated) = (Index(0), Index(0));
+                return;
+            }
+            let limit = Position { term: prev.term, index: prev.index.prev() };
+            let hint = self.log.agreeing(limit);
+            return cx.send(from, self.say(Body::AppendRejected { prev: prev.index, hint }));
+        }
+        let matched = Index(prev.index.0 + entries.len() as u64).max(base.index);
+        self.adopt(entries, cx);
+        self.owed.acknowledgement = self.owed.acknowledgement.max(Some(matched));
+        self.advance_commit(commit.min(matched));
+    }
+
+    /// Takes over the leader's entries, cutting off ours where they differ.
+    fn adopt(&mut self, entries: Vec<Entry>, cx: &mut Context<'_, Raft>) {
+        for entry in entries {
+            let position = entry.position;
+            if position.index <= self.log.base().index || self.log.contains(position) {
+                continue;
+            }
+            if position.index <= self.log.last().index {
+                self.assert_uncommitted(position.index);
+                self.log.truncate_after(position.index.prev());
+            }
+            self.append(entry, cx);
+        }
+    }
+
+    fn assert_uncommitted(&self, index: Index) {
+        assert!(index > self.commit, "entry {index} conflicts, but {} is committed", self.commit);
+    }
+
+    /// Pays for what was written in this batch: a hint along with the entries, and one
+    /// acknowledgement for all of them, once they are durable.
+    pub(super) fn flush_writes(&mut self, cx: &mut Context<'_, Raft>) {
+        let last = self.log.last();
+        if self.mending.is_some_and(|end| last >= end) {
+            self.mending = None;
+            cx.write(Record::Mended);
+        }
+        if std::mem::take(&mut self.owed.commit_hint) && self.commit > self.hinted {
+            self.hinted = self.commit;
+            cx.write(Record::Commit(self.commit));
+        }
+        let Some(matched) = self.owed.acknowledgement.take() else { return };
+        let Some(leader) = self.leader else { return };
+        let acknowledgement = self.say(Body::Appended { matched });
+        if self.planted(Mutant::AckBeforeDurable) {
+            return cx.send(leader, acknowledgement);
+        }
+        cx.send_once_durable(leader, acknowledgement);
+    }
+
+    pub(super) fn on_appended(&mut self, from: NodeId, matched: Index, cx: &mut Context<'_, Raft>) {
+        let last = self.log.last().index;
+        let base = self.log.base().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        if matched > last {
+            return; // no follower of ours says this
+        }
+        progress.hear();
+        progress.acknowledge(matched, base);
+        self.commit_by_counting();
+        self.hand_over_if_ready(from, cx);
+    }
+
+    pub(super) fn on_append_rejected(&mut self, from: NodeId, prev: Index, hint: Position) {
+        let agreeing = self.log.agreeing(hint).index.min(hint.index);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.hear();
+        if agreeing < prev {
+            progress.reject(prev, agreeing);
+        }
+    }
+
+    /// Commits what a quorum holds, if it is of our own term: an older entry on a majority can
+    /// still be replaced (paper, figure 8), but not one that an entry of ours follows.
+    fn commit_by_counting(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let matched = |id: NodeId| leader.progress.get(&id).map_or(Index(0), Progress::matched);
+        let held = self.agreed(matched);
+        let is_ours = self.log.term_at(held) == Some(self.term);
+        if held > self.commit && (is_ours || self.planted(Mutant::CommitOldTerms)) {
+            self.advance_commit(held);
+        }
+    }
+
+    /// Commits up to `commit`, as far as the log reaches.
+    pub(super) fn advance_commit(&mut self, commit: Index) {
+        self.commit = self.commit.max(commit.min(self.log.last().index));
+    }
+
+    /// Tells the layer above what is newly committed, in bounded portions.
+    pub(super) fn indicate_committed(&mut self, cx: &mut Context<'_, Raft>) {
+        while self.indicated < self.commit {
+            let first = self.indicated.next();
+            let count = self.log.fitting(first, self.commit, self.config.append_bytes_max);
+            let entries: Vec<Entry> = self.log.slice(first, count).cloned().collect();
+            let last = entries.last().expect("committed entries are in the log").position;
+            self.indicated = last.index;
+            if let Role::Leader(leader) = &mut self.role {
+                let bytes: usize = entries.iter().map(Entry::size).sum();
+                leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
+            }
+            let changes_members =
+                entries.iter().any(|e| matches!(e.payload, Payload::Membership(_)));
+            cx.indicate(Indication::Committed { entries });
+            if changes_members {
+                self.configurations_committed(first, last.index, cx);
+            }
+        }
+        self.complete_change(cx);
+    }
+
+    /// Sends each follower what it may get: entries, else news of the commit index.
+    pub(super) fn flush_appends(&mut self, cx: &mut Context<'_, Raft>) {
+        let own = self.id();
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(mut next) = leader.progress.keys().next().copied() else { return };
+        loop {
+            if next != own {
+                self.send_appends(next, cx);
+                self.send_commit(next, cx);
+            }
+            let Role::Leader(leader) = &self.role else { return };
+            let later = (std::ops::Bound::Excluded(next), std::ops::Bound::Unbounded);
+            match leader.progress.range(later).next() {
+                Some((id, _)) => next = *id,
+                None => return,
+            }
+        }
+    }
+
+    /// Sends appends to one follower as long as full ones can be made and may be sent.
+    fn send_appends(&mut self, to: NodeId, cx: &mut Context<'_, Raft>) {
+        let limits = Limits {
+            appends_max: self.config.inflight_max,
+            bytes_max: self.config.inflight_bytes_max,
+        };
+        let is_member = self.configuration().contains(to);
+        let (term, commit, last) = (self.term, self.commit, self.log.last().index);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        loop {
+            let allowance = progress.allowance(last, limits);
+            if allowance == Allowance::Nothing {
+                return;
+            }
+            let first = progress.next();
+            let Some(prev) = self.log.term_at(first.prev()) else {
+                if progress.is_heard() && is_member {
+                    progress.needs_snapshot();
+                    cx.indicate(Indication::SnapshotWanted { by: to });
+                }
+                return;
+            };
+            let prev = Position { term: prev, index: first.prev() };
+            let count = match allowance {
+                Allowance::Entries => self.log.fitting(first, last, self.config.append_bytes_max),
+                Allowance::Empty | Allowance::Nothing => 0,
+            };
+            let entries: Vec<Entry> = self.log.slice(first, count).cloned().collect();
+            let end = Index(prev.index.0 + count as u64);
+            let bytes = entries.iter().map(Entry::size).sum();
+            progress.sent(end, bytes);
+            progress.told_commit(commit.min(progress.matched()));
+            cx.send(to, super::Message { term, body: Body::Append { prev, entries, commit } });
+            if end == last {
+                // The append brings the whole log, and so the news with it.
+                progress.told_commit(commit);
+                return;
+            }
+        }
+    }
+
+    /// A follower answers its own clients, so it hears at once what is committed.
+    fn send_commit(&mut self, to: NodeId, cx: &mut Context<'_, Raft>) {
+        let (term, commit) = (self.term, self.commit);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        let commit = commit.min(progress.matched());
+        if commit > progress.commit_sent() {
+            progress.told_commit(commit);
+            cx.send(to, super::Message { term, body: Body::Committed { commit } });
+        }
+    }
+
+    pub(super) fn on_committed(&mut self, from: NodeId, commit: Index, cx: &mut Context<'_, Raft>) {
+        self.hear_leader(from, cx);
+        self.advance_commit(commit);
+    }
+
+    pub(super) fn on_heartbeat(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        commit: Index,
+        cx: &mut Context<'_, Raft>,
+    ) {
+        self.hear_leader(from, cx);
+        self.advance_commit(commit);
+        cx.send(from, self.say(Body::HeartbeatReply { round }));
+        self.questions.ask_again_if_older_than(self.config.heartbeat_interval * 2, cx.now);
+    }
+
+    pub(super) fn on_heartbeat_timer(&mut self, cx: &mut Context<'_, Raft>) {
+        let interval = self.config.heartbeat_interval;
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.progress.values_mut().for_each(Progress::tick);
+        self.start_round(cx);
+        self.remind_transferee(cx);
+        cx.set_timer(Timer::Heartbeat, interval..interval + interval / 8 + Duration::from_nanos(1));
+    }
+
+    /// Sends a heartbeat of a new round to every follower.
+    pub(super) fn start_round(&mut self, cx: &mut Context<'_, Raft>) {
+        let own = self.id();
+        let (term, commit) = (self.term, self.commit);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Leader { progress, rounds, .. } = leader.as_mut();
+        let round = rounds.begin();
+        for (id, progress) in progress.iter_mut().filter(|(id, _)| **id != own) {
+            let commit = commit.min(progress.matched());
+            progress.told_commit(commit);
+            cx.send(*id, super::Message { term, body: Body::Heartbeat { round, commit } });
+        }
+    }
+
+    /// Passes on what was proposed here, in messages of bounded size.
+    pub(super) fn flush_forwards(&mut self, cx: &mut Context<'_, Raft>) {
+        if self.forwards.is_empty() {
+            return;
+        }
+        self.forward_bytes = 0;
+        let forwards = std::mem::take(&mut self.forwards);
+        let Some(leader) = self.leader else {
+            for command in forwards {
+                cx.indicate(Indication::Refused { command, why: Refusal::NoLeader });
+            }
+            return;
+        };
+        let mut commands = Vec::new();
+        let mut bytes = 0;
+        for command in forwards {
+            if !commands.is_empty() && bytes + command.len() > self.config.append_bytes_max {
+                let commands = std::mem::take(&mut commands);
+                cx.send(leader, self.say(Body::Forward { commands }));
+                bytes = 0;
+            }
+            bytes += command.len();
+            commands.push(command);
+        }
+        cx.send(leader, self.say(Body::Forward { commands }));
+    }
+}
+
+/// True if `entries` can stand after `prev` in one log.
+fn is_consecutive(prev: Position, entries: &[Entry]) -> bool {
+    let mut before = prev;
+    (prev.index > Index(0) || prev == Position::ZERO)
+        && entries.iter().all(|entry| {
+            let after = std::mem::replace(&mut before, entry.position);
+            entry.position.index == after.index.next() && entry.position.term >= after.term
+        })
+}

@@ -1,0 +1,53 @@
+//! Each planted bug must be caught by a walk; see `mutant.rs` for what they are.
+
+mod raft_world;
+
+use quorate_protocols::consensus::raft::Mutant;
+use raft_world::{Faults, World};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const WALKS_MAX: u64 = 20_000;
+
+/// The first walk that notices the mutant.
+fn caught(mutant: Mutant, faults: Faults) -> Option<u64> {
+    (0..WALKS_MAX).find(|seed| {
+        let mut world = World::new(faults, *seed, Some(mutant));
+        catch_unwind(AssertUnwindSafe(|| {
+            world.walk();
+            world.recover();
+        }))
+        .is_err()
+    })
+}
+
+#[test]
+fn walks_catch_every_planted_bug() {
+    std::panic::set_hook(Box::new(|_| {})); // thousands of caught panics say nothing new
+    let mutants = [
+        (Mutant::AckBeforeDurable, Faults::FIXED),
+        (Mutant::VoteWithoutPersisting, Faults::FIXED),
+        (Mutant::VoteTwice, Faults::FIXED),
+        (Mutant::CommitOldTerms, Faults::FIXED),
+        (Mutant::ReadWithoutQuorum, Faults::FIXED),
+        (Mutant::ReadBeforeOwnCommit, Faults::FIXED),
+        (Mutant::ReadAnswerOfFormerLife, Faults::FIXED),
+        (Mutant::DuplicateVotesCounted, Faults::FIXED),
+        (Mutant::JointBypassed, Faults::ALL),
+        (Mutant::LearnerCounted, Faults::ALL),
+        (Mutant::PurgedPrevTruncates, Faults::FIXED),
+        (Mutant::MendingVotes, Faults::FIXED),
+        (Mutant::ReconfigureEarly, Faults::ALL),
+        (Mutant::VoteForAnyLog, Faults::FIXED),
+    ];
+    let start = std::time::Instant::now();
+    let mut escaped = Vec::new();
+    for (mutant, faults) in mutants {
+        let walk = caught(mutant, faults);
+        println!("{mutant:?}: {walk:?} {:?}", start.elapsed());
+        if walk.is_none() {
+            escaped.push(mutant);
+        }
+    }
+    let _ = std::panic::take_hook();
+    assert!(escaped.is_empty(), "nothing noticed {escaped:?}");
+}

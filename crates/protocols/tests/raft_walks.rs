@@ -1,0 +1,60 @@
+//! Thousands of short walks through a hostile world; see `raft_world`.
+
+mod raft_world;
+
+use raft_world::{Faults, Tally, World};
+
+fn walks(faults: Faults, seeds: std::ops::Range<u64>) -> Tally {
+    let mut sum = Tally::default();
+    for seed in seeds {
+        let mut world = World::new(faults, seed, None);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            world.walk();
+            world.recover();
+        }));
+        if outcome.is_err() {
+            panic!("seed {seed} of {faults:?} fails: {}", world.describe());
+        }
+        let tally = world.tally;
+        sum.committed += tally.committed;
+        sum.reads += tally.reads;
+        sum.elections += tally.elections;
+        sum.states_sent += tally.states_sent;
+        sum.mended += tally.mended;
+        sum.changes += tally.changes;
+        sum.transfers += tally.transfers;
+        sum.damages += tally.damages;
+        sum.replaced += tally.replaced;
+    }
+    sum
+}
+
+#[test]
+fn three_members_survive_everything_that_the_model_allows() {
+    let sum = walks(Faults::FIXED, 0..2_000);
+    assert!(sum.committed > 2_000 * 10, "{sum:?}");
+    assert!(sum.reads > 2_000 * 5, "{sum:?}");
+    assert!(sum.mended > 50, "{sum:?}");
+    assert!(sum.states_sent > 50 && sum.replaced > 20, "{sum:?}");
+}
+
+#[test]
+fn members_come_and_go_while_everything_fails() {
+    let sum = walks(Faults::ALL, 0..2_000);
+    assert!(sum.committed > 2_000 * 10, "{sum:?}");
+    assert!(sum.reads > 2_000 * 5, "{sum:?}");
+    assert!(sum.changes > 600, "{sum:?}");
+    assert!(sum.transfers > 60, "{sum:?}");
+}
+
+#[test]
+fn the_same_seed_takes_the_same_walk() {
+    for seed in 0..20 {
+        let run = || {
+            let mut world = World::new(Faults::ALL, seed, None);
+            world.walk();
+            world.trace
+        };
+        assert_eq!(run(), run());
+    }
+}

@@ -1,0 +1,104 @@
+//! What replicas say to each other, and its bytes.
+
+use bytes::{Buf, BufMut, Bytes};
+use quorate_core::Index;
+use quorate_protocols::consensus::raft;
+
+/// Between two replicas.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// Of the consensus.
+    Raft(raft::Message),
+    /// Of a replica to itself: apply what is committed. Never leaves the node.
+    Apply,
+    /// "After applying the log up to `at`, my state has this digest."
+    Digest {
+        /// Last entry that the digest covers.
+        at: Index,
+        /// Digest of everything that was applied so far.
+        digest: u64,
+    },
+}
+
+impl From<raft::Message> for Message {
+    fn from(message: raft::Message) -> Message {
+        Message::Raft(message)
+    }
+}
+
+/// Bytes that are no message of ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BadMessage {
+    /// What is wrong with them.
+    pub reason: &'static str,
+}
+
+impl std::fmt::Display for BadMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+impl std::error::Error for BadMessage {}
+
+const KIND_RAFT: u8 = 1;
+const KIND_DIGEST: u8 = 2;
+
+impl Message {
+    /// Appends the encoded message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Message::Raft(message) => {
+                out.put_u8(KIND_RAFT);
+                raft::codec::encode(message, out);
+            }
+            Message::Apply => unreachable!("a message to oneself does not leave the node"),
+            Message::Digest { at, digest } => {
+                out.put_u8(KIND_DIGEST);
+                out.put_u64_le(at.0);
+                out.put_u64_le(*digest);
+            }
+        }
+    }
+
+    /// The message that was encoded. Payloads of entries share `bytes`.
+    ///
+    /// Errors: the bytes are no message; never panics.
+    pub fn decode(mut bytes: Bytes) -> Result<Message, BadMessage> {
+        if bytes.is_empty() {
+            return Err(BadMessage { reason: "an empty message" });
+        }
+        match bytes.get_u8() {
+            KIND_RAFT => {
+                let message = raft::codec::decode(bytes);
+                message.map(Message::Raft).map_err(|bad| BadMessage { reason: bad.reason() })
+            }
+            KIND_DIGEST if bytes.len() == 16 => {
+                let at = Index(bytes.get_u64_le());
+                Ok(Message::Digest { at, digest: bytes.get_u64_le() })
+            }
+            KIND_DIGEST => Err(BadMessage { reason: "a digest of the wrong length" }),
+            _ => Err(BadMessage { reason: "an unknown kind of message" }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_survives_the_wire() {
+        let message = Message::Digest { at: Index(64), digest: 7 };
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        assert_eq!(Message::decode(Bytes::from(bytes)), Ok(message));
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        for bytes in [&[][..], &[0], &[9, 9], &[KIND_DIGEST, 1], &[KIND_RAFT]] {
+            assert!(Message::decode(Bytes::copy_from_slice(bytes)).is_err(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,731 @@
+//! One replica of the service: consensus below, store above, and who waits for what.
+//!
+//! ```text
+//!   Write ─► queued ─► raft ── Committed ─► store.apply ─► Answered
+//!   Read  ─► raft (read index) ── ReadReady ─► applied far enough? ─► Readable
+//! ```
+//!
+//! A write is answered by the replica that it was asked of, when *that replica* has applied it: so
+//! the answer needs no way back from the leader, and whoever has the answer sees the write in its
+//! own member's state at once.
+
+use crate::checkpoint::Checkpoint;
+use crate::digests::{Digests, Verdict};
+use crate::envelope::{self, Life, Ticket};
+use crate::message::Message;
+use crate::store::{Command, KvError, Outcome, Revision, Store};
+use bytes::Bytes;
+use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
+use quorate_protocols::consensus::raft::{self, Configuration, Entry, Payload, Raft};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often waiting requests are looked at for their deadline.
+const PATIENCE_TICK: Duration = Duration::from_millis(100);
+/// How often the digest of the state is told to the others.
+const DIGEST_TICK: Duration = Duration::from_millis(500);
+/// What an entry takes in the log beside its payload, about.
+const ENTRY_OVERHEAD_BYTES: u64 = 48;
+/// Steps of background compaction in one turn, so that no turn takes long.
+const SWEEP_STEPS: usize = 256;
+/// Pause between two turns of background compaction on an idle replica.
+const SWEEP_PAUSE: Duration = Duration::from_millis(2);
+
+/// What a replica is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Of the consensus.
+    pub raft: raft::Config,
+    /// This life's mark.
+    pub life: Life,
+    /// The newest checkpoint, if there is one.
+    pub checkpoint: Option<Checkpoint>,
+    /// A request that waited so long is answered without a result.
+    pub request_timeout: Duration,
+    /// Bytes of log kept in memory for followers that are a little behind; who is further behind
+    /// is sent a checkpoint.
+    pub log_retain_bytes: usize,
+}
+
+/// Asked by the layer above.
+#[derive(Debug)]
+pub enum Request {
+    /// Replicate a command.
+    Write {
+        /// Names the answer.
+        ticket: Ticket,
+        /// A sealed envelope with the same ticket.
+        envelope: Bytes,
+    },
+    /// Say when the state is fresh enough for a linearizable read that begins now.
+    Read {
+        /// Names the answer.
+        ticket: Ticket,
+    },
+    /// Hand leadership over.
+    MoveLeader {
+        /// The next leader.
+        to: NodeId,
+    },
+    /// A checkpoint of a peer lies on our disk.
+    Install(Box<Checkpoint>),
+    /// The peer has received a checkpoint of ours.
+    CheckpointSent {
+        /// The peer.
+        to: NodeId,
+        /// What it received.
+        position: Position,
+    },
+    /// The peer could not be sent a checkpoint.
+    CheckpointNotSent {
+        /// The peer.
+        to: NodeId,
+    },
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Revision of the store after it.
+    pub revision: Revision,
+    /// Term of this replica at that moment.
+    pub term: Term,
+    /// Its outcome.
+    pub outcome: Result<Outcome, KvError>,
+}
+
+/// Why a request got no answer from the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// No leader is known; definite, nothing happened.
+    NoLeader,
+    /// The leader changed while a read waited; definite.
+    LeaderChanged,
+    /// Too much is queued; definite.
+    TooManyRequests,
+    /// This member is stopping: a write that was sent may still happen.
+    Stopping,
+    /// No answer in time: a write may still happen.
+    TimedOut,
+    /// No answer in time and the leader was lost meanwhile: a write may still happen.
+    TimedOutLeaderLost,
+    /// This member's state differs from the quorum's, so it serves nothing.
+    Corrupt,
+    /// Only the leader can do this.
+    NotLeader,
+    /// The wanted leader is no voter of this cluster.
+    BadTransferee,
+    /// A learner does not serve this.
+    Learner,
+}
+
+impl Refusal {
+    /// True if the operation has not happened and never will.
+    pub fn is_definite(self) -> bool {
+        !matches!(self, Refusal::TimedOut | Refusal::TimedOutLeaderLost | Refusal::Stopping)
+    }
+}
+
+/// Told to the layer above.
+#[derive(Debug)]
+pub enum Indication {
+    /// A write was applied, or will not be waited for any longer.
+    Answered {
+        /// Of this request.
+        ticket: Ticket,
+        /// What it did.
+        answer: Result<Answer, Refusal>,
+    },
+    /// From now on the state is fresh enough for this read.
+    Readable {
+        /// Of this request.
+        ticket: Ticket,
+    },
+    /// This read cannot be served now.
+    ReadRefused {
+        /// Of this request.
+        ticket: Ticket,
+        /// Why.
+        why: Refusal,
+    },
+    /// Role, term or leader changed.
+    RoleChanged {
+        /// This replica's role.
+        role: raft::RoleName,
+        /// Its term.
+        term: Term,
+        /// The leader of that term, if known.
+        leader: Option<NodeId>,
+    },
+    /// A follower needs what the log no longer holds: send it a checkpoint.
+    CheckpointWanted {
+        /// The follower.
+        by: NodeId,
+    },
+    /// A hand-over of leadership ended.
+    LeaderMoved {
+        /// To whom it was to go.
+        to: NodeId,
+        /// How it ended.
+        outcome: Result<(), Refusal>,
+    },
+    /// Our state differs from a quorum's: this replica is fenced off.
+    Diverged {
+        /// Where it was seen.
+        at: Index,
+    },
+    /// Replicas differ and no quorum can tell who is right.
+    Disputed {
+        /// Where it was seen.
+        at: Index,
+    },
+    /// A membership was committed.
+    Configured(Configuration),
+    /// This replica is no longer a member.
+    Removed,
+}
+
+/// Named alarms of a replica.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Timer {
+    /// Of the consensus.
+    Raft(raft::Timer),
+    /// Look for requests that waited too long.
+    Patience,
+    /// Tell the others the digest of our state.
+    Digest,
+    /// Go on with the background compaction.
+    Sweep,
+}
+
+impl From<raft::Timer> for Timer {
+    fn from(timer: raft::Timer) -> Timer {
+        Timer::Raft(timer)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Write {
+    /// Not yet given to the consensus: nothing can have happened.
+    Queued { since: Time, envelope: Bytes },
+    /// On its way: it may happen at any moment, or never.
+    Sent { since: Time, term: Term },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ReadState {
+    /// To be asked (again) as soon as there is a leader.
+    Queued,
+    /// The leader was asked for an index.
+    Asked,
+    /// Waits until the state has caught up with this index.
+    Behind(Index),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    since: Time,
+    state: ReadState,
+}
+
+/// A replica of the service.
+///
+/// Bounds: the layer above bounds the requests that wait (its tickets); the consensus bounds what
+/// is uncommitted; the log in memory is cut beyond `Config::log_retain_bytes`.
+#[derive(Debug)]
+pub struct Replica {
+    raft: Raft,
+    store: Store,
+    applied: Position,
+    applied_bytes: u64,
+    /// Committed, not yet applied.
+    committed: Vec<Entry>,
+    configuration: Configuration,
+    life: Life,
+    request_timeout: Duration,
+    log_retain_bytes: usize,
+    writes: BTreeMap<Ticket, Write>,
+    queued: BTreeSet<Ticket>,
+    reads: BTreeMap<Ticket, Reading>,
+    digests: Digests,
+    fenced: Option<Index>,
+    leader_seen: Option<NodeId>,
+}
+
+impl Replica {
+    /// The consensus, to be looked at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The store, to be looked at or cloned (which costs nothing).
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Last entry whose effect is in the store.
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// The state as it is now, for a checkpoint.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            position: self.applied,
+            configuration: self.configuration.clone(),
+            store: self.store.clone(),
+        }
+    }
+
+    /// Bytes of log that were applied in this life: what a checkpoint would save a restart.
+    pub fn applied_bytes(&self) -> u64 {
+        self.applied_bytes
+    }
+
+    /// Where our state was seen to differ from a quorum's.
+    pub fn fenced(&self) -> Option<Index> {
+        self.fenced
+    }
+
+    fn write(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
+        if self.fenced.is_some() {
+            let answer = Err(Refusal::Corrupt);
+            return cx.indicate(Indication::Answered { ticket, answer });
+        }
+        let queued = Write::Queued { since: cx.now, envelope };
+        let before = self.writes.insert(ticket, queued);
+        assert!(before.is_none(), "ticket {ticket:?} was used twice");
+        self.queued.insert(ticket);
+        self.send_queued(cx);
+    }
+
+    /// Gives everything that waits for a leader to the consensus, in the order of the tickets.
+    fn send_queued(&mut self, cx: &mut Context<'_, Self>) {
+        if self.raft.leader().is_none() {
+            return;
+        }
+        let term = self.raft.term();
+        for ticket in std::mem::take(&mut self.queued) {
+            let write = self.writes.get_mut(&ticket).expect("a queued write waits");
+            let Write::Queued { since, envelope } = write else {
+                unreachable!("{ticket:?} is queued and sent")
+            };
+            let command = std::mem::take(envelope);
+            *write = Write::Sent { since: *since, term };
+            let request = raft::Request::Propose { command };
+            let heard = cx.child(|cx| self.raft.on_request(request, cx));
+            self.hear(heard, cx);
+        }
+    }
+
+    fn refused(&mut self, command: Bytes, why: raft::Refusal, cx: &mut Context<'_, Self>) {
+        let Some((life, ticket, _)) = envelope::open(command.clone()) else { return };
+        if life != self.life {
+            return; // It was forwarded to us: whoever asked for it will time out.
+        }
+        let Some(write) = self.writes.get_mut(&ticket) else { return };
+        let Write::Sent { since, .. } = *write else { return };
+        match why {
+            raft::Refusal::NoLeader | raft::Refusal::Transferring => {
+                *write = Write::Queued { since, envelope: command };
+                self.queued.insert(ticket);
+            }
+            raft::Refusal::Overloaded => {
+                self.writes.remove(&ticket);
+                let answer = Err(Refusal::TooManyRequests);
+                cx.indicate(Indication::Answered { ticket, answer });
+            }
+        }
+    }
+
+    fn read(&mut self, ticket: Ticket, cx: &mut Context<'_, Self>) {
+        if self.fenced.is_some() {
+            return cx.indicate(Indication::ReadRefused { ticket, why: Refusal::Corrupt });
+        }
+        self.reads.insert(ticket, Reading { since: cx.now, state: ReadState::Queued });
+        self.ask_queued_reads(cx);
+    }
+
+    fn ask_queued_reads(&mut self, cx: &mut Context<'_, Self>) {
+        if self.raft.leader().is_none() {
+            return;
+        }
+        let is_queued = |(ticket, read): (&Ticket, &mut Reading)| {
+            let queued = matches!(read.state, ReadState::Queued);
+            if queued {
+                read.state = ReadState::Asked;
+            }
+            queued.then_some(*ticket)
+        };
+        let asked: Vec<Ticket> = self.reads.iter_mut().filter_map(is_queued).collect();
+        for ticket in asked {
+            let request = raft::Request::Read { ticket: ticket.0 };
+            let heard = cx.child(|cx| self.raft.on_request(request, cx));
+            self.hear(heard, cx);
+        }
+    }
+
+    fn read_ready(&mut self, ticket: Ticket, read_index: Index, cx: &mut Context<'_, Self>) {
+        let Some(read) = self.reads.get_mut(&ticket) else { return };
+        if self.applied.index >= read_index {
+            self.reads.remove(&ticket);
+            cx.indicate(Indication::Readable { ticket });
+        } else {
+            read.state = ReadState::Behind(read_index);
+        }
+    }
+
+    /// Reads whose index the state has now reached.
+    fn release_reads(&mut self, cx: &mut Context<'_, Self>) {
+        let applied = self.applied.index;
+        let reached = |read: &Reading| matches!(read.state, ReadState::Behind(at) if at <= applied);
+        let ready: Vec<Ticket> =
+            self.reads.iter().filter(|(_, read)| reached(read)).map(|(t, _)| *t).collect();
+        for ticket in ready {
+            self.reads.remove(&ticket);
+            cx.indicate(Indication::Readable { ticket });
+        }
+    }
+
+    fn hear(&mut self, heard: Vec<raft::Indication>, cx: &mut Context<'_, Self>) {
+        for indication in heard {
+            match indication {
+                raft::Indication::Committed { entries } => self.hold(entries, cx),
+                raft::Indication::RoleChanged { role, term, leader } => {
+                    cx.indicate(Indication::RoleChanged { role, term, leader });
+                }
+                raft::Indication::Refused { command, why } => self.refused(command, why, cx),
+                raft::Indication::ReadReady { ticket, read_index } => {
+                    self.read_ready(Ticket(ticket), read_index, cx);
+                }
+                raft::Indication::ReadRefused { ticket } => {
+                    if let Some(read) = self.reads.get_mut(&Ticket(ticket)) {
+                        read.state = ReadState::Queued; // A read may be asked again: it is one.
+                    }
+                }
+                raft::Indication::SnapshotWanted { by } => {
+                    cx.indicate(Indication::CheckpointWanted { by });
+                }
+                raft::Indication::TransferEnded { to, outcome } => {
+                    let outcome = match outcome {
+                        raft::TransferOutcome::Completed => Ok(()),
+                        raft::TransferOutcome::Aborted => Err(Refusal::TimedOut),
+                    };
+                    cx.indicate(Indication::LeaderMoved { to, outcome });
+                }
+                raft::Indication::Removed => cx.indicate(Indication::Removed),
+                // Told again when it is committed, which is when it concerns anybody above.
+                raft::Indication::Configured { .. } => {}
+                // Nobody asks for a change of members yet.
+                raft::Indication::ReconfigureRefused { .. } => {}
+            }
+        }
+    }
+
+    /// Keeps entries until the messages and records of this step have left: peers and the disk
+    /// must not wait for our own apply. A message to ourselves brings us back to them.
+    fn hold(&mut self, mut entries: Vec<Entry>, cx: &mut Context<'_, Self>) {
+        if self.committed.is_empty() {
+            cx.send(cx.id, Message::Apply);
+        }
+        self.committed.append(&mut entries);
+    }
+
+    fn apply(&mut self, cx: &mut Context<'_, Self>) {
+        for entry in std::mem::take(&mut self.committed) {
+            assert_eq!(
+                entry.position.index,
+                self.applied.index.next(),
+                "entries are applied in order, each once"
+            );
+            match entry.payload {
+                Payload::Noop => {}
+                Payload::Command(envelope) => self.apply_command(envelope, cx),
+                Payload::Membership(configuration) => {
+                    self.configuration = configuration.clone();
+                    cx.indicate(Indication::Configured(configuration));
+                }
+            }
+            self.applied = entry.position;
+            self.note_digest(cx);
+        }
+        self.release_reads(cx);
+    }
+
+    /// Panics: on bytes that are no command. They are committed, so every replica holds them, and
+    /// going on would let replicas of different versions drift apart in silence.
+    fn apply_command(&mut self, sealed: Bytes, cx: &mut Context<'_, Self>) {
+        self.applied_bytes += ENTRY_OVERHEAD_BYTES + sealed.len() as u64;
+        let (life, ticket, encoded) = envelope::open(sealed).expect("a committed envelope opens");
+        let command = Command::decode(encoded).expect("a committed command decodes");
+        let applied = self.store.apply(&command);
+        if life != self.life || self.writes.remove(&ticket).is_none() {
+            return;
+        }
+        self.queued.remove(&ticket);
+        let answer = Answer {
+            revision: applied.revision,
+            term: self.raft.term(),
+            outcome: applied.outcome,
+        };
+        cx.indicate(Indication::Answered { ticket, answer: Ok(answer) });
+    }
+
+    fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
+        let at = self.applied.index;
+        if at.0.is_multiple_of(crate::DIGEST_EVERY) {
+            self.digests.note(at, cx.id, self.store.digest());
+            self.judge(at, cx);
+        }
+    }
+
+    fn judge(&mut self, at: Index, cx: &mut Context<'_, Self>) {
+        let quorum = self.configuration.incoming.len() / 2 + 1;
+        match self.digests.compare(at, cx.id, quorum) {
+            Verdict::Agreed => {}
+            Verdict::Disputed { at } => cx.indicate(Indication::Disputed { at }),
+            Verdict::Diverged { .. } if self.fenced.is_some() => {}
+            Verdict::Diverged { at } => {
+                self.fenced = Some(at);
+                cx.indicate(Indication::Diverged { at });
+                self.refuse_everything(Refusal::Corrupt, cx);
+            }
+        }
+    }
+
+    fn refuse_everything(&mut self, why: Refusal, cx: &mut Context<'_, Self>) {
+        self.queued.clear();
+        for (ticket, _) in std::mem::take(&mut self.writes) {
+            cx.indicate(Indication::Answered { ticket, answer: Err(why) });
+        }
+        for (ticket, _) in std::mem::take(&mut self.reads) {
+            cx.indicate(Indication::ReadRefused { ticket, why });
+        }
+    }
+
+    /// A fenced leader hands over: its log is good, but what it answers is not.
+    fn step_aside(&mut self, cx: &mut Context<'_, Self>) {
+        if self.raft.leader() != Some(cx.id) {
+            return;
+        }
+        let me = cx.id;
+        let next = self.configuration.incoming.iter().copied().find(|voter| *voter != me);
+        if let Some(to) = next {
+            let request = raft::Request::TransferLeadership { to };
+            let heard = cx.child(|cx| self.raft.on_request(request, cx));
+            self.hear(heard, cx);
+        }
+    }
+
+    fn lose_patience(&mut self, cx: &mut Context<'_, Self>) {
+        let deadline = |since: Time| since.after(self.request_timeout) <= cx.now;
+        let late = |write: &Write| match write {
+            Write::Queued { since, .. } | Write::Sent { since, .. } => deadline(*since),
+        };
+        let writes: Vec<Ticket> =
+            self.writes.iter().take_while(|(_, w)| late(w)).map(|(t, _)| *t).collect();
+        let reads: Vec<Ticket> =
+            self.reads.iter().take_while(|(_, r)| deadline(r.since)).map(|(t, _)| *t).collect();
+        for ticket in writes {
+            self.queued.remove(&ticket);
+            let why = match self.writes.remove(&ticket).expect("just seen") {
+                Write::Queued { .. } => Refusal::NoLeader,
+                Write::Sent { term, .. } if term != self.raft.term() => Refusal::TimedOutLeaderLost,
+                Write::Sent { .. } => Refusal::TimedOut,
+            };
+            cx.indicate(Indication::Answered { ticket, answer: Err(why) });
+        }
+        for ticket in reads {
+            self.reads.remove(&ticket);
+            let known = self.raft.leader().is_some();
+            let why = if known { Refusal::TimedOut } else { Refusal::NoLeader };
+            cx.indicate(Indication::ReadRefused { ticket, why });
+        }
+    }
+
+    fn tell_digest(&mut self, cx: &mut Context<'_, Self>) {
+        let Some((at, digest)) = self.digests.latest_of(cx.id) else { return };
+        let me = cx.id;
+        for to in self.configuration.members().into_iter().filter(|to| *to != me) {
+            cx.send(to, Message::Digest { at, digest });
+        }
+    }
+
+    fn install(&mut self, checkpoint: Checkpoint, cx: &mut Context<'_, Self>) {
+        let Checkpoint { position, configuration, store } = checkpoint;
+        if position.index <= self.applied.index {
+            return; // We caught up while it was on its way.
+        }
+        self.store = store;
+        self.applied = position;
+        self.committed.retain(|entry| entry.position.index > position.index);
+        self.configuration = configuration.clone();
+        let request = raft::Request::Installed { position, configuration };
+        let heard = cx.child(|cx| self.raft.on_request(request, cx));
+        self.hear(heard, cx);
+        // What we waited for may be inside the checkpoint: its outcome is no longer to be known.
+        let sent = |write: &Write| matches!(write, Write::Sent { .. });
+        let lost: Vec<Ticket> =
+            self.writes.iter().filter(|(_, write)| sent(write)).map(|(t, _)| *t).collect();
+        for ticket in lost {
+            self.writes.remove(&ticket);
+            let answer = Err(Refusal::TimedOutLeaderLost);
+            cx.indicate(Indication::Answered { ticket, answer });
+        }
+        self.release_reads(cx);
+    }
+
+    /// Cuts the log in memory to about half of its bound once it has outgrown it.
+    fn trim_log(&mut self, cx: &mut Context<'_, Self>) {
+        if self.raft.retained_bytes() <= self.log_retain_bytes {
+            return;
+        }
+        let base = self.raft.base().index;
+        let upto = Index(base.0 + self.applied.index.distance_from(base) / 2);
+        if upto > base {
+            let heard = cx.child(|cx| self.raft.on_request(raft::Request::Compact { upto }, cx));
+            self.hear(heard, cx);
+        }
+    }
+
+    fn sweep(&mut self, cx: &mut Context<'_, Self>) {
+        if !self.store.sweep(SWEEP_STEPS) {
+            cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
+        }
+    }
+}
+
+impl Protocol for Replica {
+    type Config = Config;
+    type Message = Message;
+    type Timer = Timer;
+    type Record = raft::Record;
+    type Request = Request;
+    type Indication = Indication;
+
+    const MODEL: SystemModel = Raft::MODEL;
+
+    fn restore(config: &Config, records: &mut dyn Iterator<Item = raft::Record>) -> Replica {
+        let mut configuration = config.raft.configuration.clone();
+        let mut store = Store::new();
+        let mut applied = Position::ZERO;
+        let mut first = None;
+        if let Some(checkpoint) = &config.checkpoint {
+            applied = checkpoint.position;
+            configuration = checkpoint.configuration.clone();
+            store = checkpoint.store.clone();
+            let configuration = configuration.clone();
+            first = Some(raft::Record::Snapshot { position: applied, configuration });
+        }
+        Replica {
+            raft: Raft::restore(&config.raft, &mut first.into_iter().chain(records)),
+            store,
+            applied,
+            applied_bytes: 0,
+            committed: Vec::new(),
+            configuration,
+            life: config.life,
+            request_timeout: config.request_timeout,
+            log_retain_bytes: config.log_retain_bytes,
+            writes: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            reads: BTreeMap::new(),
+            digests: Digests::default(),
+            fenced: None,
+            leader_seen: None,
+        }
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        cx.set_timer(Timer::Patience, PATIENCE_TICK..PATIENCE_TICK);
+        cx.set_timer(Timer::Digest, DIGEST_TICK..DIGEST_TICK * 2);
+        let heard = cx.child(|cx| self.raft.on_start(cx));
+        self.hear(heard, cx);
+        self.sweep(cx);
+    }
+
+    fn on_request(&mut self, request: Request, cx: &mut Context<'_, Self>) {
+        match request {
+            Request::Write { ticket, envelope } => self.write(ticket, envelope, cx),
+            Request::Read { ticket } => self.read(ticket, cx),
+            Request::MoveLeader { to } => {
+                let why = match () {
+                    () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
+                    () if !self.configuration.incoming.contains(&to) => Some(Refusal::BadTransferee),
+                    () => None,
+                };
+                if let Some(why) = why {
+                    return cx.indicate(Indication::LeaderMoved { to, outcome: Err(why) });
+                }
+                let request = raft::Request::TransferLeadership { to };
+                let heard = cx.child(|cx| self.raft.on_request(request, cx));
+                self.hear(heard, cx);
+            }
+            Request::Install(checkpoint) => self.install(*checkpoint, cx),
+            Request::CheckpointSent { to, position } => {
+                let request = raft::Request::SnapshotSent { to, position };
+                let heard = cx.child(|cx| self.raft.on_request(request, cx));
+                self.hear(heard, cx);
+            }
+            Request::CheckpointNotSent { to } => {
+                let request = raft::Request::SnapshotFailed { to };
+                let heard = cx.child(|cx| self.raft.on_request(request, cx));
+                self.hear(heard, cx);
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
+        match message {
+            Message::Raft(message) => {
+                let heard = cx.child(|cx| self.raft.on_message(from, message, cx));
+                self.hear(heard, cx);
+            }
+            Message::Apply if from == cx.id => self.apply(cx),
+            Message::Apply => {} // Nobody else may tell us when.
+            Message::Digest { at, digest } => {
+                self.digests.note(at, from, digest);
+                self.judge(at, cx);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) {
+        match timer {
+            Timer::Raft(timer) => {
+                let heard = cx.child(|cx| self.raft.on_timer(timer, cx));
+                self.hear(heard, cx);
+            }
+            Timer::Patience => {
+                self.lose_patience(cx);
+                self.ask_queued_reads(cx);
+                if self.fenced.is_some() {
+                    self.step_aside(cx);
+                }
+                cx.set_timer(Timer::Patience, PATIENCE_TICK..PATIENCE_TICK);
+            }
+            Timer::Digest => {
+                self.tell_digest(cx);
+                cx.set_timer(Timer::Digest, DIGEST_TICK..DIGEST_TICK * 2);
+            }
+            Timer::Sweep => self.sweep(cx),
+        }
+    }
+
+    fn on_flush(&mut self, cx: &mut Context<'_, Self>) {
+        if self.leader_seen != self.raft.leader() {
+            self.leader_seen = self.raft.leader();
+            self.send_queued(cx);
+            self.ask_queued_reads(cx);
+        }
+        let heard = cx.child(|cx| self.raft.on_flush(cx));
+        self.hear(heard, cx);
+        self.trim_log(cx);
+    }
+
+    fn invariants(&self) {
+        self.raft.invariants();
+        assert!(self.applied.index <= self.raft.commit_index(), "applied beyond the commit index");
+        assert!(self.queued.len() <= self.writes.len(), "more queued writes than writes");
+    }
+}

@@ -1,0 +1,500 @@
+//! What surrounds the replica on its loop thread: who waits for which answer, what readers see,
+//! when a checkpoint is taken.
+
+use crate::handle::{Member, Status};
+use crate::peers::Link;
+use crate::peers::bulk::CheckpointDesk;
+use bytes::Bytes;
+use quorate_core::{NodeId, Position, Term};
+use quorate_drivers::live::{Host, Inbox, LogHandle};
+use quorate_replica::store::Store;
+use quorate_replica::{
+    Answer, Checkpoint, Indication, Life, Message, Refusal, Replica, Request, Ticket,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// Pause before news that must not be lost are offered to a full inbox again.
+const INSIST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The place of an answer that somebody waits for. Counts as a waiting request until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reply<T> {
+    sender: oneshot::Sender<T>,
+    slot: Slot,
+}
+
+/// One waiting request; counted down when dropped.
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T> Reply<T> {
+    /// None if `max` requests wait already.
+    pub(crate) fn new(
+        waiting: &Arc<AtomicUsize>,
+        max: usize,
+    ) -> Option<(Reply<T>, oneshot::Receiver<T>)> {
+        if waiting.fetch_add(1, Ordering::Relaxed) >= max {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        Some((Reply { sender, slot: Slot(Arc::clone(waiting)) }, receiver))
+    }
+
+    fn send(self, answer: T) {
+        drop(self.slot);
+        // Whoever asked may have gone away; the answer is then of no use to anybody.
+        let _ = self.sender.send(answer);
+    }
+}
+
+/// A frozen copy of the store, and where it stood.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The store.
+    pub store: Arc<Store>,
+    /// Term of this member at that moment.
+    pub term: Term,
+}
+
+/// A question to the loop thread.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// Replicate.
+    Write { ticket: Ticket, envelope: Bytes, reply: Reply<Result<Answer, Refusal>> },
+    /// A snapshot that is fresh enough for a linearizable read.
+    Read { reply: Reply<Result<Snapshot, Refusal>> },
+    /// A snapshot of the present state.
+    Publish { reply: Reply<Result<Snapshot, Refusal>> },
+    /// Hand leadership over.
+    MoveLeader { to: NodeId, reply: Reply<Result<(), Refusal>> },
+    /// Hand leadership over to whoever can take it, because this member stops.
+    StepAside { reply: Reply<Result<(), Refusal>> },
+    /// A checkpoint of a peer is on our disk.
+    Install(Box<Checkpoint>),
+    /// A checkpoint of ours is on our disk, or could not be written.
+    CheckpointTaken { outcome: Result<Position, String> },
+    /// The peer has received a checkpoint, or has not.
+    CheckpointSent { to: NodeId, outcome: Result<Position, String> },
+}
+
+/// What the API's tasks see of the loop thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) life: Life,
+    pub(crate) members: RwLock<Vec<Member>>,
+    pub(crate) inbox: Arc<Inbox<Message, Ask>>,
+    pub(crate) next_ticket: AtomicU64,
+    pub(crate) waiting: Arc<AtomicUsize>,
+    published: RwLock<Snapshot>,
+    /// The published snapshot is older than what was acknowledged here.
+    stale: AtomicBool,
+    /// Serializable reads since the last turn: while there are some, every turn publishes.
+    readers: AtomicU64,
+    status: RwLock<Status>,
+    fenced: AtomicBool,
+    leader: watch::Sender<(Term, Option<NodeId>)>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        cluster_id: u64,
+        member_id: u64,
+        life: Life,
+        members: Vec<Member>,
+        inbox: Arc<Inbox<Message, Ask>>,
+    ) -> Shared {
+        let empty = Snapshot { store: Arc::new(Store::new()), term: Term(0) };
+        Shared {
+            cluster_id,
+            member_id,
+            life,
+            members: RwLock::new(members),
+            inbox,
+            next_ticket: AtomicU64::new(1),
+            waiting: Arc::default(),
+            published: RwLock::new(empty),
+            stale: AtomicBool::new(true),
+            readers: AtomicU64::new(0),
+            status: RwLock::default(),
+            fenced: AtomicBool::new(false),
+            leader: watch::Sender::new((Term(0), None)),
+        }
+    }
+
+    /// The published snapshot, if nothing newer was acknowledged by this member.
+    pub(crate) fn published(&self) -> Option<Snapshot> {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        if self.stale.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(self.published.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Errors: this member was found to differ from a quorum.
+    pub(crate) fn is_whole(&self) -> Result<(), Refusal> {
+        if self.fenced.load(Ordering::Acquire) { Err(Refusal::Corrupt) } else { Ok(()) }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks until the inbox has room: for news that must not be lost, from threads that may wait.
+    pub(crate) fn insist(&self, mut ask: Ask) {
+        while let Err(again) = self.inbox.ask(ask) {
+            ask = again;
+            std::thread::sleep(INSIST_PAUSE);
+        }
+    }
+
+    /// The members, with what they told of themselves.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what a member tells of itself.
+    pub(crate) fn introduce(&self, id: u64, name: String, client_urls: Vec<String>) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = members.iter_mut().find(|member| member.id == id) {
+            (member.name, member.client_urls) = (name, client_urls);
+        }
+    }
+
+    /// Follows term and leader.
+    pub(crate) fn leader(&self) -> watch::Receiver<(Term, Option<NodeId>)> {
+        self.leader.subscribe()
+    }
+}
+
+/// Reads that share one question to the leader.
+type Readers = Vec<Reply<Result<Snapshot, Refusal>>>;
+
+/// The host of one replica.
+#[derive(Debug)]
+pub(crate) struct ReplicaHost {
+    shared: Arc<Shared>,
+    links: BTreeMap<NodeId, Outgoing>,
+    log: LogHandle,
+    desk: Arc<CheckpointDesk>,
+    writes: HashMap<Ticket, Reply<Result<Answer, Refusal>>>,
+    reads: HashMap<Ticket, Readers>,
+    /// The question that the reads of this turn share.
+    turn_read: Option<Ticket>,
+    /// Waiting for the end of the turn, when what they tell can also be read.
+    answers: Vec<(Reply<Result<Answer, Refusal>>, Result<Answer, Refusal>)>,
+    readable: Vec<Readers>,
+    moving: Vec<Reply<Result<(), Refusal>>>,
+    seen_applied: Position,
+    errors: BTreeMap<&'static str, String>,
+    checkpoints: Checkpoints,
+}
+
+/// The frames for one peer that this step has produced.
+#[derive(Debug)]
+struct Outgoing {
+    link: Arc<Link>,
+    frames: Vec<u8>,
+}
+
+/// When the next checkpoint is due.
+#[derive(Debug)]
+struct Checkpoints {
+    /// Log bytes between two checkpoints, at least.
+    every_bytes_min: u64,
+    /// What the replica had applied, in bytes, at the last one.
+    applied_bytes: u64,
+    writing: bool,
+    /// Peers that wait for a checkpoint newer than the newest.
+    wanted_by: Vec<NodeId>,
+}
+
+impl ReplicaHost {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        links: BTreeMap<NodeId, Arc<Link>>,
+        log: LogHandle,
+        desk: Arc<CheckpointDesk>,
+        checkpoint_bytes_min: u64,
+    ) -> ReplicaHost {
+        let outgoing = |(peer, link)| (peer, Outgoing { link, frames: Vec::new() });
+        ReplicaHost {
+            shared,
+            links: links.into_iter().map(outgoing).collect(),
+            log,
+            desk,
+            writes: HashMap::new(),
+            reads: HashMap::new(),
+            turn_read: None,
+            answers: Vec::new(),
+            readable: Vec::new(),
+            moving: Vec::new(),
+            seen_applied: Position::ZERO,
+            errors: BTreeMap::new(),
+            checkpoints: Checkpoints {
+                every_bytes_min: checkpoint_bytes_min,
+                applied_bytes: 0,
+                writing: false,
+                wanted_by: Vec::new(),
+            },
+        }
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn move_leader(
+        &mut self,
+        to: NodeId,
+        reply: Reply<Result<(), Refusal>>,
+        requests: &mut Vec<Request>,
+    ) {
+        self.moving.push(reply);
+        requests.push(Request::MoveLeader { to });
+    }
+
+    /// The most caught-up other voter takes over.
+    fn step_aside(
+        &mut self,
+        node: &Replica,
+        reply: Reply<Result<(), Refusal>>,
+        requests: &mut Vec<Request>,
+    ) {
+        let me = NodeId(self.shared.member_id);
+        let voters = &node.raft().configuration().incoming;
+        let others = node.raft().progress().filter(|peer| peer.0 != me && voters.contains(&peer.0));
+        let next = others.max_by_key(|peer| peer.1).map(|peer| peer.0);
+        match next.filter(|_| node.raft().leader() == Some(me)) {
+            Some(to) => self.move_leader(to, reply, requests),
+            None => reply.send(Ok(())),
+        }
+    }
+
+    fn checkpoint_taken(
+        &mut self,
+        outcome: Result<Position, String>,
+        node: &Replica,
+    ) {
+        self.checkpoints.writing = false;
+        match outcome {
+            Ok(position) => {
+                tracing::info!(%position, "checkpoint written");
+                self.errors.remove("checkpoint");
+                if let Some(oldest) = self.desk.oldest_kept() {
+                    self.log.release(oldest.index);
+                }
+                for peer in std::mem::take(&mut self.checkpoints.wanted_by) {
+                    self.send_checkpoint(peer, node);
+                }
+            }
+            Err(why) => {
+                // The log still holds everything, so nothing is lost; it only grows.
+                tracing::error!(why, "the checkpoint could not be written; trying again later");
+                self.errors.insert("checkpoint", format!("checkpoint failed: {why}"));
+            }
+        }
+    }
+
+    /// Sends the newest checkpoint if the log continues it, and takes a newer one first otherwise.
+    fn send_checkpoint(&mut self, to: NodeId, node: &Replica) {
+        let newest = self.desk.newest().filter(|at| at.index >= node.raft().base().index);
+        match newest {
+            Some(position) => {
+                let shared = Arc::clone(&self.shared);
+                self.desk.send(to, position, move |outcome| {
+                    shared.insist(Ask::CheckpointSent { to, outcome });
+                });
+            }
+            None if self.checkpoints.wanted_by.contains(&to) => {}
+            None => {
+                self.checkpoints.wanted_by.push(to);
+                self.take_checkpoint(node);
+            }
+        }
+    }
+
+    fn checkpoint_if_due(&mut self, node: &Replica) {
+        let due = self.checkpoints.every_bytes_min.max(node.store().bytes_in_use());
+        if node.applied_bytes() - self.checkpoints.applied_bytes >= due {
+            self.take_checkpoint(node);
+        }
+    }
+
+    fn take_checkpoint(&mut self, node: &Replica) {
+        if self.checkpoints.writing {
+            return;
+        }
+        self.checkpoints.writing = true;
+        self.checkpoints.applied_bytes = node.applied_bytes();
+        let shared = Arc::clone(&self.shared);
+        self.desk.write(node.checkpoint(), move |outcome| {
+            shared.insist(Ask::CheckpointTaken { outcome });
+        });
+    }
+
+    fn snapshot(&self, node: &Replica) -> Snapshot {
+        Snapshot { store: Arc::new(node.store().clone()), term: node.raft().term() }
+    }
+
+    /// Shows readers the present state, or tells them that what they see is old.
+    fn publish_if_read(&self, node: &Replica) {
+        if self.shared.readers.swap(0, Ordering::Relaxed) > 0 {
+            self.publish(self.snapshot(node));
+        } else {
+            self.shared.stale.store(true, Ordering::Release);
+        }
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.shared.published.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.shared.stale.store(false, Ordering::Release);
+    }
+
+    fn report(&mut self, node: &Replica) {
+        let raft = node.raft();
+        let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
+        status.leader = raft.leader();
+        status.term = raft.term();
+        status.commit_index = raft.commit_index().0;
+        status.applied_index = node.applied().index.0;
+        status.revision = node.store().revision();
+        status.db_size = self.log.bytes() + self.desk.bytes();
+        status.db_size_in_use = node.store().bytes_in_use();
+        status.is_learner = raft.configuration().learners.contains(&NodeId(self.shared.member_id));
+        status.errors.clear();
+        status.errors.extend(self.errors.values().cloned());
+    }
+}
+
+impl Host<Replica> for ReplicaHost {
+    type Ask = Ask;
+
+    fn on_ask(&mut self, node: &Replica, ask: Ask, requests: &mut Vec<Request>) {
+        match ask {
+            Ask::Write { ticket, envelope, reply } => {
+                self.writes.insert(ticket, reply);
+                requests.push(Request::Write { ticket, envelope });
+            }
+            Ask::Read { reply } => {
+                // The first read of a turn asks for all of them.
+                if self.turn_read.is_none() {
+                    let ticket = self.ticket();
+                    self.turn_read = Some(ticket);
+                    requests.push(Request::Read { ticket });
+                }
+                let ticket = self.turn_read.expect("just set");
+                self.reads.entry(ticket).or_default().push(reply);
+            }
+            Ask::Publish { reply } => {
+                let snapshot = self.snapshot(node);
+                self.publish(snapshot.clone());
+                reply.send(Ok(snapshot));
+            }
+            Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
+            Ask::StepAside { reply } => self.step_aside(node, reply, requests),
+            Ask::Install(checkpoint) => requests.push(Request::Install(checkpoint)),
+            Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node),
+            Ask::CheckpointSent { to, outcome } => requests.push(match outcome {
+                Ok(position) => Request::CheckpointSent { to, position },
+                Err(why) => {
+                    tracing::warn!(peer = %to, why, "the checkpoint did not reach the peer");
+                    Request::CheckpointNotSent { to }
+                }
+            }),
+        }
+    }
+
+    fn on_indication(
+        &mut self,
+        node: &Replica,
+        indication: Indication,
+        _requests: &mut Vec<Request>,
+    ) {
+        match indication {
+            Indication::Answered { ticket, answer } => {
+                if let Some(reply) = self.writes.remove(&ticket) {
+                    self.answers.push((reply, answer));
+                }
+            }
+            Indication::Readable { ticket } => {
+                self.readable.extend(self.reads.remove(&ticket));
+            }
+            Indication::ReadRefused { ticket, why } => {
+                for reader in self.reads.remove(&ticket).into_iter().flatten() {
+                    reader.send(Err(why));
+                }
+            }
+            Indication::RoleChanged { role, term, leader } => {
+                let name = leader.map_or("none".to_owned(), |leader| leader.to_string());
+                tracing::info!(?role, %term, leader = name, "role or leader changed");
+                self.shared.leader.send_replace((term, leader));
+            }
+            Indication::CheckpointWanted { by } => self.send_checkpoint(by, node),
+            Indication::LeaderMoved { outcome, .. } => {
+                for reply in self.moving.drain(..) {
+                    reply.send(outcome);
+                }
+            }
+            Indication::Diverged { at } => {
+                tracing::error!(index = %at, "this member's state differs from a quorum's: fenced");
+                let span = quorate_replica::DIGEST_EVERY;
+                let text = format!("state diverged within the {span} entries up to {at}: fenced");
+                self.errors.insert("diverged", text);
+                self.shared.fenced.store(true, Ordering::Release);
+            }
+            Indication::Disputed { at } => {
+                tracing::error!(index = %at, "members differ and no quorum can tell who is right");
+                self.errors.insert("disputed", format!("members differ at entry {at}"));
+            }
+            Indication::Configured(configuration) => {
+                tracing::info!(?configuration, "membership committed");
+            }
+            Indication::Removed => tracing::warn!("this member was removed from the cluster"),
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        if let Some(outgoing) = self.links.get_mut(&to) {
+            outgoing.link.frame(&message, &mut outgoing.frames);
+        }
+    }
+
+    fn flush(&mut self) {
+        for outgoing in self.links.values_mut().filter(|outgoing| !outgoing.frames.is_empty()) {
+            outgoing.link.push(&mut outgoing.frames);
+        }
+    }
+
+    fn on_turn_end(&mut self, node: &Replica) {
+        self.turn_read = None;
+        let changed = node.applied() != self.seen_applied;
+        if changed {
+            self.seen_applied = node.applied();
+            self.publish_if_read(node);
+            self.checkpoint_if_due(node);
+        }
+        self.report(node);
+        for (reply, answer) in self.answers.drain(..) {
+            reply.send(answer);
+        }
+        if !self.readable.is_empty() {
+            let snapshot = self.snapshot(node);
+            for reader in self.readable.drain(..).flatten() {
+                reader.send(Ok(snapshot.clone()));
+            }
+        }
+    }
+}

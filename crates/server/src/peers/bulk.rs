@@ -1,0 +1,333 @@
+//! Checkpoints on their way: to our disk, to peers, and from peers.
+//!
+//! ```text
+//!   sender                                   receiver
+//!     Hello(lane = checkpoint)  ─────────►
+//!                               ◄─────────   Welcome
+//!     Offer(position, size, …)  ─────────►
+//!                               ◄─────────   Resume(offset)      what an earlier try left behind
+//!     Chunk(offset, bytes) …    ─────────►   written as they come
+//!                               ◄─────────   Stored              checked, published, durable
+//! ```
+//!
+//! The bytes are those of the sender's checkpoint file, which never changes once it is published:
+//! so a transfer that broke off is taken up where it stopped, even by another process.
+
+use super::hello::Lane;
+use super::link::{call, read_frame};
+use super::wire::{Kind, push_frame};
+use super::{PeerError, Shared as PeersShared};
+use crate::host::{Ask, Shared};
+use crate::recover::{RecoverError, load};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_core::{NodeId, Position};
+use quorate_replica::{Checkpoint, encode_configuration};
+use quorate_storage::{CheckpointError, Checkpoints, Manifest, RealDisk};
+use std::io::{self, BufWriter, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+
+/// Bytes of one chunk on the wire.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes that a checkpoint is written in.
+const WRITE_BYTES: usize = 256 << 10;
+/// Whole checkpoints that are kept: the newest, and one to fall back to.
+const KEPT: usize = 2;
+/// A transfer that stands still for so long is given up, to be resumed later.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where checkpoints are written, sent and received. Shared by the loop thread and the sockets.
+#[derive(Debug)]
+pub(crate) struct CheckpointDesk {
+    checkpoints: Checkpoints<RealDisk>,
+    newest: Mutex<Option<Manifest>>,
+    oldest_kept: Mutex<Option<Position>>,
+    bytes: AtomicU64,
+    /// Held while a checkpoint comes in: one at a time.
+    receiving: tokio::sync::Mutex<()>,
+    wiring: OnceLock<Wiring>,
+}
+
+/// What is known only once the member is put together.
+#[derive(Debug)]
+struct Wiring {
+    runtime: tokio::runtime::Handle,
+    peers: Arc<PeersShared>,
+    host: Arc<Shared>,
+}
+
+impl CheckpointDesk {
+    pub(crate) fn new(checkpoints: Checkpoints<RealDisk>) -> CheckpointDesk {
+        let desk = CheckpointDesk {
+            checkpoints,
+            newest: Mutex::new(None),
+            oldest_kept: Mutex::new(None),
+            bytes: AtomicU64::new(0),
+            receiving: tokio::sync::Mutex::new(()),
+            wiring: OnceLock::new(),
+        };
+        if let Err(error) = desk.tidy() {
+            tracing::warn!(%error, "cannot look at the checkpoints");
+        }
+        desk
+    }
+
+    /// Tells the desk how to reach peers and the loop thread. Called once.
+    pub(crate) fn connect(
+        &self,
+        runtime: tokio::runtime::Handle,
+        peers: Arc<PeersShared>,
+        host: Arc<Shared>,
+    ) {
+        let wired = self.wiring.set(Wiring { runtime, peers, host });
+        assert!(wired.is_ok(), "the desk is connected once");
+    }
+
+    /// The newest checkpoint on our disk.
+    pub(crate) fn newest(&self) -> Option<Position> {
+        lock(&self.newest).as_ref().map(|manifest| manifest.position)
+    }
+
+    /// The oldest checkpoint that is kept: the log before it is not needed.
+    pub(crate) fn oldest_kept(&self) -> Option<Position> {
+        *lock(&self.oldest_kept)
+    }
+
+    /// Bytes of the checkpoints on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Writes a checkpoint on a thread of its own, then calls `done`.
+    pub(crate) fn write(
+        self: &Arc<Self>,
+        checkpoint: Checkpoint,
+        done: impl FnOnce(Result<Position, String>) + Send + 'static,
+    ) {
+        let desk = Arc::clone(self);
+        let body = move || {
+            let position = checkpoint.position;
+            let written = desk.write_now(checkpoint);
+            done(written.map(|()| position).map_err(|error| error.to_string()));
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned());
+        if let Err(error) = thread.spawn(body) {
+            tracing::error!(%error, "cannot start a thread for the checkpoint");
+        }
+    }
+
+    fn write_now(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        let metadata = encode_configuration(&checkpoint.configuration);
+        match self.checkpoints.begin(checkpoint.position, metadata) {
+            Ok(writer) => {
+                let mut buffered = BufWriter::with_capacity(WRITE_BYTES, writer);
+                checkpoint.store.save(&mut buffered)?;
+                buffered.flush()?;
+                let writer = buffered.into_inner().map_err(|error| error.into_error())?;
+                writer.finish().map_err(io::Error::other)?;
+            }
+            Err(CheckpointError::Exists { .. }) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        self.tidy().map_err(io::Error::other)
+    }
+
+    /// Removes what is no longer needed and notes what is there.
+    fn tidy(&self) -> Result<(), CheckpointError> {
+        let oldest = self.checkpoints.retain(KEPT)?;
+        let kept = self.checkpoints.list()?;
+        self.bytes.store(kept.iter().map(|manifest| manifest.size).sum(), Ordering::Relaxed);
+        // With a single one there is none to fall back to yet, so the log before it stays.
+        *lock(&self.oldest_kept) = oldest.filter(|_| kept.len() >= KEPT);
+        *lock(&self.newest) = kept.into_iter().next();
+        Ok(())
+    }
+
+    /// Sends the checkpoint at `position` to a peer, then calls `done` on a thread that may wait.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        to: NodeId,
+        position: Position,
+        done: impl FnOnce(Result<Position, String>) + Send + 'static,
+    ) {
+        let desk = Arc::clone(self);
+        let wiring = self.wiring.get().expect("connected before the loop runs");
+        wiring.runtime.spawn(async move {
+            let wiring = desk.wiring.get().expect("connected before the loop runs");
+            let outcome = desk.transfer(&wiring.peers, to, position).await;
+            let outcome = outcome.map(|()| position).map_err(|error| error.to_string());
+            let told = spawn_blocking(move || done(outcome)).await;
+            told.expect("telling the outcome does not panic");
+        });
+    }
+
+    async fn transfer(
+        &self,
+        peers: &PeersShared,
+        to: NodeId,
+        position: Position,
+    ) -> Result<(), PeerError> {
+        let manifest = lock(&self.newest).clone().filter(|newest| newest.position == position);
+        let manifest = manifest.ok_or_else(|| gone(position))?;
+        tracing::info!(peer = %to, %position, bytes = manifest.size, "sending a checkpoint");
+        let mut stream = call(peers, to, Lane::Checkpoint).await?;
+        let mut buffer = BytesMut::new();
+        write_frame(&mut stream, Kind::Offer, |out| encode_offer(&manifest, out)).await?;
+        let mut offset = match expect(&mut stream, &mut buffer, Kind::Resume).await? {
+            bytes if bytes.len() == 8 => (&bytes[..]).get_u64_le(),
+            _ => return Err(PeerError::Unexpected),
+        };
+        while offset < manifest.size {
+            let checkpoints = self.checkpoints.clone();
+            let reading =
+                spawn_blocking(move || checkpoints.read_chunk(position, offset, CHUNK_BYTES));
+            let chunk = reading.await.expect("reading does not panic").map_err(io::Error::other)?;
+            if chunk.is_empty() {
+                return Err(gone(position));
+            }
+            write_frame(&mut stream, Kind::Chunk, |out| {
+                out.put_u64_le(offset);
+                out.extend_from_slice(&chunk);
+            })
+            .await?;
+            offset += chunk.len() as u64;
+        }
+        expect(&mut stream, &mut buffer, Kind::Stored).await.map(|_| ())
+    }
+}
+
+fn gone(position: Position) -> PeerError {
+    let why = format!("the checkpoint at {position} is no longer there");
+    PeerError::Io(io::Error::new(io::ErrorKind::NotFound, why))
+}
+
+/// Takes a checkpoint from a peer, makes it durable and hands it to the loop thread.
+pub(super) async fn receive(
+    mut stream: TcpStream,
+    mut buffer: BytesMut,
+    from: NodeId,
+    desk: &Arc<CheckpointDesk>,
+) -> Result<(), PeerError> {
+    let Ok(_guard) = desk.receiving.try_lock() else {
+        let why = "another checkpoint is coming in";
+        write_frame(&mut stream, Kind::Refused, |out| out.extend_from_slice(why.as_bytes()))
+            .await?;
+        return Err(PeerError::Refused { why: why.to_owned() });
+    };
+    let offer = expect(&mut stream, &mut buffer, Kind::Offer).await?;
+    let manifest = decode_offer(offer).ok_or(PeerError::Unexpected)?;
+    let position = manifest.position;
+    match desk.checkpoints.begin_receive(manifest.clone()) {
+        Ok(incoming) => {
+            let offset = incoming.offset();
+            tracing::info!(peer = %from, %position, offset, "receiving a checkpoint");
+            write_frame(&mut stream, Kind::Resume, |out| out.put_u64_le(offset)).await?;
+            let incoming = take_chunks(&mut stream, &mut buffer, incoming, manifest.size).await?;
+            let completing = spawn_blocking(move || incoming.complete());
+            completing.await.expect("completing does not panic").map_err(io::Error::other)?;
+        }
+        Err(CheckpointError::Exists { .. }) => {
+            write_frame(&mut stream, Kind::Resume, |out| out.put_u64_le(manifest.size)).await?;
+        }
+        Err(error) => return Err(io::Error::other(error).into()),
+    }
+    let theirs = Arc::clone(desk);
+    let installing = spawn_blocking(move || theirs.install(position));
+    installing.await.expect("loading does not panic").map_err(io::Error::other)?;
+    tracing::info!(peer = %from, %position, "received a checkpoint");
+    write_frame(&mut stream, Kind::Stored, |_| {}).await
+}
+
+async fn take_chunks(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    mut incoming: quorate_storage::Incoming<RealDisk>,
+    size: u64,
+) -> Result<quorate_storage::Incoming<RealDisk>, PeerError> {
+    while incoming.offset() < size {
+        let mut chunk = expect(stream, buffer, Kind::Chunk).await?;
+        if chunk.len() <= 8 {
+            return Err(PeerError::Unexpected);
+        }
+        let offset = chunk.get_u64_le();
+        let writing = spawn_blocking(move || incoming.write(offset, &chunk).map(|()| incoming));
+        incoming = writing.await.expect("writing does not panic").map_err(io::Error::other)?;
+    }
+    Ok(incoming)
+}
+
+impl CheckpointDesk {
+    /// Loads a checkpoint that just came in and hands it to the loop thread.
+    fn install(&self, position: Position) -> Result<(), RecoverError> {
+        let checkpoint = load(&self.checkpoints, position)?;
+        self.tidy()?;
+        let wiring = self.wiring.get().expect("connected before the first call");
+        wiring.host.insist(Ask::Install(Box::new(checkpoint)));
+        Ok(())
+    }
+}
+
+async fn write_frame(
+    stream: &mut TcpStream,
+    kind: Kind,
+    payload: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), PeerError> {
+    let mut frame = Vec::new();
+    push_frame(&mut frame, kind, payload);
+    let writing = tokio::time::timeout(STALL_TIMEOUT, stream.write_all(&frame));
+    Ok(writing.await.map_err(|_| PeerError::NoAnswer)??)
+}
+
+async fn expect(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    kind: Kind,
+) -> Result<Bytes, PeerError> {
+    let reading = tokio::time::timeout(STALL_TIMEOUT, read_frame(stream, buffer));
+    match reading.await.map_err(|_| PeerError::NoAnswer)?? {
+        (found, payload) if found == kind => Ok(payload),
+        (Kind::Refused, payload) => {
+            Err(PeerError::Refused { why: String::from_utf8_lossy(&payload).into_owned() })
+        }
+        _ => Err(PeerError::Unexpected),
+    }
+}
+
+fn encode_offer(manifest: &Manifest, out: &mut Vec<u8>) {
+    out.put_u64_le(manifest.position.term.0);
+    out.put_u64_le(manifest.position.index.0);
+    out.put_u64_le(manifest.size);
+    out.put_u32_le(manifest.hash);
+    out.extend_from_slice(&manifest.metadata);
+}
+
+fn decode_offer(mut bytes: Bytes) -> Option<Manifest> {
+    let position = Position::new(bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
+    let size = bytes.try_get_u64_le().ok()?;
+    let hash = bytes.try_get_u32_le().ok()?;
+    let fits = bytes.len() <= quorate_storage::METADATA_MAX;
+    fits.then_some(Manifest { position, size, hash, metadata: bytes })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_survives_the_wire_and_a_cut_one_is_refused() {
+        let metadata = Bytes::from_static(b"members");
+        let manifest = Manifest { position: Position::new(2, 9), size: 70, hash: 5, metadata };
+        let mut bytes = Vec::new();
+        encode_offer(&manifest, &mut bytes);
+        assert_eq!(decode_offer(Bytes::from(bytes.clone())), Some(manifest));
+        assert_eq!(decode_offer(Bytes::copy_from_slice(&bytes[..20])), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! The connection to one peer: dialled again and again, written without waiting.
+//!
+//! The loop thread pushes a batch of frames at the end of each step. If the socket takes them they
+//! leave right there, without waking another thread; what it does not take is buffered up to
+//! [`OUTBOX_BYTES_MAX`] for the task that owns the connection. A frame that finds no connection or
+//! no room is dropped: the protocol above assumes links that lose messages.
+
+use super::hello::{Hello, Lane, Welcome};
+use super::wire::{Kind, push_frame, split_frame};
+use super::{Call, PeerError, Shared, dial};
+use bytes::BytesMut;
+use quorate_core::NodeId;
+use quorate_replica::Message;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// What may wait for a connection that is slower than we are.
+const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// First pause after a failed call; doubled up to the longest one.
+const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between two calls: what a returning peer may have to wait for us.
+const REDIAL_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A peer that takes a call answers the hello within this time.
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Default)]
+struct Outbox {
+    stream: Option<Arc<TcpStream>>,
+    buffer: Vec<u8>,
+    /// The task is writing: frames must queue behind it.
+    busy: bool,
+}
+
+/// Our end of the connection to one peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    peer: NodeId,
+    outbox: Mutex<Outbox>,
+    filled: Notify,
+    dropped_bytes: AtomicU64,
+}
+
+impl Link {
+    pub(super) fn new(peer: NodeId) -> Link {
+        let outbox = Mutex::new(Outbox::default());
+        Link { peer, outbox, filled: Notify::new(), dropped_bytes: AtomicU64::new(0) }
+    }
+
+    /// Bytes dropped for want of a connection or of room.
+    pub(crate) fn dropped_bytes(&self) -> u64 {
+        self.dropped_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Appends the frame of a message.
+    pub(crate) fn frame(&self, message: &Message, frames: &mut Vec<u8>) {
+        push_frame(frames, Kind::Message, |out| message.encode(out));
+    }
+
+    /// Sends whole frames, or drops them. Never blocks. Leaves `frames` empty.
+    pub(crate) fn push(&self, frames: &mut Vec<u8>) {
+        let mut outbox = self.lock();
+        let room = OUTBOX_BYTES_MAX - outbox.buffer.len().min(OUTBOX_BYTES_MAX);
+        let Some(stream) = outbox.stream.clone().filter(|_| frames.len() <= room) else {
+            self.dropped_bytes.fetch_add(frames.len() as u64, Ordering::Relaxed);
+            return frames.clear();
+        };
+        let mut sent = 0;
+        if !outbox.busy && outbox.buffer.is_empty() {
+            sent = stream.try_write(frames).unwrap_or(0);
+        }
+        if sent < frames.len() {
+            // An error shows up again in the task, which then gives the connection up.
+            outbox.buffer.extend_from_slice(&frames[sent..]);
+            self.filled.notify_one();
+        }
+        frames.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the connection up until the process ends.
+    pub(super) async fn keep(self: Arc<Self>, shared: Arc<Shared>) {
+        let mut pause = REDIAL_PAUSE_MIN;
+        let mut complained = false;
+        loop {
+            match self.connect(&shared).await {
+                Ok(stream) => {
+                    tracing::info!(peer = %self.peer, "connected to peer");
+                    (pause, complained) = (REDIAL_PAUSE_MIN, false);
+                    self.serve(stream).await;
+                    tracing::warn!(peer = %self.peer, "lost the connection to peer");
+                }
+                Err(error) => {
+                    if let PeerError::DiskLost(lost) = &error {
+                        return shared.fail(PeerError::DiskLost(*lost));
+                    }
+                    if !complained {
+                        tracing::warn!(peer = %self.peer, %error, "cannot reach peer; trying on");
+                        complained = true;
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(REDIAL_PAUSE_MAX);
+        }
+    }
+
+    async fn connect(&self, shared: &Shared) -> Result<TcpStream, PeerError> {
+        let stream = call(shared, self.peer, Lane::Messages).await?;
+        shared.greeted(self.peer);
+        Ok(stream)
+    }
+
+    async fn serve(&self, stream: TcpStream) {
+        let stream = Arc::new(stream);
+        self.lock().stream = Some(Arc::clone(&stream));
+        let ended = self.write_until_it_breaks(&stream).await;
+        let mut outbox = self.lock();
+        outbox.stream = None;
+        outbox.buffer.clear();
+        outbox.busy = false;
+        drop(outbox);
+        if let Err(error) = ended {
+            tracing::debug!(peer = %self.peer, %error, "peer connection ended");
+        }
+    }
+
+    async fn write_until_it_breaks(&self, stream: &TcpStream) -> std::io::Result<()> {
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                () = self.filled.notified() => {}
+                // The other side never speaks on this lane: readable means that it is gone.
+                readable = stream.readable() => {
+                    readable?;
+                    match stream.try_read(&mut [0; 64]) {
+                        Ok(0) => return Ok(()),
+                        Ok(_) => return Err(std::io::ErrorKind::InvalidData.into()),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            loop {
+                {
+                    let mut outbox = self.lock();
+                    outbox.busy = !outbox.buffer.is_empty();
+                    if !outbox.busy {
+                        break;
+                    }
+                    std::mem::swap(&mut outbox.buffer, &mut batch);
+                }
+                let mut rest = &batch[..];
+                while !rest.is_empty() {
+                    stream.writable().await?;
+                    match stream.try_write(rest) {
+                        Ok(sent) => rest = &rest[sent..],
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                batch.clear();
+            }
+        }
+    }
+}
+
+/// Dials a peer, says hello and waits for its welcome.
+pub(super) async fn call(
+    shared: &Shared,
+    peer: NodeId,
+    lane: Lane,
+) -> Result<TcpStream, PeerError> {
+    let mut stream = dial(shared.url(peer)).await?;
+    let hello = Hello {
+        cluster: shared.cluster,
+        from: shared.me.0,
+        to: peer.0,
+        data: shared.data,
+        lane,
+        profile: shared.profile.clone(),
+        known: shared.roster.known(),
+    };
+    let mut frame = Vec::new();
+    push_frame(&mut frame, Kind::Hello, |out| hello.encode(out));
+    stream.write_all(&frame).await?;
+    let mut buffer = BytesMut::new();
+    let answer = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
+    let (kind, payload) = answer.await.map_err(|_| PeerError::NoAnswer)??;
+    match kind {
+        Kind::Welcome => {
+            let welcome = Welcome::decode(payload)?;
+            shared.roster.hear(&welcome.known)?.map_err(PeerError::DiskLost)?;
+            shared.roster.meet(peer, welcome.data)?.map_err(PeerError::PeerDiskLost)?;
+            shared.receiver.introduce(peer, welcome.profile);
+            Ok(stream)
+        }
+        Kind::Refused => {
+            let why = String::from_utf8_lossy(&payload).into_owned();
+            Err(PeerError::Refused { why })
+        }
+        _ => Err(PeerError::Unexpected),
+    }
+}
+
+/// Reads one whole frame; `buffer` keeps what came after it.
+pub(super) async fn read_frame(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<Call, PeerError> {
+    loop {
+        if let Some(frame) = split_frame(buffer)? {
+            return Ok(frame);
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(PeerError::HungUp);
+        }
+    }
+}

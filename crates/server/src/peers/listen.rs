@@ -1,0 +1,146 @@
+//! Being called by peers.
+
+use super::hello::{Hello, Lane, Welcome};
+use super::link::{HELLO_TIMEOUT, read_frame};
+use super::wire::{Kind, push_frame, split_frame};
+use super::{PeerError, Shared, bulk};
+use bytes::{Bytes, BytesMut};
+use quorate_core::NodeId;
+use quorate_replica::Message;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer.
+const CALLS_MAX: usize = 256;
+/// Bytes asked of a socket at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Takes calls until the process ends.
+pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+    let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    loop {
+        let permit = Arc::clone(&calls).acquire_owned().await.expect("never closed");
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or the caller gave up: neither ends the listener.
+                tracing::warn!(%error, "cannot take a peer's call");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = answer(stream, &shared).await {
+                match error {
+                    PeerError::HungUp | PeerError::Io(_) => {
+                        tracing::debug!(%address, %error, "a peer's connection ended");
+                    }
+                    _ => tracing::warn!(%address, %error, "a peer's connection was closed"),
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(mut stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerError> {
+    stream.set_nodelay(true)?;
+    let mut buffer = BytesMut::new();
+    let first = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
+    let (kind, payload) = first.await.map_err(|_| PeerError::NoAnswer)??;
+    if kind != Kind::Hello {
+        return Err(PeerError::Unexpected);
+    }
+    let hello = match Hello::decode(payload) {
+        Ok(hello) => hello,
+        Err(bad) => {
+            refuse(&mut stream, &bad.to_string()).await?;
+            return Err(PeerError::BadHello(bad));
+        }
+    };
+    if let Err(why) = judge(&hello, shared)? {
+        refuse(&mut stream, &why).await?;
+        return Err(PeerError::Refused { why });
+    }
+    shared.receiver.introduce(NodeId(hello.from), hello.profile);
+    let (data, profile) = (shared.data, shared.profile.clone());
+    let welcome = Welcome { data, profile, known: shared.roster.known() };
+    let mut frame = Vec::new();
+    push_frame(&mut frame, Kind::Welcome, |out| welcome.encode(out));
+    stream.write_all(&frame).await?;
+    let from = NodeId(hello.from);
+    match hello.lane {
+        Lane::Messages => take_messages(stream, buffer, from, shared).await,
+        Lane::Checkpoint => {
+            let desk = shared.receiver.checkpoints();
+            bulk::receive(stream, buffer, from, &desk).await
+        }
+    }
+}
+
+/// The inner error is what the caller is told.
+fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, PeerError> {
+    if hello.cluster != shared.cluster {
+        return Ok(Err(format!(
+            "cluster ID mismatch: this is a member of cluster {:x}, you are of {:x}; compare \
+             --initial-cluster and --initial-cluster-token",
+            shared.cluster, hello.cluster
+        )));
+    }
+    if hello.to != shared.me.0 {
+        return Ok(Err(format!(
+            "member ID mismatch: you call {:x}, this is {:x}; compare --initial-cluster",
+            hello.to, shared.me.0
+        )));
+    }
+    if !shared.urls.contains_key(&NodeId(hello.from)) {
+        return Ok(Err(format!("member {:x} is no member of this cluster", hello.from)));
+    }
+    // What the caller remembers of us comes first: if we lost our disk we must judge nobody.
+    if let Err(lost) = shared.roster.hear(&hello.known)? {
+        shared.fail(PeerError::DiskLost(lost));
+        return Ok(Err(lost.to_string()));
+    }
+    let met = shared.roster.meet(NodeId(hello.from), hello.data)?;
+    Ok(met.map_err(|lost| lost.to_string()))
+}
+
+async fn refuse(stream: &mut TcpStream, why: &str) -> Result<(), PeerError> {
+    let mut frame = Vec::new();
+    push_frame(&mut frame, Kind::Refused, |out| out.extend_from_slice(why.as_bytes()));
+    Ok(stream.write_all(&frame).await?)
+}
+
+async fn take_messages(
+    mut stream: TcpStream,
+    mut buffer: BytesMut,
+    from: NodeId,
+    shared: &Shared,
+) -> Result<(), PeerError> {
+    let mut messages = Vec::new();
+    loop {
+        while let Some((kind, payload)) = split_frame(&mut buffer)? {
+            if kind != Kind::Message {
+                return Err(PeerError::Unexpected);
+            }
+            messages.push(decode(payload)?);
+        }
+        if !messages.is_empty() {
+            shared.receiver.deliver(from, &mut messages);
+        }
+        buffer.reserve(READ_BYTES);
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Err(PeerError::HungUp);
+        }
+    }
+}
+
+fn decode(payload: Bytes) -> Result<Message, PeerError> {
+    Message::decode(payload).map_err(|bad| {
+        tracing::warn!(%bad, "a peer sent a message that we do not understand");
+        PeerError::Unexpected
+    })
+}

@@ -1,0 +1,250 @@
+//! The links between members: an own framed protocol on TCP.
+//!
+//! Every member dials every other one and speaks only on the connections that it dialled, so two
+//! members hold two one-way connections and neither waits for the other. A connection begins with
+//! a hello (cluster, caller, callee, data id, lane) that is answered by a welcome or by a refusal in
+//! words. Checkpoints travel on a lane of their own.
+//!
+//! | file | |
+//! |---|---|
+//! | `wire.rs` | frames: length, checksum, kind |
+//! | `hello.rs` | the first frame |
+//! | `roster.rs` | who has which disk |
+//! | `link.rs` | calling, and sending without waiting |
+//! | `listen.rs` | being called |
+//! | `bulk.rs` | checkpoints, in resumable chunks |
+//!
+//! TLS will wrap the stream in [`dial`] and in `listen.rs` and nowhere else.
+
+pub(crate) mod bulk;
+mod hello;
+mod link;
+mod listen;
+mod roster;
+mod wire;
+
+pub use hello::BadHello;
+pub(crate) use hello::Profile;
+pub(crate) use link::Link;
+pub(crate) use roster::{Roster, replace_file};
+pub use roster::DiskLost;
+pub use wire::BadFrame;
+
+use bytes::Bytes;
+use quorate_core::NodeId;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// A call that is not taken within this time has failed.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A frame taken apart.
+type Call = (wire::Kind, Bytes);
+
+/// What can go wrong between two members.
+#[derive(Debug)]
+pub enum PeerError {
+    /// The socket failed.
+    Io(io::Error),
+    /// The bytes are no frames.
+    BadFrame(BadFrame),
+    /// The first frame is not understood.
+    BadHello(BadHello),
+    /// The other side did not answer the hello in time.
+    NoAnswer,
+    /// The other side closed the connection.
+    HungUp,
+    /// The other side refused the call.
+    Refused {
+        /// Its words.
+        why: String,
+    },
+    /// The other side answered with a frame that has no place there.
+    Unexpected,
+    /// We are remembered with another disk: fatal for this member.
+    DiskLost(DiskLost),
+    /// The peer is remembered with another disk.
+    PeerDiskLost(DiskLost),
+}
+
+impl std::fmt::Display for PeerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PeerError::Io(error) => error.fmt(f),
+            PeerError::BadFrame(error) => error.fmt(f),
+            PeerError::BadHello(error) => error.fmt(f),
+            PeerError::NoAnswer => f.write_str("no answer to our hello"),
+            PeerError::HungUp => f.write_str("the peer closed the connection"),
+            PeerError::Refused { why } => write!(f, "the peer refused the call: {why}"),
+            PeerError::Unexpected => f.write_str("the peer answered out of turn"),
+            PeerError::DiskLost(lost) | PeerError::PeerDiskLost(lost) => lost.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PeerError {}
+
+impl From<io::Error> for PeerError {
+    fn from(error: io::Error) -> PeerError {
+        PeerError::Io(error)
+    }
+}
+
+impl From<BadFrame> for PeerError {
+    fn from(error: BadFrame) -> PeerError {
+        PeerError::BadFrame(error)
+    }
+}
+
+impl From<BadHello> for PeerError {
+    fn from(error: BadHello) -> PeerError {
+        PeerError::BadHello(error)
+    }
+}
+
+/// Takes what peers send. Called from many tasks; must not block.
+pub(crate) trait Receive: Send + Sync + 'static {
+    /// Messages of one peer, in order. Leaves `messages` empty.
+    fn deliver(&self, from: NodeId, messages: &mut Vec<quorate_replica::Message>);
+
+    /// What a peer tells of itself.
+    fn introduce(&self, peer: NodeId, profile: Profile);
+
+    /// The checkpoint store that a peer may send a checkpoint into.
+    fn checkpoints(&self) -> Arc<bulk::CheckpointDesk>;
+}
+
+/// What all connections of this member know.
+pub(crate) struct Shared {
+    cluster: u64,
+    me: NodeId,
+    data: u64,
+    profile: Profile,
+    roster: Roster,
+    urls: BTreeMap<NodeId, String>,
+    receiver: Box<dyn Receive>,
+    greeted: watch::Sender<Vec<NodeId>>,
+    failure: watch::Sender<Option<DiskLost>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("me", &self.me).field("urls", &self.urls).finish()
+    }
+}
+
+impl Shared {
+    fn url(&self, peer: NodeId) -> &str {
+        self.urls.get(&peer).map_or("", String::as_str)
+    }
+
+    fn greeted(&self, peer: NodeId) {
+        self.greeted.send_if_modified(|greeted| {
+            let new = !greeted.contains(&peer);
+            if new {
+                greeted.push(peer);
+            }
+            new
+        });
+    }
+
+    fn fail(&self, error: PeerError) {
+        if let PeerError::DiskLost(lost) = error {
+            self.failure.send_replace(Some(lost));
+        }
+    }
+}
+
+/// Who this member is, and whom it talks to.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    /// Id of the cluster.
+    pub(crate) cluster: u64,
+    /// This member.
+    pub(crate) me: NodeId,
+    /// Its data directory.
+    pub(crate) data: u64,
+    /// What this member tells of itself.
+    pub(crate) profile: Profile,
+    /// Where each other member is dialled, as `host:port`.
+    pub(crate) urls: BTreeMap<NodeId, String>,
+}
+
+/// All links of this member.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    links: BTreeMap<NodeId, Arc<Link>>,
+    shared: Arc<Shared>,
+}
+
+impl Peers {
+    /// Listens and starts to dial. Must be called within the runtime that is to run the links.
+    pub(crate) fn start(
+        neighbours: Neighbours,
+        roster: Roster,
+        listeners: Vec<TcpListener>,
+        receiver: Box<dyn Receive>,
+    ) -> Peers {
+        let Neighbours { cluster, me, data, profile, urls } = neighbours;
+        let shared = Arc::new(Shared {
+            cluster,
+            me,
+            data,
+            profile,
+            roster,
+            urls,
+            receiver,
+            greeted: watch::Sender::new(Vec::new()),
+            failure: watch::Sender::new(None),
+        });
+        let link = |peer: &NodeId| (*peer, Arc::new(Link::new(*peer)));
+        let links: BTreeMap<_, _> = shared.urls.keys().map(link).collect();
+        for link in links.values() {
+            tokio::spawn(Arc::clone(link).keep(Arc::clone(&shared)));
+        }
+        for listener in listeners {
+            tokio::spawn(listen::listen(listener, Arc::clone(&shared)));
+        }
+        Peers { links, shared }
+    }
+
+    /// The links, for the loop thread.
+    pub(crate) fn links(&self) -> BTreeMap<NodeId, Arc<Link>> {
+        self.links.clone()
+    }
+
+    /// What checkpoint transfers need to call a peer.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Returns when `count` peers have taken our call and none of them knows us with another disk.
+    ///
+    /// Errors: one of them does.
+    pub(crate) async fn greet(&self, count: usize) -> Result<(), DiskLost> {
+        let mut greeted = self.shared.greeted.subscribe();
+        tokio::select! {
+            lost = self.failed() => Err(lost),
+            _ = greeted.wait_for(|greeted| greeted.len() >= count) => Ok(()),
+        }
+    }
+
+    /// Returns when a peer says that we lost our disk; never otherwise.
+    pub(crate) async fn failed(&self) -> DiskLost {
+        let mut failure = self.shared.failure.subscribe();
+        let failed = failure.wait_for(Option::is_some).await.expect("we hold the sender");
+        failed.expect("just seen")
+    }
+}
+
+/// Opens a connection to a peer. The one place where an outgoing stream is made.
+async fn dial(address: &str) -> Result<TcpStream, PeerError> {
+    let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address));
+    let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

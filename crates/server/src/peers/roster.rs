@@ -1,0 +1,180 @@
+//! Which disk each member has: what keeps a member that lost its disk from being trusted.
+//!
+//! A member that comes back with an empty directory has forgotten its votes and the entries that it
+//! acknowledged; under its old name it would break promises it does not know of. So every data
+//! directory is born with a random *data id*, members tell each other theirs in the first frame of
+//! every connection and write down what they hear **before** they take a message. Whoever shows up
+//! with another data id under a known name is refused.
+//!
+//! The table also travels: a member tells what it knows of the others, so that the news of a data
+//! id reaches members that have not met its owner yet.
+
+use quorate_core::NodeId;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const FILE: &str = "roster";
+
+/// A member shows up with another disk than it had.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DiskLost {
+    /// The member.
+    pub member: NodeId,
+    /// The data id that it had.
+    pub known: u64,
+    /// The one it presents now.
+    pub presented: u64,
+}
+
+impl std::fmt::Display for DiskLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "member {} is known with data id {:016x} but comes with {:016x}: it lost its disk, and \
+             with it its votes and acknowledged entries. Bring its old data directory back, or \
+             remove the member and add it under a new identity",
+            self.member, self.known, self.presented
+        )
+    }
+}
+
+impl std::error::Error for DiskLost {}
+
+/// The known data ids, on disk.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    path: PathBuf,
+    me: NodeId,
+    known: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl Roster {
+    /// Reads the roster of a data directory; a new one knows only ourselves.
+    pub(crate) fn open(dir: &Path, me: NodeId, data: u64) -> io::Result<Roster> {
+        let path = dir.join(FILE);
+        let mut known = match fs::read_to_string(&path) {
+            Ok(text) => parse(&text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        known.insert(me.0, data);
+        Ok(Roster { path, me, known: Mutex::new(known) })
+    }
+
+    /// All that is known: (member, data).
+    pub(crate) fn known(&self) -> Vec<(u64, u64)> {
+        self.lock().iter().map(|(member, data)| (*member, *data)).collect()
+    }
+
+    /// Takes in that `member` presents `data`, durably before it returns.
+    ///
+    /// Errors: the inner one if another data id is known for it; the outer one if the roster could
+    /// not be written, in which case the member must not be listened to either.
+    pub(crate) fn meet(&self, member: NodeId, data: u64) -> io::Result<Result<(), DiskLost>> {
+        let mut known = self.lock();
+        match known.get(&member.0) {
+            Some(before) if *before == data => return Ok(Ok(())),
+            Some(before) => {
+                let lost = DiskLost { member, known: *before, presented: data };
+                return Ok(Err(lost));
+            }
+            None => {}
+        }
+        let mut next = known.clone();
+        next.insert(member.0, data);
+        self.write(&next)?;
+        *known = next;
+        Ok(Ok(()))
+    }
+
+    /// Takes in what a peer knows. What it says of a third member is believed only if we know
+    /// nothing yet.
+    ///
+    /// Errors: the inner one if the peer remembers *us* with another disk.
+    pub(crate) fn hear(&self, rumours: &[(u64, u64)]) -> io::Result<Result<(), DiskLost>> {
+        let mut known = self.lock();
+        let mine = known[&self.me.0];
+        if let Some((_, theirs)) = rumours.iter().find(|(m, d)| *m == self.me.0 && *d != mine) {
+            return Ok(Err(DiskLost { member: self.me, known: *theirs, presented: mine }));
+        }
+        let news: Vec<_> = rumours.iter().filter(|(m, _)| !known.contains_key(m)).collect();
+        if !news.is_empty() {
+            let mut next = known.clone();
+            next.extend(news.into_iter().copied());
+            self.write(&next)?;
+            *known = next;
+        }
+        Ok(Ok(()))
+    }
+
+    fn write(&self, known: &BTreeMap<u64, u64>) -> io::Result<()> {
+        let lines = known.iter().map(|(member, data)| format!("{member:016x} {data:016x}\n"));
+        replace_file(&self.path, lines.collect::<String>().as_bytes())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(text: &str) -> io::Result<BTreeMap<u64, u64>> {
+    let line = |line: &str| {
+        let (member, data) = line.split_once(' ')?;
+        Some((u64::from_str_radix(member, 16).ok()?, u64::from_str_radix(data, 16).ok()?))
+    };
+    let lines: Option<BTreeMap<_, _>> = text.lines().map(line).collect();
+    lines.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the roster is damaged"))
+}
+
+/// Replaces a small file so that after a crash it is either the old or the new one.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    let dir = path.parent().expect("a file in a directory");
+    fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId(1);
+    const PEER: NodeId = NodeId(2);
+
+    #[test]
+    fn a_member_with_another_disk_is_refused_even_after_our_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
+        assert_eq!(roster.meet(PEER, 20).expect("written"), Ok(()));
+        drop(roster);
+        let roster = Roster::open(dir.path(), ME, 10).expect("the same roster");
+        assert_eq!(roster.meet(PEER, 20).expect("known"), Ok(()));
+        let lost = DiskLost { member: PEER, known: 20, presented: 21 };
+        assert_eq!(roster.meet(PEER, 21).expect("known"), Err(lost));
+    }
+
+    #[test]
+    fn we_learn_from_others_that_we_lost_our_disk() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
+        assert_eq!(roster.hear(&[(1, 10), (3, 30)]).expect("written"), Ok(()));
+        assert_eq!(roster.known(), [(1, 10), (3, 30)]);
+        let lost = DiskLost { member: ME, known: 11, presented: 10 };
+        assert_eq!(roster.hear(&[(1, 11)]).expect("no write needed"), Err(lost));
+    }
+
+    #[test]
+    fn a_rumour_never_replaces_what_we_saw() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
+        roster.meet(PEER, 20).expect("written").expect("new");
+        roster.hear(&[(2, 99)]).expect("nothing to write").expect("not about us");
+        assert_eq!(roster.meet(PEER, 20).expect("known"), Ok(()));
+    }
+}

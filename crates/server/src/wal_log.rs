@@ -1,0 +1,79 @@
+//! The write-ahead log as the log thread of the live driver drives it.
+
+use quorate_core::{Frame, Index};
+use quorate_drivers::live::{Log, LogError};
+use quorate_storage::{Prepared, RealDisk, Wal, WalError};
+use std::thread::JoinHandle;
+
+/// The log of one member. Its next segment is made ahead on a thread of its own, because zeroing
+/// one takes longer than any sync may.
+#[derive(Debug)]
+pub(crate) struct WalLog {
+    wal: Option<Wal<RealDisk>>,
+    preparing: Option<JoinHandle<Result<Prepared<RealDisk>, WalError>>>,
+}
+
+impl WalLog {
+    pub(crate) fn new(wal: Wal<RealDisk>) -> WalLog {
+        WalLog { wal: Some(wal), preparing: None }
+    }
+
+    fn wal(&mut self) -> &mut Wal<RealDisk> {
+        self.wal.as_mut().expect("the log is open until it is dropped")
+    }
+
+    /// Makes the next segment ahead, or takes the one that was made.
+    fn prepare(&mut self) -> Result<(), LogError> {
+        if let Some(preparing) = self.preparing.take_if(|preparing| preparing.is_finished()) {
+            match preparing.join().expect("making a file does not panic") {
+                Ok(prepared) => self.wal().adopt(prepared).map_err(fatal)?,
+                // The log makes the segment itself when it needs it, and then it counts.
+                Err(error) => tracing::warn!(%error, "cannot make the next log segment ahead"),
+            }
+        }
+        if self.preparing.is_none()
+            && let Some(preparation) = self.wal().preparation()
+        {
+            let thread = std::thread::Builder::new().name("log-ahead".to_owned());
+            self.preparing = thread.spawn(|| preparation.run()).ok();
+        }
+        Ok(())
+    }
+}
+
+fn fatal(error: WalError) -> LogError {
+    LogError { why: error.to_string() }
+}
+
+impl Log for WalLog {
+    fn append(&mut self, frame: &Frame) {
+        self.wal().append(frame);
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        self.wal().sync().map_err(fatal)?;
+        self.prepare()
+    }
+
+    fn idle(&mut self) -> Result<(), LogError> {
+        self.wal().mark().map_err(fatal)
+    }
+
+    fn release(&mut self, upto: Index) -> Result<(), LogError> {
+        self.wal().release(upto).map_err(fatal)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.wal.as_ref().map_or(0, Wal::bytes)
+    }
+}
+
+impl Drop for WalLog {
+    fn drop(&mut self) {
+        if let Some(wal) = self.wal.take()
+            && let Err(error) = wal.close()
+        {
+            tracing::error!(%error, "the log could not be settled; it is sound without");
+        }
+    }
+}
