@@ -32,19 +32,29 @@ fn walks(faults: Faults, seeds: std::ops::Range<u64>) -> Tally {
 #[test]
 fn three_members_survive_everything_that_the_model_allows() {
     let sum = walks(Faults::FIXED, 0..2_000);
-    assert!(sum.committed > 2_000 * 10, "{sum:?}");
+    assert!(sum.committed > 2_000 * 5, "{sum:?}");
     assert!(sum.reads > 2_000 * 5, "{sum:?}");
     assert!(sum.mended > 50, "{sum:?}");
-    assert!(sum.states_sent > 50 && sum.replaced > 20, "{sum:?}");
+    assert!(sum.states_sent > 20 && sum.replaced > 20, "{sum:?}");
 }
 
 #[test]
 fn members_come_and_go_while_everything_fails() {
     let sum = walks(Faults::ALL, 0..2_000);
-    assert!(sum.committed > 2_000 * 10, "{sum:?}");
+    assert!(sum.committed > 2_000 * 5, "{sum:?}");
     assert!(sum.reads > 2_000 * 5, "{sum:?}");
     assert!(sum.changes > 600, "{sum:?}");
     assert!(sum.transfers > 60, "{sum:?}");
+}
+
+#[test]
+fn elections_in_haste_are_safe() {
+    for faults in [Faults::HASTE, Faults::CROWD] {
+        let sum = walks(faults, 0..1_000);
+        assert!(sum.elections > 1_000 * 2, "{sum:?}");
+        assert!(sum.committed > 1_000 * 5, "{sum:?}");
+        assert!(sum.reads > 1_000 * 2, "{sum:?}");
+    }
 }
 
 #[test]

@@ -60,6 +60,10 @@ pub(crate) struct Faults {
     pub(crate) transfer: usize,
     pub(crate) compact: usize,
     pub(crate) batch: usize,
+    /// Steps in 40 at which time moves to the next alarm.
+    pub(crate) haste: usize,
+    /// Longest pause of a host, in steps.
+    pub(crate) pause_max: usize,
 }
 
 impl Faults {
@@ -78,7 +82,18 @@ impl Faults {
         transfer: 4,
         compact: 1,
         batch: 5,
+        haste: 2,
+        pause_max: 100,
     };
+
+    /// Many elections, few words.
+    pub(crate) const HASTE: Faults =
+        Faults { haste: 3, pause: 80, pause_max: 200, ..Faults::FIXED };
+
+    /// Five voters, many elections.
+    pub(crate) const CROWD: Faults =
+        Faults { hosts: 5, voters: 5, duplicate: 3, damage: 0, ..Faults::HASTE };
+
 
     pub(crate) const FIXED: Faults =
         Faults { hosts: 3, voters: 3, reconfigure: 0, damage: 3, ..Faults::ALL };
@@ -299,11 +314,14 @@ impl World {
         if !self.calm {
             self.misfortune();
         }
+        if !self.calm && self.dice.below(40) < self.faults.haste {
+            return self.wait();
+        }
         match self.dice.below(40) {
             0..=19 => self.deliver(),
             20..=27 => self.sync(),
-            28 | 29 if !self.calm => self.wait(),
-            30 | 31 | 32 => self.request(),
+            28 => self.request(),
+            29..=32 if !self.calm => self.request(),
             _ => self.deliver_to_self(),
         }
     }
@@ -324,7 +342,7 @@ impl World {
             self.repartition();
         }
         if self.dice.one_in(faults.pause) {
-            self.hosts[at].paused = self.dice.below(100);
+            self.hosts[at].paused = self.dice.below(faults.pause_max);
         }
         if self.dice.one_in(faults.clock_jump) {
             self.hosts[at].ahead += Duration::from_secs(self.dice.below(5) as u64);

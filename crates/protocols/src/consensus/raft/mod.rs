@@ -355,6 +355,11 @@ impl Raft {
                 cx.send(from, self.say(Body::VoteReply { verdict: Verdict::Denied }));
             }
             Body::PreVote { campaign, last } => self.on_pre_vote(from, campaign, last, cx),
+            // Whoever grants is in an older term than the campaign, and may be in one older than
+            // ours: a new voter that has heard nothing yet.
+            Body::PreVoteReply { campaign, verdict } => {
+                self.on_pre_vote_reply(from, campaign, verdict, cx);
+            }
             _ => {}
         }
     }
