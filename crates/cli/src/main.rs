@@ -9,10 +9,12 @@
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
+mod client;
 mod logging;
 mod output;
 mod parent;
 mod serve;
+mod up;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ Examples:
   quorate completions bash > quorate.bash shell completions";
 
 /// Usage or environment: nothing has been done.
-const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 
 /// A replicated, linearizable store that speaks the etcd v3 API.
 #[derive(Debug, Parser)]
@@ -47,6 +49,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
     },
+    /// Run a whole local cluster and keep it alive
+    Up(up::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
 fn run(command: Command, mut definition: clap::Command) -> ExitCode {
     match command {
         Command::Serve { flags } => serve(&flags),
+        Command::Up(options) => up::run(options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

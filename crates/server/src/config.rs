@@ -39,6 +39,9 @@ pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
 /// short pause starts no election.
 pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
+/// The largest `max_request_bytes`: a request must fit into one frame between members.
+pub const REQUEST_BYTES_MAX: u64 = 32 << 20;
+
 /// Space quota if none is given, in bytes; etcd's default of 2 GiB.
 pub const QUOTA_BACKEND_BYTES_DEFAULT: u64 = 2 << 30;
 
@@ -85,10 +88,6 @@ pub struct Config {
     /// How many learners a cluster may have.
     pub learners_max: u32,
 
-    /// A checkpoint is made after this many applied entries.
-    pub snapshot_count: u64,
-    /// Entries kept behind a checkpoint for followers that lag a little.
-    pub snapshot_catchup_entries: u64,
     /// Log that is written between two checkpoints, at least; more if the state is larger, so that
     /// checkpoints never cost more than the log does. Unit: bytes.
     pub checkpoint_bytes: u64,
@@ -344,8 +343,6 @@ impl Default for Config {
             pre_vote: true,
             strict_reconfig_check: true,
             learners_max: 1,
-            snapshot_count: 10_000,
-            snapshot_catchup_entries: 5_000,
             checkpoint_bytes: 64 << 20,
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
@@ -385,8 +382,8 @@ impl Config {
         self.validate_urls()?;
         range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
-        range("max-request-bytes", self.max_request_bytes, 1, 1 << 30)?;
-        range("snapshot-count", self.snapshot_count, 1, u64::MAX)?;
+        range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
+        range("checkpoint-bytes", self.checkpoint_bytes, 1, u64::MAX)?;
         range("max-concurrent-streams", self.max_concurrent_streams.into(), 1, u32::MAX.into())?;
         range("compaction-batch-limit", self.compaction_batch_limit, 1, u64::MAX)
     }
@@ -436,6 +433,21 @@ impl Config {
         let token = &self.initial_cluster_token;
         let members = self.initial_cluster.iter();
         members.map(|(name, urls)| (member_id(token, urls, 0), name.clone())).collect()
+    }
+
+    /// Settings that are understood but not in force yet, as flags: whoever sets one must be told.
+    pub fn not_in_force(&self) -> Vec<&'static str> {
+        let usual = Config::default();
+        let settings = [
+            ("listen-metrics-urls", self.listen_metrics_urls != usual.listen_metrics_urls),
+            ("quota-backend-bytes", self.quota_backend_bytes != usual.quota_backend_bytes),
+            ("auto-compaction-retention", self.auto_compaction != usual.auto_compaction),
+            ("max-learners", self.learners_max != usual.learners_max),
+            ("metrics", self.metrics != usual.metrics),
+            ("experimental-initial-corrupt-check", self.initial_corrupt_check),
+            ("experimental-corrupt-check-time", !self.corrupt_check_time.is_zero()),
+        ];
+        settings.iter().filter(|(_, set)| *set).map(|(flag, _)| *flag).collect()
     }
 
     fn validate_timing(&self) -> Result<(), ConfigError> {

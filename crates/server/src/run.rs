@@ -1,7 +1,7 @@
 //! One member, from its configuration to its end.
 
 use crate::api;
-use crate::config::{Config, ConfigError};
+use crate::config::{ClusterState, Config, ConfigError};
 use crate::handle::{Handle, Member};
 use crate::host::{Ask, Reply, ReplicaHost, Shared};
 use crate::identity::{Identity, IdentityError, random};
@@ -47,6 +47,8 @@ pub enum RunError {
     DiskLost(DiskLost),
     /// The configuration contradicts itself.
     Config(ConfigError),
+    /// A member without data is to join a running cluster.
+    JoinUnsupported,
     /// The operating system refuses something that we need.
     System(io::Error),
     /// The log could not be written. Nothing that was not on disk was acknowledged.
@@ -71,6 +73,10 @@ impl std::fmt::Display for RunError {
             RunError::Recover(error) => error.fmt(f),
             RunError::DiskLost(lost) => lost.fmt(f),
             RunError::Config(error) => error.fmt(f),
+            RunError::JoinUnsupported => f.write_str(
+                "--initial-cluster-state=existing without data: joining a running cluster is not \
+                 supported yet; start all members with --initial-cluster-state=new",
+            ),
             RunError::System(error) => write!(f, "the operating system refuses: {error}"),
             RunError::LogFailed { why } => write!(
                 f,
@@ -126,7 +132,13 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let (cluster, me) = (config.cluster_id(), config.member_id());
     config.validate().map_err(RunError::Config)?;
     config.verify_bootstrap().map_err(RunError::Config)?;
+    for flag in config.not_in_force() {
+        tracing::warn!("--{flag} is understood but not in force yet in this version");
+    }
     let mut identity = Identity::open(&dir, cluster, me)?;
+    if !identity.admitted && config.initial_cluster_state == ClusterState::Existing {
+        return Err(RunError::JoinUnsupported);
+    }
     let client_listeners = bind(&config.listen_client_urls).await?;
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let recovered = recover::open(&dir, &config, &identity)?;

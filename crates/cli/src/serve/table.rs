@@ -25,6 +25,7 @@ const ROTATION: &str = "log rotation is not supported yet; let logrotate (copytr
 /// All flags in the order of `--help`.
 pub(crate) const GROUPS: &[Group] = &[
     Group { title: "Member", flags: MEMBER },
+    Group { title: "Of quorate alone", flags: OWN },
     Group { title: "Clustering", flags: CLUSTERING },
     Group { title: "Security", flags: SECURITY },
     Group { title: "Auth", flags: AUTH },
@@ -51,8 +52,8 @@ const MEMBER: &[Flag] = &[
     Flag::used("name", Text, "default", "name of this member, unique in the cluster"),
     Flag::used("data-dir", Text, "${name}.etcd", "directory of everything the member remembers"),
     Flag::used("wal-dir", Text, "", "directory of the write-ahead log, if apart"),
-    Flag::used("snapshot-count", Count, "10000", "applied entries between two checkpoints"),
-    Flag::used("snapshot-catchup-entries", Count, "5000", "entries kept for slow followers"),
+    Flag::accepted("snapshot-count", Count, "10000", "checkpoints go by --checkpoint-bytes"),
+    Flag::accepted("snapshot-catchup-entries", Count, "5000", "see --log-retain-bytes"),
     Flag::used("heartbeat-interval", Count, "100", "milliseconds between two heartbeats"),
     Flag::used("election-timeout", Count, "1000", "milliseconds of silence before an election"),
     Flag::used("initial-election-tick-advance", Bool, "true", "faster first election"),
@@ -94,6 +95,21 @@ const MEMBER: &[Flag] = &[
         Duration,
         "5s",
         "clients are served at once and wait for a leader themselves",
+    ),
+];
+
+const OWN: &[Flag] = &[
+    Flag::used(
+        "checkpoint-bytes",
+        Count,
+        "67108864",
+        "bytes of log between two checkpoints, at least",
+    ),
+    Flag::used(
+        "log-retain-bytes",
+        Count,
+        "67108864",
+        "bytes of log kept in memory for slow followers",
     ),
 ];
 

@@ -16,6 +16,8 @@ mod clock;
 mod inbox;
 mod log_thread;
 mod node;
+#[cfg(test)]
+mod tests;
 
 pub use clock::monotonic_now;
 pub use inbox::{Inbox, InboxLimits, Offered};

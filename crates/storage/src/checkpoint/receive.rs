@@ -7,7 +7,7 @@ use super::writer::SYNC_STEP_BYTES;
 use crate::mutant::{Mutant, planted};
 use crate::{Disk, DiskFile};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A checkpoint being received. Dropped, it waits on disk to be resumed.
 pub struct Incoming<D: Disk> {
@@ -103,7 +103,7 @@ impl<D: Disk> Incoming<D> {
 }
 
 /// A power cut may have left anything in the file: only whole blocks count as received.
-fn verified_prefix<D: Disk>(directory: &Directory<D>, path: &PathBuf, manifest: &Manifest) -> u64 {
+fn verified_prefix<D: Disk>(directory: &Directory<D>, path: &Path, manifest: &Manifest) -> u64 {
     match Reader::new(directory.clone(), path, manifest.clone()) {
         Ok(reader) => reader.whole_prefix(),
         Err(_) => 0,

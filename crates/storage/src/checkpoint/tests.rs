@@ -354,7 +354,7 @@ fn a_checkpoint_of_another_cluster_is_not_received() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 64, ..Default::default() })]
     #[test]
     fn arbitrary_files_are_never_believed(
         data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),

@@ -28,6 +28,8 @@
 //! Left out: an index of entries (the replica keeps what it needs in memory), compression.
 
 mod directory;
+mod error;
+mod files;
 mod frame;
 mod recover;
 mod segment;
@@ -35,21 +37,22 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+pub use error::WalError;
+pub use files::{Preparation, Prepared};
 pub use frame::FRAME_PAYLOAD_MAX;
 pub use recover::{Damage, Recovered, Recovery, TornTail};
 pub use segment::Place;
 
-use crate::bytes_le::without_zero_tail;
 use crate::mutant::{Mutant, planted};
-use crate::{Disk, DiskFile, Fill, IoFault, LogIdentity};
+use crate::{Disk, DiskFile, Fill, LogIdentity};
 use directory::Directory;
+use files::OpenSegment;
 use frame::{FLAG_COPY, FLAG_HEAD, FRAME_HEADER_BYTES, Header, KIND_OWN, encode, frame_bytes};
 use quorate_core::{Frame, Index, Position};
 use segment::{SEGMENT_HEADER_BYTES, SegmentHeader, salt, usable_bytes};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use survey::{SegmentInfo, Survey, find_end};
 
 /// A larger sticky record is refused by a panic: each segment repeats it. Unit: bytes.
@@ -67,9 +70,6 @@ const SEGMENT_BYTES_MIN: u32 = 4 * SEGMENT_HEADER_BYTES as u32;
 /// Room for a mark is kept at the end of every segment. Unit: bytes.
 const MARK_BYTES: usize = FRAME_HEADER_BYTES;
 
-/// Of the name of a segment file that is being made ahead.
-const PREPARED_SUFFIX: &str = ".next";
-
 /// How a log is to be kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WalOptions {
@@ -81,41 +81,6 @@ pub struct WalOptions {
     pub sticky_kinds: Vec<u8>,
     /// Sticky kinds of which each record is written twice.
     pub critical_kinds: Vec<u8>,
-}
-
-/// Why the log cannot be used.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum WalError {
-    /// The directory holds the log of somebody else.
-    ForeignLog {
-        /// The segment.
-        path: PathBuf,
-        /// Whose it is.
-        found: LogIdentity,
-        /// Who asked.
-        expected: LogIdentity,
-    },
-    /// The log was written by a later version of this program. Nothing was changed.
-    NewerFormat {
-        /// The segment.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The latest format that is understood here.
-        supported: u32,
-    },
-    /// Another process, or another log of this one, has the directory.
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory cannot be written: owner, mode, or a read-only mount.
-    NotWritable(IoFault),
-    /// A file or the directory cannot be opened or listed. Unreadable *contents* are damage
-    /// instead.
-    Unreadable(IoFault),
-    /// A write or a sync failed. The log is poisoned: stop the node, do not try again.
-    Io(IoFault),
 }
 
 /// The latest record of a sticky kind.
@@ -139,13 +104,6 @@ struct Run {
     from: usize,
 }
 
-/// A segment file that is open for writing.
-struct OpenSegment<F> {
-    number: u32,
-    size: u32,
-    file: F,
-}
-
 /// A write-ahead log. One owner; blocking calls; no thread of its own.
 pub struct Wal<D: Disk> {
     directory: Directory<D>,
@@ -159,6 +117,8 @@ pub struct Wal<D: Disk> {
     offered: u32,
     sticky: BTreeMap<u8, Sticky>,
     serial: u64,
+    /// The last log entry that was appended.
+    last_entry: Position,
     /// Where the next frame goes.
     head: Place,
     /// Everything before is on stable storage.
@@ -174,18 +134,6 @@ pub struct Wal<D: Disk> {
     poison: Option<WalError>,
     _lock: D::Lock,
 }
-
-/// The making of the next segment file: slow, and independent of the log, so that another thread
-/// can run it.
-#[derive(Debug)]
-pub struct Preparation<D: Disk> {
-    directory: Directory<D>,
-    number: u32,
-    size: u32,
-}
-
-/// A segment file made ahead.
-pub struct Prepared<D: Disk>(OpenSegment<D::File>);
 
 impl Default for WalOptions {
     fn default() -> Self {
@@ -218,7 +166,7 @@ impl<D: Disk> Wal<D> {
             let wal = Wal::create(directory.clone(), &numbers, rules, &options, lock)?;
             return Ok((wal, Recovery::empty(directory)));
         };
-        let survey = Survey::take(&directory, &numbers, end.cut, &rules)?;
+        let survey = Survey::take(&directory, &numbers, &end, &rules)?;
         let settled = directory.settle(&numbers, &end, &survey)?;
         let wal = Wal {
             rules,
@@ -229,6 +177,7 @@ impl<D: Disk> Wal<D> {
             offered: 0,
             sticky: survey.sticky.clone(),
             serial: survey.last_serial.unwrap_or(0),
+            last_entry: survey.before.unwrap_or(Position::ZERO),
             head: settled.head,
             synced: settled.head,
             assertable: settled.head,
@@ -256,9 +205,9 @@ impl<D: Disk> Wal<D> {
         }
         let size = usable_bytes(options.segment_bytes.into());
         let current = directory.make_segment(1, size, Fill::Zeroed)?;
-        directory.write_header(&current, 0)?;
+        let info = SegmentInfo::begun(1, size, 0, Position::ZERO);
+        directory.write_header(&current, &info)?;
         let head = Place { segment: 1, offset: SEGMENT_HEADER_BYTES as u32 };
-        let info = SegmentInfo::begun(1, size, 0);
         Ok(Wal {
             rules,
             segment_bytes: options.segment_bytes,
@@ -268,6 +217,7 @@ impl<D: Disk> Wal<D> {
             offered: 0,
             sticky: BTreeMap::new(),
             serial: 0,
+            last_entry: Position::ZERO,
             head,
             synced: head,
             assertable: head,
@@ -304,6 +254,9 @@ impl<D: Disk> Wal<D> {
         }
         let segment = self.segments.back_mut().expect("a log has a segment");
         segment.index_max = segment.index_max.max(frame.position.index);
+        if frame.position.index > Index(0) {
+            self.last_entry = frame.position;
+        }
         if sticky {
             assert!(length <= STICKY_PAYLOAD_MAX, "a sticky payload of {length} bytes");
             self.sticky.insert(frame.kind, Sticky { frame: frame.clone(), serial });
@@ -328,7 +281,7 @@ impl<D: Disk> Wal<D> {
     /// Errors: as [`Wal::sync`].
     pub fn mark(&mut self) -> Result<(), WalError> {
         self.healthy()?;
-        let room = self.current.size as usize - self.head.offset as usize >= MARK_BYTES;
+        let room = self.current.size.saturating_sub(self.head.offset) as usize >= MARK_BYTES;
         if !self.buffer.is_empty() || self.asserted >= self.synced || !room {
             return Ok(());
         }
@@ -400,14 +353,15 @@ impl<D: Disk> Wal<D> {
     /// Errors: as [`Wal::sync`].
     pub fn adopt(&mut self, prepared: Prepared<D>) -> Result<(), WalError> {
         self.healthy()?;
-        let in_time = prepared.0.number == self.current.number + 1 && self.spare.is_none();
-        let outcome = self.directory.publish_prepared(prepared.0.number, in_time);
-        self.poison = outcome.clone().err();
-        outcome?;
-        if in_time {
-            self.spare = Some(prepared.0);
+        let segment = prepared.0;
+        let in_time = segment.number == self.current.number + 1 && self.spare.is_none();
+        if !in_time {
+            return self.directory.discard_prepared(segment.number);
         }
-        Ok(())
+        let outcome = self.directory.publish_prepared(segment.number);
+        self.poison = outcome.clone().err();
+        self.spare = Some(segment);
+        outcome
     }
 
     /// Makes the next segment here and now if it is time: for callers with one thread.
@@ -500,15 +454,12 @@ impl<D: Disk> Wal<D> {
         let last = self.segments.back_mut().expect("a log has a segment");
         last.used = self.head.offset;
         let number = self.head.segment.checked_add(1).expect("too many segments");
-        self.segments.push_back(SegmentInfo::begun(number, size, self.serial));
+        let info = SegmentInfo::begun(number, size, self.serial, self.last_entry);
+        self.segments.push_back(info);
         self.head = Place::start_of(number);
         // True when it is written: all before is synced first.
         self.assertable = self.head;
-        let header = SegmentHeader {
-            identity: self.directory.identity,
-            segment: number,
-            base_serial: self.serial,
-        };
+        let header = info.header(self.directory.identity);
         self.begin_run();
         self.buffer.extend_from_slice(&header.encode());
         self.head.offset = SEGMENT_HEADER_BYTES as u32;
@@ -552,11 +503,11 @@ impl<D: Disk> Wal<D> {
         self.put(frame, serial, flags);
     }
 
-    /// A frame of the log itself: a mark, or a filler of this many bytes.
+    /// A frame of the log itself: a mark, or a filler of this many bytes. It tells the last entry.
     fn put_own(&mut self, length: usize) {
         assert!(length < 2 * COPY_BLOCK_BYTES, "a filler of {length} bytes");
         let zeros = [0; 2 * COPY_BLOCK_BYTES];
-        self.put_raw(KIND_OWN, 0, Position::ZERO, self.serial, &zeros[..length]);
+        self.put_raw(KIND_OWN, 0, self.last_entry, self.serial, &zeros[..length]);
     }
 
     fn put_raw(&mut self, kind: u8, flags: u8, position: Position, serial: u64, payload: &[u8]) {
@@ -573,182 +524,25 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-impl<D: Disk> Preparation<D> {
-    /// Makes the file: 64 MiB of zeros, written and synced in steps.
-    ///
-    /// Errors: [`WalError::Io`], also when the disk is full: a warning, the log itself is unharmed.
-    pub fn run(self) -> Result<Prepared<D>, WalError> {
-        // Under a name of its own: the log may meanwhile make this segment itself.
-        let path = self.directory.prepared_path(self.number);
-        self.directory.make_file(&path, self.number, self.size, Fill::Zeroed).map(Prepared)
-    }
-}
-
-/// The files to go on with after what was found is settled.
-struct Settled<F> {
-    current: OpenSegment<F>,
-    spare: Option<OpenSegment<F>>,
-    head: Place,
-}
-
-impl<D: Disk> Directory<D> {
-    fn claim(&self) -> Result<D::Lock, WalError> {
-        let made = self.disk.create_dir(&self.path);
-        made.map_err(|error| self.fault("creation", &self.path, &error))?;
-        self.disk.lock(&self.path).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => WalError::Locked { path: self.path.clone() },
-            _ => self.fault("lock", &self.path, &error),
-        })
-    }
-
-    /// Makes a segment file of zeros, with its name durable. A file of that name that was made and
-    /// never begun is replaced.
-    fn make_segment(
-        &self,
-        number: u32,
-        size: u32,
-        fill: Fill,
-    ) -> Result<OpenSegment<D::File>, WalError> {
-        let segment = self.make_file(&self.path_of(number), number, size, fill)?;
-        self.sync()?;
-        Ok(segment)
-    }
-
-    fn make_file(
-        &self,
-        path: &Path,
-        number: u32,
-        size: u32,
-        fill: Fill,
-    ) -> Result<OpenSegment<D::File>, WalError> {
-        let make = || {
-            match self.disk.remove(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let file = self.disk.create(path)?;
-            file.preallocate(size.into(), fill)?;
-            file.sync()?;
-            Ok(file)
-        };
-        let file = make().map_err(|error| self.fault("creation", path, &error))?;
-        Ok(OpenSegment { number, size, file })
-    }
-
-    fn prepared_path(&self, number: u32) -> PathBuf {
-        self.path.join(format!("{number:010}{PREPARED_SUFFIX}"))
-    }
-
-    /// Gives a segment made ahead its name, or takes it away.
-    fn publish_prepared(&self, number: u32, in_time: bool) -> Result<(), WalError> {
-        let path = self.prepared_path(number);
-        let done = match in_time {
-            true => self.disk.rename(&path, &self.path_of(number)),
-            false => self.disk.remove(&path),
-        };
-        done.map_err(|error| self.fault("rename", &path, &error))?;
-        self.sync()
-    }
-
-    /// Removes what preparations left behind that were interrupted.
-    fn sweep(&self) -> Result<(), WalError> {
-        let names = self.disk.list(&self.path);
-        let names = names.map_err(|error| self.fault("list", &self.path, &error))?;
-        for name in names.iter().filter(|name| name.ends_with(PREPARED_SUFFIX)) {
-            let path = self.path.join(name);
-            self.disk.remove(&path).map_err(|error| self.fault("removal", &path, &error))?;
-        }
-        Ok(())
-    }
-
-    fn write_header(
-        &self,
-        segment: &OpenSegment<D::File>,
-        base_serial: u64,
-    ) -> Result<(), WalError> {
-        let header =
-            SegmentHeader { identity: self.identity, segment: segment.number, base_serial };
-        self.overwrite(segment, 0, &header.encode())
-    }
-
-    /// Writes and syncs.
-    fn overwrite(
-        &self,
-        segment: &OpenSegment<D::File>,
-        offset: u32,
-        bytes: &[u8],
-    ) -> Result<(), WalError> {
-        let written =
-            segment.file.write_at(offset.into(), bytes).and_then(|()| segment.file.sync());
-        let path = self.path_of(segment.number);
-        written.map_err(|error| self.fault("repair", &path, &error))
-    }
-
-    fn open_segment(&self, number: u32, size: u32) -> Result<OpenSegment<D::File>, WalError> {
-        Ok(OpenSegment { number, size, file: self.open(number)? })
-    }
-
-    /// Makes what the survey found durable, and the rest unfindable.
-    fn settle(
-        &self,
-        numbers: &[u32],
-        end: &survey::End,
-        survey: &Survey,
-    ) -> Result<Settled<D::File>, WalError> {
-        self.sweep()?;
-        let last = survey.segments.last().expect("a log that has an end has a segment");
-        let head = Place { segment: last.number, offset: last.used };
-        for info in survey.segments.iter().filter(|info| info.header_damaged.is_some()) {
-            let segment = self.open_segment(info.number, info.size)?;
-            self.write_header(&segment, info.base_serial)?;
-        }
-        let current = self.open_segment(last.number, last.size)?;
-        let tail = self.load(last.number)?;
-        self.rewrite(&current, &tail.bytes, end, head)?;
-        if tail.data_end > head.offset as usize && !planted(Mutant::KeepCutTail) {
-            self.overwrite(&current, head.offset, &vec![0; tail.data_end - head.offset as usize])?;
-        }
-        let mut spare = None;
-        for number in numbers.iter().filter(|number| **number > last.number) {
-            let loaded = self.load(*number)?;
-            let size = loaded.bytes.len() as u32;
-            let clean = without_zero_tail(&loaded.bytes) == 0 && size >= SEGMENT_BYTES_MIN;
-            if clean && *number == last.number + 1 {
-                spare = Some(self.open_segment(*number, size)?);
-            } else {
-                self.remove(*number)?;
-            }
-        }
-        Ok(Settled { current, spare, head })
-    }
-
-    /// Writes what is not proven to be durable once more: it may be in the cache of the operating
-    /// system only, which after a failed sync believes that it has written it.
-    fn rewrite(
-        &self,
-        current: &OpenSegment<D::File>,
-        bytes: &[u8],
-        end: &survey::End,
-        head: Place,
-    ) -> Result<(), WalError> {
-        let proven = end.proof.max(Place::start_of(head.segment)).offset as usize;
-        let proven = if end.proof.segment > head.segment { head.offset as usize } else { proven };
-        if proven < head.offset as usize && !planted(Mutant::TrustUnprovenTail) {
-            self.overwrite(current, proven as u32, &bytes[proven..head.offset as usize])?;
-        }
-        Ok(())
-    }
-}
-
 impl SegmentInfo {
-    fn begun(number: u32, size: u32, base_serial: u64) -> SegmentInfo {
+    fn begun(number: u32, size: u32, base_serial: u64, base_position: Position) -> SegmentInfo {
         SegmentInfo {
             number,
             size,
             used: SEGMENT_HEADER_BYTES as u32,
             index_max: Index(0),
             base_serial,
+            base_position,
             header_damaged: None,
+        }
+    }
+
+    fn header(&self, identity: LogIdentity) -> SegmentHeader {
+        SegmentHeader {
+            identity,
+            segment: self.number,
+            base_serial: self.base_serial,
+            base_position: self.base_position,
         }
     }
 }
@@ -781,31 +575,6 @@ fn space_of_two(payload_len: usize) -> usize {
     2 * frame_bytes(payload_len) + FRAME_HEADER_BYTES + COPY_BLOCK_BYTES
 }
 
-impl fmt::Display for WalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WalError::ForeignLog { path, found, expected } => write!(
-                f,
-                "{} belongs to {found}, not to {expected}: is this the right data directory?",
-                path.display()
-            ),
-            WalError::NewerFormat { path, found, supported } => write!(
-                f,
-                "{} has format {found}; this version reads formats up to {supported}",
-                path.display()
-            ),
-            WalError::Locked { path } => {
-                write!(f, "{} is in use by another process", path.display())
-            }
-            WalError::NotWritable(fault) => write!(f, "not writable: {fault}"),
-            WalError::Unreadable(fault) => write!(f, "not readable: {fault}"),
-            WalError::Io(fault) => fault.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for WalError {}
-
 impl<D: Disk> fmt::Debug for Wal<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wal")
@@ -815,11 +584,5 @@ impl<D: Disk> fmt::Debug for Wal<D> {
             .field("serial", &self.serial)
             .field("poison", &self.poison)
             .finish_non_exhaustive()
-    }
-}
-
-impl<D: Disk> fmt::Debug for Prepared<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prepared(segment {})", self.0.number)
     }
 }

@@ -64,9 +64,9 @@ pub struct Recovery<D: Disk> {
     directory: Directory<D>,
     segments: VecDeque<(u32, u32)>,
     loaded: Option<Segment>,
+    repeats: Repeats,
     losses: VecDeque<Loss>,
     lost_serials: BTreeSet<u64>,
-    copies: BTreeSet<u64>,
     last_serial: Option<u64>,
     given: BTreeMap<u8, u64>,
 }
@@ -76,7 +76,16 @@ struct Segment {
     file: Loaded,
     at: u32,
     to: u32,
-    first: bool,
+    repeats: Repeats,
+}
+
+/// What the repetitions at the head of a segment are good for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Repeats {
+    /// The segments before were released: they are all that is left of these records.
+    Originals,
+    /// The records themselves were given, or made good, already.
+    Known,
 }
 
 impl<D: Disk> Recovery<D> {
@@ -93,37 +102,39 @@ impl<D: Disk> Recovery<D> {
             created: survey.segments.is_empty(),
             torn_tail,
             damaged_places: survey.damaged_places,
-            lost: survey.losses.len() as u64,
+            lost: survey.losses.iter().filter(|loss| loss.healed.is_none()).count() as u64,
             directory,
             segments: survey.segments.iter().map(|info| (info.number, info.used)).collect(),
             loaded: None,
+            repeats: Repeats::Originals,
             lost_serials: survey.losses.iter().map(|loss| loss.serial).collect(),
             losses: survey.losses.into(),
-            copies: survey.copies,
             last_serial: None,
             given: BTreeMap::new(),
         }
     }
 
     /// Goes on with the next segment. False at the end.
-    fn load(&mut self, first: bool) -> Result<bool, WalError> {
+    fn load(&mut self) -> Result<bool, WalError> {
         let Some((number, to)) = self.segments.pop_front() else { return Ok(false) };
         let file = self.directory.load(number)?;
-        self.loaded = Some(Segment { file, at: SEGMENT_HEADER_BYTES as u32, to, first });
+        let repeats = std::mem::replace(&mut self.repeats, Repeats::Known);
+        self.loaded = Some(Segment { file, at: SEGMENT_HEADER_BYTES as u32, to, repeats });
         Ok(true)
     }
 
-    /// The next loss that lies before `place`.
+    /// The next loss that lies before `place`, or the copy that makes it good.
     fn loss_before(&mut self, place: Place) -> Option<Recovered> {
         let due = self.losses.front().is_some_and(|loss| loss.damage.place <= place);
-        let loss = if due { self.losses.pop_front() } else { None };
-        loss.map(|loss| Recovered::Damaged(loss.damage))
+        let loss = if due { self.losses.pop_front()? } else { return None };
+        let Some(frame) = loss.healed else { return Some(Recovered::Damaged(loss.damage)) };
+        self.given.insert(frame.kind, loss.serial);
+        Some(Recovered::Frame(frame))
     }
 
     fn step(&mut self) -> Result<Option<Recovered>, WalError> {
         loop {
-            let first = self.last_serial.is_none() && self.given.is_empty();
-            if self.loaded.is_none() && !self.load(first)? {
+            if self.loaded.is_none() && !self.load()? {
                 let end = Place { segment: u32::MAX, offset: u32::MAX };
                 return Ok(self.loss_before(end));
             }
@@ -151,9 +162,9 @@ impl<D: Disk> Recovery<D> {
         };
         segment.at = cursor.at();
         let Piece::Frame { at, header, payload } = piece else { return None };
-        let first = segment.first;
+        let repeats = segment.repeats;
         let payload = payload.map(Bytes::copy_from_slice);
-        self.frame(&header, payload, Place { segment: number, offset: at }, first)
+        self.frame(&header, payload, Place { segment: number, offset: at }, repeats)
     }
 
     fn frame(
@@ -161,7 +172,7 @@ impl<D: Disk> Recovery<D> {
         header: &Header,
         payload: Option<Bytes>,
         place: Place,
-        first: bool,
+        repeats: Repeats,
     ) -> Option<Recovered> {
         if header.kind == KIND_OWN {
             return None;
@@ -173,7 +184,7 @@ impl<D: Disk> Recovery<D> {
             self.last_serial = Some(header.serial);
         } else {
             let given = self.given.get(&header.kind).is_some_and(|given| *given >= header.serial);
-            if given || !(first || header.is_healing()) {
+            if given || !(repeats == Repeats::Originals || header.is_healing()) {
                 return None;
             }
         }
@@ -184,9 +195,7 @@ impl<D: Disk> Recovery<D> {
 
     /// Damage that the survey did not see yet: the disk rots while it is read.
     fn fresh_damage(&self, header: &Header, place: Place) -> Option<Recovered> {
-        let known = self.lost_serials.contains(&header.serial)
-            || self.copies.contains(&header.serial)
-            || header.is_copy();
+        let known = header.is_copy() || self.lost_serials.contains(&header.serial);
         let damage = Damage::named(header.kind, header.position, place);
         (!known).then_some(Recovered::Damaged(damage))
     }

@@ -5,6 +5,7 @@
 use super::frame::FRAME_ALIGN_BYTES;
 use crate::LogIdentity;
 use crate::bytes_le::{put, u32_at, u64_at};
+use quorate_core::Position;
 use std::fmt;
 
 /// What the log is written in. A newer one is refused, never guessed at.
@@ -36,6 +37,8 @@ pub(super) struct SegmentHeader {
     pub(super) segment: u32,
     /// Serial of the last record before this segment.
     pub(super) base_serial: u64,
+    /// The last log entry before this segment.
+    pub(super) base_position: Position,
 }
 
 /// What a header block turned out to be.
@@ -78,7 +81,9 @@ impl SegmentHeader {
         put(&mut block, 8, &FORMAT_VERSION.to_le_bytes());
         put(&mut block, 12, &self.segment.to_le_bytes());
         put(&mut block, 16, &self.identity.encode());
-        put(&mut block, 16 + LogIdentity::BYTES, &self.base_serial.to_le_bytes());
+        put(&mut block, 40, &self.base_serial.to_le_bytes());
+        put(&mut block, 48, &self.base_position.term.0.to_le_bytes());
+        put(&mut block, 56, &self.base_position.index.0.to_le_bytes());
         let crc = crc32c::crc32c(&block[..CRC_AT]);
         put(&mut block, CRC_AT, &crc.to_le_bytes());
         block
@@ -99,7 +104,8 @@ impl SegmentHeader {
         HeaderState::Intact(SegmentHeader {
             identity: LogIdentity::decode(block, 16),
             segment: u32_at(block, 12),
-            base_serial: u64_at(block, 16 + LogIdentity::BYTES),
+            base_serial: u64_at(block, 40),
+            base_position: Position::new(u64_at(block, 48), u64_at(block, 56)),
         })
     }
 }
@@ -133,7 +139,9 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_of_a_header_is_seen() {
-        let header = SegmentHeader { identity: IDENTITY, segment: 7, base_serial: 99 };
+        let base_position = Position::new(3, 5);
+        let header =
+            SegmentHeader { identity: IDENTITY, segment: 7, base_serial: 99, base_position };
         let block = header.encode();
         assert_eq!(SegmentHeader::decode(&block), HeaderState::Intact(header));
         for at in 0..block.len() {

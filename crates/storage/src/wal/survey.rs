@@ -22,7 +22,7 @@ use crate::Disk;
 use crate::mutant::{Mutant, planted};
 use bytes::Bytes;
 use quorate_core::{Frame, Index, Position};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Of one gap at most so many lost records are told apart; the rest is one unnamed damage more.
 const GAP_RECORDS_MAX: u64 = 1 << 20;
@@ -30,13 +30,14 @@ const GAP_RECORDS_MAX: u64 = 1 << 20;
 const HEADER_END: u32 = SEGMENT_HEADER_BYTES as u32;
 
 /// Where the log ends and why.
-#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct End {
     /// Everything before was once durable.
     pub(super) proof: Place,
     /// The log ends here; whatever follows in this segment is to be zeroed.
     pub(super) cut: Place,
     pub(super) torn_tail: Option<TornTail>,
+    /// The segment in which it ends, kept so that it need not be read again.
+    pub(super) tail: Loaded,
 }
 
 /// A segment that holds a part of the log.
@@ -51,6 +52,7 @@ pub(super) struct SegmentInfo {
     pub(super) index_max: Index,
     /// What its header says, or should say if it is damaged.
     pub(super) base_serial: u64,
+    pub(super) base_position: Position,
     pub(super) header_damaged: Option<HeaderDamaged>,
 }
 
@@ -58,11 +60,13 @@ pub(super) struct SegmentInfo {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct HeaderDamaged;
 
-/// A record that was once durable and cannot be read any more.
+/// A record that was once durable and cannot be read any more where it was written.
 #[derive(Clone, Debug)]
 pub(super) struct Loss {
     pub(super) serial: u64,
     pub(super) damage: Damage,
+    /// The record itself, if a copy of it was found.
+    pub(super) healed: Option<Frame>,
 }
 
 /// What the pass over the log found.
@@ -71,23 +75,30 @@ pub(super) struct Survey {
     pub(super) segments: Vec<SegmentInfo>,
     pub(super) sticky: BTreeMap<u8, Sticky>,
     pub(super) losses: Vec<Loss>,
-    /// Serials of records of which an intact copy exists.
-    pub(super) copies: BTreeSet<u64>,
     pub(super) damaged_places: u64,
     pub(super) last_serial: Option<u64>,
     bad_since: Option<Place>,
-    before: Option<Position>,
+    pub(super) before: Option<Position>,
     run_from: usize,
     runs: Vec<Run>,
 }
 
-/// The losses `from..to` lie between these two entries of the log.
+/// The losses `from..to` lie between what is known here.
 #[derive(Debug)]
 struct Run {
     from: usize,
     to: usize,
     before: Option<Position>,
-    after: Position,
+    after: After,
+}
+
+/// What is known after some losses.
+#[derive(Clone, Copy, Debug)]
+enum After {
+    /// This entry comes next.
+    Entry(Position),
+    /// This was the last entry, lost or not.
+    Reached(Position),
 }
 
 /// Finds the end of the log among segments in order; none if nothing of any log is there.
@@ -105,7 +116,8 @@ pub(super) fn find_end<D: Disk>(
         };
         let proof = proof_in(&loaded, directory).max(floor);
         if proof != Place::default() {
-            return Ok(Some(end_of(&loaded, directory, proof)));
+            let (proof, cut, torn_tail) = end_of(&loaded, directory, proof);
+            return Ok(Some(End { proof, cut, torn_tail, tail: loaded }));
         }
     }
     Ok(None)
@@ -134,13 +146,17 @@ fn proof_in<D>(loaded: &Loaded, directory: &Directory<D>) -> Place {
     proof
 }
 
-fn end_of<D>(loaded: &Loaded, directory: &Directory<D>, proof: Place) -> End {
+/// The proof, the end of the log, and what is cut off there.
+fn end_of<D>(
+    loaded: &Loaded,
+    directory: &Directory<D>,
+    proof: Place,
+) -> (Place, Place, Option<TornTail>) {
     let proof = if planted(Mutant::CorruptionIsTorn) { Place::default() } else { proof };
     let place = |offset| Place { segment: loaded.number, offset };
     let torn = |cut: Place, frames| {
         let bytes = (loaded.data_end as u64).saturating_sub(u64::from(cut.offset));
-        let torn_tail = TornTail { place: cut, bytes, frames };
-        End { proof, cut, torn_tail: Some(torn_tail) }
+        (proof, cut, Some(TornTail { place: cut, bytes, frames }))
     };
     if loaded.header.is_none() && proof < place(HEADER_END) {
         let dropped = cursor(loaded, directory, u32::MAX).filter(is_intact).count();
@@ -154,7 +170,7 @@ fn end_of<D>(loaded: &Loaded, directory: &Directory<D>, proof: Place) -> End {
             return torn(place(at).max(proof), dropped as u64);
         }
     }
-    End { proof, cut: place(pieces.at()), torn_tail: None }
+    (proof, place(pieces.at()), None)
 }
 
 fn is_intact(piece: &Piece<'_>) -> bool {
@@ -174,20 +190,20 @@ pub(super) fn cursor<'a, D>(loaded: &'a Loaded, directory: &Directory<D>, to: u3
 }
 
 impl Survey {
-    /// Counts what the segments up to `cut` hold.
+    /// Counts what the segments up to the end hold.
     pub(super) fn take<D: Disk>(
         directory: &Directory<D>,
         numbers: &[u32],
-        cut: Place,
+        end: &End,
         rules: &StickyRules,
     ) -> Result<Survey, WalError> {
         let mut survey = Survey::default();
-        for number in numbers.iter().filter(|number| **number <= cut.segment) {
-            if cut == Place::start_of(*number) {
-                break; // Its header was never durable, so the segment was never begun.
-            }
-            let to = if *number == cut.segment { cut.offset } else { u32::MAX };
-            survey.segment(&directory.load(*number)?, directory, to, rules);
+        for number in numbers.iter().filter(|number| **number < end.cut.segment) {
+            survey.segment(&directory.load(*number)?, directory, u32::MAX, rules);
+        }
+        // A segment whose very header was not durable was never begun.
+        if end.cut > Place::start_of(end.tail.number) {
+            survey.segment(&end.tail, directory, end.cut.offset, rules);
         }
         survey.finish();
         Ok(survey)
@@ -207,10 +223,15 @@ impl Survey {
             used: HEADER_END,
             index_max: Index(0),
             base_serial: 0,
+            base_position: self.before.unwrap_or(Position::ZERO),
             header_damaged: loaded.header.is_none().then_some(HeaderDamaged),
         });
         match loaded.header {
-            Some(header) => self.witness(header.base_serial, start),
+            Some(header) => {
+                self.before.get_or_insert(header.base_position);
+                self.witness(header.base_serial, start);
+                self.known(After::Reached(header.base_position));
+            }
             None => self.damaged_at(start),
         }
         self.last_segment().base_serial = self.last_serial.unwrap_or(0);
@@ -243,6 +264,7 @@ impl Survey {
             self.copy(header, *payload, place, rules);
         } else {
             self.witness(header.serial, place);
+            self.known(After::Reached(header.position));
         }
     }
 
@@ -270,6 +292,9 @@ impl Survey {
 
     fn copy(&mut self, header: &Header, payload: Option<&[u8]>, place: Place, rules: &StickyRules) {
         let Some(payload) = payload else { return };
+        if header.serial == 0 {
+            return; // A copy of nothing: records are counted from 1.
+        }
         if !header.is_head() && self.last_serial.is_none_or(|last| header.serial > last) {
             // The original is gone; its copy takes its place in the count.
             self.witness(header.serial - 1, place);
@@ -279,8 +304,12 @@ impl Survey {
                 self.entry(header.position);
             }
         }
-        if header.is_healing() {
-            self.copies.insert(header.serial);
+        if header.is_healing()
+            && let Ok(at) = self.losses.binary_search_by_key(&header.serial, |loss| loss.serial)
+        {
+            let payload = Bytes::copy_from_slice(payload);
+            let frame = Frame { kind: header.kind, position: header.position, payload };
+            self.losses[at].healed = Some(frame);
         }
         self.stick(header, payload, rules);
     }
@@ -307,11 +336,11 @@ impl Survey {
         }
         let from = self.bad_since.take().unwrap_or(place);
         let told_apart = (serial - last).min(GAP_RECORDS_MAX);
-        for lost in serial - told_apart + 1..=serial {
-            self.lose(lost, Damage::unnamed(from));
-        }
         if told_apart < serial - last {
             self.lose(serial - told_apart, Damage::unnamed(from));
+        }
+        for lost in serial - told_apart + 1..=serial {
+            self.lose(lost, Damage::unnamed(from));
         }
         self.last_serial = Some(serial);
     }
@@ -326,7 +355,7 @@ impl Survey {
     }
 
     fn lose(&mut self, serial: u64, damage: Damage) {
-        self.losses.push(Loss { serial, damage });
+        self.losses.push(Loss { serial, damage, healed: None });
         if damage.kind.is_some() {
             // It has its name: it takes no part in guessing the names of others.
             self.run_from = self.losses.len();
@@ -334,33 +363,38 @@ impl Survey {
     }
 
     fn entry(&mut self, position: Position) {
-        let (from, to) = (self.run_from, self.losses.len());
-        if from < to {
-            self.runs.push(Run { from, to, before: self.before, after: position });
-        }
-        self.run_from = to;
-        self.before = Some(position);
+        self.known(After::Entry(position));
         let segment = self.last_segment();
         segment.index_max = segment.index_max.max(position.index);
+    }
+
+    /// The losses since the last such knowledge can be named by it.
+    fn known(&mut self, after: After) {
+        let (from, to) = (self.run_from, self.losses.len());
+        if from < to {
+            self.runs.push(Run { from, to, before: self.before, after });
+        }
+        self.run_from = to;
+        let (After::Entry(position) | After::Reached(position)) = after;
+        self.before = Some(position);
     }
 
     fn last_segment(&mut self) -> &mut SegmentInfo {
         self.segments.last_mut().expect("frames are found in segments only")
     }
 
-    /// Names what can be named and forgets the losses that a copy makes good.
+    /// Names what can be named.
     fn finish(&mut self) {
         for run in std::mem::take(&mut self.runs) {
             let mut lost: Vec<&mut Loss> = self.losses[run.from..run.to]
                 .iter_mut()
-                .filter(|loss| !self.copies.contains(&loss.serial))
+                .filter(|loss| loss.healed.is_none())
                 .collect();
             name_entries(&mut lost, run.before, run.after);
         }
-        let copies = &self.copies;
-        self.losses.retain(|loss| !copies.contains(&loss.serial));
         for loss in &self.losses {
             if let Some(kind) = loss.damage.kind
+                && loss.healed.is_none()
                 && self.sticky.get(&kind).is_some_and(|sticky| sticky.serial < loss.serial)
             {
                 // What superseded it is lost: the old one must not come back as the latest.
@@ -371,18 +405,24 @@ impl Survey {
     }
 }
 
-/// The records between two entries of the log are lost. If some indexes are missing between them,
-/// as many of the lost records were these entries.
-fn name_entries(lost: &mut [&mut Loss], before: Option<Position>, after: Position) {
+/// Some records are lost after the entry `before`. If some indexes are missing, as many of the lost
+/// records were these entries.
+fn name_entries(lost: &mut [&mut Loss], before: Option<Position>, after: After) {
     let Some(before) = before else { return };
-    let missing = after.index.0.saturating_sub(before.index.0).saturating_sub(1);
-    if missing as usize > lost.len() {
+    let (last, upto) = match after {
+        After::Entry(next) => (next, next.index.0),
+        After::Reached(last) => (last, last.index.0.saturating_add(1)),
+    };
+    let missing = upto.saturating_sub(before.index.0).saturating_sub(1);
+    if missing > lost.len() as u64 {
         return; // The log was moved forward, by a checkpoint: the indexes say nothing.
     }
-    for (loss, index) in lost.iter_mut().zip(before.index.0 + 1..after.index.0) {
-        loss.damage.index = Some(Index(index));
-        if before.term == after.term {
-            loss.damage.position = Some(Position { term: before.term, index: Index(index) });
+    for (loss, index) in lost.iter_mut().zip(before.index.0.saturating_add(1)..upto) {
+        let position = Position { term: last.term, index: Index(index) };
+        loss.damage.index = Some(position.index);
+        // Terms never go down, so between equal ones there is no other.
+        if before.term == last.term || position == last {
+            loss.damage.position = Some(position);
         }
     }
 }

@@ -1,0 +1,65 @@
+//! How the commands reach members: endpoints, channels, one question.
+
+use quorate_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use quorate_server::proto::etcdserverpb::{StatusRequest, StatusResponse};
+use quorate_server::url::{Url, UrlError};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+
+/// Endpoints if none are given: where a local cluster's first member serves.
+pub(crate) const ENDPOINTS_DEFAULT: &str = "127.0.0.1:2379";
+
+/// How long dialling may take before the next endpoint is tried.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Parses `HOST:PORT,http://HOST:PORT`, in the order given.
+pub(crate) fn parse_endpoints(text: &str) -> Result<Vec<Url>, UrlError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let urls: Result<Vec<Url>, UrlError> = parts
+        .map(
+            |part| {
+                if part.contains("://") { part.parse() } else { format!("http://{part}").parse() }
+            },
+        )
+        .collect();
+    match urls {
+        Ok(urls) if urls.is_empty() => Err(UrlError::Empty),
+        other => other,
+    }
+}
+
+/// A connection that is made when it is first needed, and again when it breaks.
+///
+/// Panics: outside a tokio runtime.
+pub(crate) fn channel(endpoint: &Url) -> Channel {
+    let endpoint = Endpoint::from_shared(endpoint.to_string()).expect("a checked URL is a URI");
+    endpoint.connect_timeout(DIAL_TIMEOUT).connect_lazy()
+}
+
+/// Asks one member how it is.
+pub(crate) async fn status(
+    channel: &Channel,
+    timeout: Duration,
+) -> Result<StatusResponse, tonic::Status> {
+    let mut client = MaintenanceClient::new(channel.clone());
+    let answer = tokio::time::timeout(timeout, client.status(StatusRequest {})).await;
+    match answer {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(tonic::Status::deadline_exceeded("no answer in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_with_and_without_a_scheme() {
+        let urls = parse_endpoints("b:2, http://a:1").expect("two");
+        let urls: Vec<String> = urls.iter().map(Url::to_string).collect();
+        assert_eq!(urls, ["http://b:2", "http://a:1"]);
+        assert!(matches!(parse_endpoints("https://a:1"), Err(UrlError::Tls { .. })));
+        assert!(matches!(parse_endpoints("a"), Err(UrlError::HostPort { .. })));
+        assert!(matches!(parse_endpoints(","), Err(UrlError::Empty)));
+    }
+}

@@ -1,0 +1,197 @@
+//! The live driver against a slow and a failing log.
+
+use super::{Host, Inbox, InboxLimits, Live, Log, LogError, LogThread, Stopped};
+use quorate_core::{
+    BadFrame, Context, Frame, Index, NodeId, Persist, Position, Protocol, SystemModel,
+};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const ME: NodeId = NodeId(1);
+const PEER: NodeId = NodeId(2);
+const TICK: Duration = Duration::from_millis(5);
+
+/// Writes each request, answers once it is durable, and ticks.
+struct Clerk;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Said {
+    Noted(u8),
+    Tick,
+}
+
+#[derive(Debug)]
+struct Note(u8);
+
+impl Persist for Note {
+    fn to_frame(&self) -> Frame {
+        let payload = bytes::Bytes::copy_from_slice(&[self.0]);
+        Frame { kind: 1, position: Position::ZERO, payload }
+    }
+
+    fn from_frame(frame: Frame) -> Result<Self, BadFrame> {
+        frame.payload.first().map(|byte| Note(*byte)).ok_or(BadFrame { reason: "empty" })
+    }
+}
+
+impl Protocol for Clerk {
+    type Config = ();
+    type Message = Said;
+    type Timer = ();
+    type Record = Note;
+    type Request = u8;
+    type Indication = u8;
+
+    const MODEL: SystemModel = SystemModel::DATA_CENTRE;
+
+    fn restore((): &(), _: &mut dyn Iterator<Item = Note>) -> Clerk {
+        Clerk
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        cx.set_timer((), TICK..TICK);
+    }
+
+    fn on_request(&mut self, note: u8, cx: &mut Context<'_, Self>) {
+        cx.write(Note(note));
+        cx.send_once_durable(PEER, Said::Noted(note));
+        cx.send_once_durable(cx.id, Said::Noted(note));
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Said, cx: &mut Context<'_, Self>) {
+        if let (ME, Said::Noted(note)) = (from, message) {
+            cx.indicate(note);
+        }
+    }
+
+    fn on_timer(&mut self, (): (), cx: &mut Context<'_, Self>) {
+        cx.send(PEER, Said::Tick);
+        cx.set_timer((), TICK..TICK);
+    }
+}
+
+/// Everything that left the node, with when it did.
+struct Street {
+    left: Sender<(Instant, Said)>,
+}
+
+impl Host<Clerk> for Street {
+    type Ask = u8;
+
+    fn on_ask(&mut self, _: &Clerk, ask: u8, requests: &mut Vec<u8>) {
+        requests.push(ask);
+    }
+
+    fn on_indication(&mut self, _: &Clerk, _: u8, _: &mut Vec<u8>) {}
+
+    fn send(&mut self, _: NodeId, message: Said) {
+        // The test may have seen enough and gone.
+        let _ = self.left.send((Instant::now(), message));
+    }
+
+    fn flush(&mut self) {}
+
+    fn on_turn_end(&mut self, _: &Clerk) {}
+}
+
+/// A log whose sync takes a while, or fails.
+struct SlowLog {
+    takes: Duration,
+    outcome: Result<(), LogError>,
+    synced: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Log for SlowLog {
+    fn append(&mut self, _: &Frame) {}
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        std::thread::sleep(self.takes);
+        self.synced.lock().expect("no panic holds it").push(Instant::now());
+        self.outcome.clone()
+    }
+
+    fn idle(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn release(&mut self, _: Index) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+struct Running {
+    inbox: Arc<Inbox<Said, u8>>,
+    left: Receiver<(Instant, Said)>,
+    synced: Arc<Mutex<Vec<Instant>>>,
+    ended: std::thread::JoinHandle<Stopped>,
+    _log: LogThread,
+}
+
+fn run(takes: Duration, outcome: Result<(), LogError>) -> Running {
+    let inbox = Arc::new(Inbox::new(InboxLimits::default()));
+    let synced = Arc::default();
+    let log = SlowLog { takes, outcome, synced: Arc::clone(&synced) };
+    let log = LogThread::start(log, Arc::clone(&inbox)).expect("a thread");
+    let (sender, left) = channel();
+    let host = Street { left: sender };
+    let live = Live::new(ME, Clerk, host, Arc::clone(&inbox), log.handle(), 7);
+    let ended = std::thread::spawn(move || live.run());
+    Running { inbox, left, synced, ended, _log: log }
+}
+
+#[test]
+fn timers_and_free_messages_never_wait_for_the_disk() {
+    let node = run(Duration::from_millis(300), Ok(()));
+    node.inbox.ask(9).expect("room");
+    let mut ticks = 0;
+    let noted_at = loop {
+        match node.left.recv_timeout(Duration::from_secs(5)).expect("the node runs") {
+            (_, Said::Tick) => ticks += 1,
+            (at, Said::Noted(note)) => {
+                assert_eq!(note, 9);
+                break at;
+            }
+        }
+    };
+    // 300 ms of sync hold some sixty ticks of 5 ms; a loop that waits shows one or two.
+    assert!(ticks >= 20, "only {ticks} ticks left during the sync");
+    let synced_at = node.synced.lock().expect("no panic holds it")[0];
+    assert!(noted_at >= synced_at, "an answer left before its record was durable");
+    node.inbox.stop();
+    assert_eq!(node.ended.join().expect("no panic"), Stopped::Asked);
+}
+
+#[test]
+fn a_failed_sync_stops_the_node_and_acknowledges_nothing() {
+    let failure = LogError { why: "the disk is on fire".to_owned() };
+    let node = run(Duration::from_millis(20), Err(failure));
+    node.inbox.ask(9).expect("room");
+    let stopped = node.ended.join().expect("no panic");
+    assert_eq!(stopped, Stopped::LogFailed { why: "the disk is on fire".to_owned() });
+    let acknowledged = node.left.iter().any(|(_, said)| said != Said::Tick);
+    assert!(!acknowledged, "a record that may be lost was acknowledged");
+}
+
+#[test]
+fn what_arrives_during_a_sync_shares_the_next_one() {
+    let node = run(Duration::from_millis(50), Ok(()));
+    for note in 0..100 {
+        node.inbox.ask(note).expect("room");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut noted = Vec::new();
+    while noted.len() < 100 {
+        let (_, said) = node.left.recv_timeout(Duration::from_secs(5)).expect("the node runs");
+        if let Said::Noted(note) = said {
+            noted.push(note);
+        }
+    }
+    assert_eq!(noted, (0..100).collect::<Vec<_>>(), "answers keep their order");
+    let syncs = node.synced.lock().expect("no panic holds it").len();
+    assert!(syncs <= 25, "{syncs} syncs for 100 records: they are not grouped");
+}
