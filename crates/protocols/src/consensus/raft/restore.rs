@@ -189,7 +189,7 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
         config: config.clone(),
         restore_error,
         life: replay.life + 1,
-        term: replay.term,
+        term: replay.term.max(last.term), // the same, unless a damaged record held it
         vote: replay.vote,
         written_hard_state: (replay.term, replay.vote),
         indicated: log.base().index,
