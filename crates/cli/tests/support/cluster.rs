@@ -27,9 +27,20 @@ pub fn binary() -> PathBuf {
     }
 }
 
+/// What runs as a member.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Program {
+    /// The binary under test.
+    Quorate,
+    /// The original, found on the search path, to compare with.
+    Etcd,
+}
+
 /// What the members of a cluster are started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// What runs.
+    pub program: Program,
     /// How many members.
     pub members: usize,
     /// Time between heartbeats. Unit: milliseconds.
@@ -46,6 +57,7 @@ impl Settings {
     /// `members` members that notice a lost leader fast, to keep tests short.
     pub fn of(members: usize) -> Settings {
         Settings {
+            program: Program::Quorate,
             members,
             heartbeat_ms: 40,
             election_ms: 250,
@@ -138,8 +150,14 @@ impl Cluster {
         assert!(self.members[i].child.is_none(), "{} runs already", self.members[i].name);
         let log = File::options().create(true).append(true).open(&self.members[i].log_file);
         let log = log.expect("a log file");
-        let child = Command::new(binary())
-            .arg("serve")
+        let mut command = match self.settings.program {
+            Program::Quorate => Command::new(binary()),
+            Program::Etcd => Command::new("etcd"),
+        };
+        if self.settings.program == Program::Quorate {
+            command.args(["serve", "--log-format", "text"]);
+        }
+        let child = command
             .args(flags)
             // The member stops by itself when this pipe breaks, so that not even a killed test
             // leaves processes behind.
@@ -170,7 +188,6 @@ impl Cluster {
             ("--initial-cluster-state", "new".to_owned()),
             ("--heartbeat-interval", settings.heartbeat_ms.to_string()),
             ("--election-timeout", settings.election_ms.to_string()),
-            ("--log-format", "text".to_owned()),
         ];
         let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         pairs.chain(settings.extra.iter().cloned()).collect()
@@ -182,7 +199,7 @@ impl Cluster {
         names.collect::<Vec<_>>().join(",")
     }
 
-    /// Ends member `i` at once: `kill -9`.
+    /// Ends member `i` at once: `kill -9`. A process that has ended by itself is only cleared away.
     pub fn kill(&mut self, i: usize) {
         let mut child = self.members[i].child.take().expect("a running member");
         child.kill().expect("SIGKILL");
@@ -219,6 +236,14 @@ impl Cluster {
     pub fn resume(&mut self, i: usize) {
         self.signal(i, Signal::CONT);
         self.members[i].paused = false;
+    }
+
+    /// Memory of member `i` that is resident. Unit: bytes.
+    pub fn resident_bytes(&self, i: usize) -> u64 {
+        let pid = self.members[i].child.as_ref().expect("a running member").id();
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("a living process");
+        let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        pages * rustix::param::page_size() as u64
     }
 
     /// True if member `i` has a process and the process is not frozen.

@@ -42,6 +42,11 @@ pub fn find_last(file: &Path, needle: &[u8]) -> Option<u64> {
     bytes.windows(needle.len()).rposition(|window| window == needle).map(|at| at as u64)
 }
 
+/// Length without the zeros at the end, which are preallocated room.
+pub fn data_end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
 /// Copies a directory tree.
 pub fn copy_tree(from: &Path, to: &Path) {
     for (file, _) in files_below(from) {
