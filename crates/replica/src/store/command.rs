@@ -9,6 +9,13 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Revision(pub u64);
 
+impl Revision {
+    /// The revision after this one.
+    pub fn next(self) -> Revision {
+        Revision(self.0 + 1)
+    }
+}
+
 /// One key at one revision.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KeyValue {
@@ -258,3 +265,19 @@ pub enum KvError {
         current: Revision,
     },
 }
+
+impl std::fmt::Display for KvError {
+    /// etcd's message.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            KvError::KeyNotFound => "etcdserver: key not found",
+            KvError::LeaseNotFound => "etcdserver: requested lease not found",
+            KvError::Compacted { .. } => "etcdserver: mvcc: required revision has been compacted",
+            KvError::FutureRevision { .. } => {
+                "etcdserver: mvcc: required revision is a future revision"
+            }
+        })
+    }
+}
+
+impl std::error::Error for KvError {}

@@ -1,5 +1,213 @@
-//! The multi-version store: etcd key-value semantics over an ordered map of histories.
+//! The multi-version store: etcd's key-value semantics as a value without I/O.
+//!
+//! **Problem.** Every replica applies the same commands and must end in the same state; readers
+//! want the latest state, the state at an older revision, or all changes since one, without
+//! holding up the writer; old revisions must go away in small steps.
+//!
+//! **Idea.** Three copy-on-write trees share immutable [`KeyValue`]s:
+//!
+//! ```text
+//!   live   key -> pair                       the latest state; only living keys, so counting is
+//!                                            O(log n) and tombstones are never walked over
+//!   past   key -> revision -> pair           superseded versions and tombstones (version 0)
+//!   log    (revision, order) -> event        every change, for watchers
+//! ```
+//!
+//! A key's latest state is in `live`, or it is dead. Its state at revision r is the live pair if
+//! that is not younger than r, else the largest entry of `past` at or below r. A clone of the
+//! store costs O(1) and never changes, so readers, streams and checkpoints take one.
+//!
+//! **Guarantees.** Equal commands in equal order give equal stores, equal answers and equal
+//! [digests](Store::digest), whatever the moments of [`Store::sweep`], [`Store::clone`],
+//! [`Store::save`] and [`Store::load`]. A command that is answered with a [`KvError`] changes
+//! nothing. No key or value keeps a larger buffer alive: both are copied on apply.
+//!
+//! | word | file | meaning |
+//! |---|---|---|
+//! | [`Command`], [`Outcome`] | `command.rs` | what is asked and answered |
+//! | [`Limits`], [`Invalid`] | `admit.rs` | what is refused before it is replicated |
+//! | [`BadCommand`] | `codec.rs` | how a command looks in the log |
+//! | [`Found`], [`Pages`] | `range.rs` | reading |
+//! | [`Applied`] | `write.rs` | single writes |
+//! | | `txn.rs` | transactions |
+//! | | `compact.rs` | forgetting, in slices |
+//! | | `digest.rs` | fingerprints of history and of state |
+//! | [`LoadError`] | `save.rs` | checkpoints |
+//! | [`tree::Tree`] | `tree.rs` | the map below all of this |
+//!
+//! Sources: etcd's documented API and `server/storage/mvcc`, `server/etcdserver/txn` (behaviour);
+//! Bernstein and Goodman, "Multiversion Concurrency Control" (1983).
 
+mod admit;
+mod codec;
 mod command;
+mod compact;
+mod digest;
+mod mutant;
+mod range;
+mod save;
+pub mod tree;
+mod txn;
+mod write;
 
-pub use command::*;
+pub use admit::{Invalid, Limits};
+pub use codec::{BadCommand, CODEC_VERSION, DEPTH_MAX};
+pub use command::{
+    Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
+    Range, Relation, Revision, SortOrder, SortTarget, Txn,
+};
+pub use digest::xxh64;
+pub use mutant::Mutant;
+pub use range::{Changes, Pages};
+pub use save::{LoadError, SAVE_VERSION};
+pub use write::{Applied, VERSION_BYTES};
+
+use bytes::Bytes;
+use digest::Digest;
+use std::fmt;
+use std::sync::Arc;
+use tree::Tree;
+
+/// The key-value store of one replica group.
+#[derive(Clone)]
+pub struct Store {
+    revision: Revision,
+    compact_revision: Revision,
+    /// First place of the log which the sweep has not visited; see `compact.rs`.
+    swept: Place,
+    live: Tree<Bytes, Arc<KeyValue>>,
+    past: Tree<Bytes, Versions>,
+    log: Tree<Place, Event>,
+    /// Leases which puts may name. Lease commands will fill it; a put is its only reader.
+    leases: Tree<i64, ()>,
+    digest: Digest,
+    applied: u64,
+    /// Keys and values of all versions in `live` and `past`, with [`VERSION_BYTES`] for each.
+    bytes: u64,
+    #[cfg(feature = "mutants")]
+    mutant: Option<Mutant>,
+}
+
+/// Older versions of one key by the revision that wrote them; version 0 is a tombstone.
+#[derive(Clone, Debug, Default)]
+struct Versions(Tree<Revision, Arc<KeyValue>>);
+
+/// The place of an event in the log: its revision, and its order among the events of it.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    revision: Revision,
+    order: u64,
+}
+
+/// One change of one key, as watchers hear of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// The pair as it was written. A delete has the key and the revision; all else is zero.
+    pub kv: Arc<KeyValue>,
+    /// Revision of the version that this change replaced; 0 if the key did not live.
+    pub prev_revision: Revision,
+}
+
+impl Event {
+    /// True if the key was deleted.
+    pub fn is_delete(&self) -> bool {
+        self.kv.version == 0
+    }
+
+    /// The revision of the change; all events of one revision happened at once.
+    pub fn revision(&self) -> Revision {
+        self.kv.mod_revision
+    }
+}
+
+impl Store {
+    /// The empty store, at revision 1.
+    pub fn new() -> Store {
+        Store {
+            revision: Revision(1),
+            compact_revision: Revision(0),
+            swept: Place::default(),
+            live: Tree::new(),
+            past: Tree::new(),
+            log: Tree::new(),
+            leases: Tree::new(),
+            digest: Digest::new(),
+            applied: 0,
+            bytes: 0,
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        }
+    }
+
+    /// An empty store that knows these leases.
+    pub fn with_leases(leases: impl IntoIterator<Item = i64>) -> Store {
+        let mut store = Store::new();
+        for lease in leases {
+            store.leases.insert(lease, ());
+        }
+        store
+    }
+
+    /// The latest revision.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The oldest revision that can be read; 0 before the first compaction.
+    pub fn compact_revision(&self) -> Revision {
+        self.compact_revision
+    }
+
+    /// Number of keys that live at the latest revision.
+    pub fn keys(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    /// Commands applied, those answered with an error included.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// An estimate of the memory in use, in bytes: every stored version counts its key, its value
+    /// and [`VERSION_BYTES`]. Falls as the sweep goes on, so replicas may differ in it.
+    pub fn bytes_in_use(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The pair of `key` at the latest revision.
+    pub fn get(&self, key: &[u8]) -> Option<&Arc<KeyValue>> {
+        self.live.get(key)
+    }
+
+    /// The one question about leases that the key-value part asks.
+    fn knows_lease(&self, lease: i64) -> bool {
+        self.leases.get(&lease).is_some()
+    }
+}
+
+impl Versions {
+    /// The pair that was in force at `revision`; none if the key was dead or not yet born.
+    fn at(&self, revision: Revision) -> Option<&Arc<KeyValue>> {
+        let (_, kv) = self.0.floor(&revision)?;
+        (kv.version > 0).then_some(kv)
+    }
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store::new()
+    }
+}
+
+impl fmt::Debug for Store {
+    /// The figures only: the pairs may be gigabytes, and secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("revision", &self.revision)
+            .field("compact_revision", &self.compact_revision)
+            .field("keys", &self.keys())
+            .field("bytes_in_use", &self.bytes)
+            .field("digest", &self.digest())
+            .finish_non_exhaustive()
+    }
+}

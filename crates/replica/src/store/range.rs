@@ -1,0 +1,391 @@
+//! Reading: ranges at the latest and at older revisions, streams of pages, the log of changes.
+//!
+//! Three ways lead to an answer. A range of the latest revision in key order walks the living
+//! keys from the bound and stops at the limit; its count comes from the sizes in the tree. A
+//! range of an older revision in ascending key order merges the living keys with the past ones
+//! and must visit all of them to count. Everything else (another order, filters) collects
+//! references to all pairs of the range, filters, sorts and cuts, as etcd does.
+//!
+//! Ties of a sort stay in ascending key order in both directions. With a sort target other than
+//! the key and no order given, etcd cuts at the limit before it sorts; here the limit always
+//! comes last, which is what its documentation says.
+//!
+//! Source: etcd `server/etcdserver/txn/range.go`, `server/storage/mvcc/kvstore_txn.go`.
+
+use super::tree::Ascend;
+use super::{
+    Event, Found, KeyValue, Keys, KvError, Mutant, Place, Range, Revision, SortOrder, SortTarget,
+    Store, Versions,
+};
+use bytes::Bytes;
+use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Charged for each pair of a page beside its key and value: numbers and framing, in bytes.
+const PAIR_BYTES: usize = 48;
+
+/// The events of the log from one revision on, oldest first; see [`Store::changes`].
+pub struct Changes<'a> {
+    events: Ascend<'a, Place, Event>,
+}
+
+/// A range in pieces; see [`Store::pages`].
+pub struct Pages {
+    source: Source,
+    page_bytes: usize,
+    keys_only: bool,
+}
+
+/// Where the next page comes from.
+enum Source {
+    /// Walk on from a bound of the pinned store.
+    Walk { store: Store, range: Range, lower: Bound<Bytes>, sent: u64 },
+    /// Cut from an answer that had to be computed as a whole.
+    List { rest: std::vec::IntoIter<Arc<KeyValue>>, more: bool, count: u64 },
+    /// The last page is out.
+    Done,
+}
+
+/// The pairs that live at one revision, ascending.
+pub(super) struct Scan<'a> {
+    live: Peekable<Ascend<'a, Bytes, Arc<KeyValue>>>,
+    past: Peekable<Ascend<'a, Bytes, Versions>>,
+    revision: Revision,
+}
+
+impl Keys {
+    /// The keys as a lower and an upper bound.
+    pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        let lower = Bound::Included(&self.key[..]);
+        match &self.range_end[..] {
+            [] => (lower, lower),
+            [0] => (lower, Bound::Unbounded),
+            end => (lower, Bound::Excluded(end)),
+        }
+    }
+
+    /// True if `key` is one of them.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match &self.range_end[..] {
+            [] => key == &self.key[..],
+            [0] => key >= &self.key[..],
+            end => key >= &self.key[..] && key < end,
+        }
+    }
+}
+
+impl Store {
+    /// Reads a range.
+    ///
+    /// Errors: [`KvError::Compacted`], [`KvError::FutureRevision`]. A limit is honoured without
+    /// visiting the keys beyond it in key order at the latest revision, in either direction.
+    pub fn range(&self, range: &Range) -> Result<Found, KvError> {
+        self.check_revision(range.revision)?;
+        Ok(self.find(range))
+    }
+
+    /// Reads a range in pieces of about `page_bytes` from the state of this moment.
+    ///
+    /// Only the last page tells `more` and `count`; there is always one, perhaps without pairs.
+    /// A page holds at least one pair. In plain key order no more than a page is collected at a
+    /// time, else the whole answer is. Errors as for [`Store::range`].
+    pub fn pages(&self, range: &Range, page_bytes: usize) -> Result<Pages, KvError> {
+        self.check_revision(range.revision)?;
+        let keys_only = range.keys_only;
+        if range.is_plain() && !range.is_descending() && !range.count_only {
+            let lower = Bound::Included(range.keys.key.clone());
+            let (store, range) = (self.clone(), range.clone());
+            let source = Source::Walk { store, range, lower, sent: 0 };
+            return Ok(Pages { source, page_bytes, keys_only });
+        }
+        let Found { kvs, more, count, .. } = self.find(range);
+        let source = Source::List { rest: kvs.into_iter(), more, count };
+        Ok(Pages { source, page_bytes, keys_only })
+    }
+
+    /// All changes from `from` on, found in O(log n); `from` may lie in the future.
+    ///
+    /// Errors: [`KvError::Compacted`] if changes of `from` may be gone.
+    pub fn changes(&self, from: Revision) -> Result<Changes<'_>, KvError> {
+        if from < self.compact_revision {
+            return Err(KvError::Compacted { compact_revision: self.compact_revision });
+        }
+        let from = Place { revision: from, order: 0 };
+        Ok(Changes { events: self.log.range(Bound::Included(&from), Bound::Unbounded) })
+    }
+
+    /// The pair that an event replaced: none if there was none, or if it is compacted.
+    pub fn prev_of(&self, event: &Event) -> Option<&Arc<KeyValue>> {
+        let gone = event.revision() <= self.compact_revision;
+        if gone || event.prev_revision == Revision(0) {
+            return None;
+        }
+        self.past.get(&event.kv.key[..])?.0.get(&event.prev_revision)
+    }
+
+    /// Whether a revision of a request (0 is the latest) can be read.
+    pub(super) fn check_revision(&self, revision: Revision) -> Result<(), KvError> {
+        if revision > self.revision {
+            return Err(KvError::FutureRevision { current: self.revision });
+        }
+        if revision > Revision(0) && revision < self.compact_revision {
+            return Err(KvError::Compacted { compact_revision: self.compact_revision });
+        }
+        Ok(())
+    }
+
+    /// Reads a range whose revision was checked.
+    pub(super) fn find(&self, range: &Range) -> Found {
+        let found = if range.count_only {
+            Found { count: self.count(range), ..Found::default() }
+        } else if !range.is_plain() {
+            self.find_sorted(range)
+        } else if !self.is_latest(range.revision) {
+            self.find_past(range)
+        } else {
+            let (lower, upper) = range.keys.bounds();
+            if range.is_descending() {
+                cut(self.live.range_back(lower, upper), range.limit)
+            } else {
+                cut(self.live.range(lower, upper), range.limit)
+            }
+        };
+        let count = match range.limit {
+            limit if limit > 0 && self.planted(Mutant::CountHonoursLimit) => found.count.min(limit),
+            _ => found.count,
+        };
+        Found { count, keys_only: range.keys_only, ..found }
+    }
+
+    fn is_latest(&self, revision: Revision) -> bool {
+        revision.0 == 0 || revision == self.revision || self.planted(Mutant::LatestForHistorical)
+    }
+
+    fn count(&self, range: &Range) -> u64 {
+        let (lower, upper) = range.keys.bounds();
+        if self.is_latest(range.revision) {
+            return self.live.count(lower, upper) as u64;
+        }
+        self.scan(lower, upper, range.revision).count() as u64
+    }
+
+    /// Key order at an older revision.
+    fn find_past(&self, range: &Range) -> Found {
+        let (lower, upper) = range.keys.bounds();
+        let mut scan = self.scan(lower, upper, range.revision);
+        if range.is_descending() {
+            let all: Vec<_> = scan.collect();
+            return cut(all.iter().rev().map(|kv| ((), *kv)), range.limit);
+        }
+        let kvs: Vec<_> = scan.by_ref().take(limit_of(range.limit)).map(Arc::clone).collect();
+        let beyond = scan.count();
+        Found { count: (kvs.len() + beyond) as u64, kvs, more: beyond > 0, keys_only: false }
+    }
+
+    /// Any order, any filter.
+    fn find_sorted(&self, range: &Range) -> Found {
+        let (lower, upper) = range.keys.bounds();
+        let mut all: Vec<&Arc<KeyValue>> = if self.is_latest(range.revision) {
+            self.live.range(lower, upper).map(|(_, kv)| kv).collect()
+        } else {
+            self.scan(lower, upper, range.revision).collect()
+        };
+        let count = all.len() as u64;
+        all.retain(|kv| range.admits(kv));
+        match (range.sort_target, range.sort_order) {
+            (SortTarget::Key, SortOrder::Descend) => all.reverse(),
+            (SortTarget::Key, _) => {}
+            (target, SortOrder::Descend) => all.sort_by(|a, b| compare(target, b, a)),
+            (target, _) => all.sort_by(|a, b| compare(target, a, b)),
+        }
+        let kvs =
+            all.iter().take(limit_of(range.limit)).map(|kv| Arc::clone(kv)).collect::<Vec<_>>();
+        Found { more: kvs.len() < all.len(), kvs, count, keys_only: false }
+    }
+
+    /// The pairs between two bounds that live at `revision`.
+    fn scan(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>, revision: Revision) -> Scan<'_> {
+        Scan {
+            live: self.live.range(lower, upper).peekable(),
+            past: self.past.range(lower, upper).peekable(),
+            revision,
+        }
+    }
+
+    /// All pairs that live at `revision`.
+    pub(super) fn scan_all(&self, revision: Revision) -> Scan<'_> {
+        self.scan(Bound::Unbounded, Bound::Unbounded, revision)
+    }
+}
+
+impl Range {
+    /// True if the answer is in key order, in either direction, and nothing is filtered out:
+    /// then the limit bounds the work.
+    pub fn is_plain(&self) -> bool {
+        let filters = [
+            self.min_mod_revision,
+            self.max_mod_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        ];
+        self.sort_target == SortTarget::Key && filters.iter().all(|filter| filter.0 == 0)
+    }
+
+    fn is_descending(&self) -> bool {
+        self.sort_order == SortOrder::Descend
+    }
+
+    fn admits(&self, kv: &KeyValue) -> bool {
+        let within = |revision: Revision, min: Revision, max: Revision| {
+            revision >= min && (max.0 == 0 || revision <= max)
+        };
+        within(kv.mod_revision, self.min_mod_revision, self.max_mod_revision)
+            && within(kv.create_revision, self.min_create_revision, self.max_create_revision)
+    }
+}
+
+impl<'a> Iterator for Scan<'a> {
+    type Item = &'a Arc<KeyValue>;
+
+    fn next(&mut self) -> Option<&'a Arc<KeyValue>> {
+        loop {
+            let order = match (self.live.peek(), self.past.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((live, _)), Some((past, _))) => live.cmp(past),
+            };
+            let live = if order.is_le() { self.live.next() } else { None };
+            let past = if order.is_ge() { self.past.next() } else { None };
+            let kv = live
+                .map(|(_, kv)| kv)
+                .filter(|kv| kv.mod_revision <= self.revision)
+                .or_else(|| past.and_then(|(_, versions)| versions.at(self.revision)));
+            if kv.is_some() {
+                return kv;
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = &'a Event;
+
+    fn next(&mut self) -> Option<&'a Event> {
+        self.events.next().map(|(_, event)| event)
+    }
+}
+
+impl Iterator for Pages {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        let (bytes_max, keys_only) = (self.page_bytes, self.keys_only);
+        let mut page = Page { kvs: Vec::new(), bytes: 0, bytes_max, keys_only };
+        let (more, count) = match &mut self.source {
+            Source::Done => return None,
+            Source::List { rest, more, count } => {
+                for kv in rest.by_ref() {
+                    if !page.push(&kv) {
+                        break;
+                    }
+                }
+                if rest.len() > 0 {
+                    return Some(page.into_found());
+                }
+                (*more, *count)
+            }
+            Source::Walk { store, range, lower, sent } => {
+                if !walk(store, range, lower, sent, &mut page) {
+                    return Some(page.into_found());
+                }
+                let count = store.count(range);
+                (count > *sent, count)
+            }
+        };
+        self.source = Source::Done;
+        Some(Found { more, count, ..page.into_found() })
+    }
+}
+
+/// A page being filled.
+struct Page {
+    kvs: Vec<Arc<KeyValue>>,
+    bytes: usize,
+    bytes_max: usize,
+    keys_only: bool,
+}
+
+impl Page {
+    /// Adds a pair; false if the page is full now.
+    fn push(&mut self, kv: &Arc<KeyValue>) -> bool {
+        let value = if self.keys_only { 0 } else { kv.value.len() };
+        self.bytes += kv.key.len() + value + PAIR_BYTES;
+        self.kvs.push(Arc::clone(kv));
+        self.bytes < self.bytes_max
+    }
+
+    fn into_found(self) -> Found {
+        Found { kvs: self.kvs, keys_only: self.keys_only, ..Found::default() }
+    }
+}
+
+/// Fills a page from the pinned store; true if the range is exhausted or its limit reached.
+fn walk(
+    store: &Store,
+    range: &Range,
+    lower: &mut Bound<Bytes>,
+    sent: &mut u64,
+    page: &mut Page,
+) -> bool {
+    let (_, upper) = range.keys.bounds();
+    let from = match lower {
+        Bound::Included(key) => Bound::Included(&key[..]),
+        Bound::Excluded(key) => Bound::Excluded(&key[..]),
+        Bound::Unbounded => Bound::Unbounded,
+    };
+    let revision = if range.revision.0 == 0 { store.revision } else { range.revision };
+    let left = limit_of(range.limit) as u64 - *sent;
+    let mut exhausted = true;
+    let mut visit = |kv: &Arc<KeyValue>| {
+        let room = page.push(kv);
+        exhausted &= room;
+        room
+    };
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    if store.is_latest(revision) {
+        let mut pairs = store.live.range(from, upper).take(left);
+        let _ = pairs.all(|(_, kv)| visit(kv));
+    } else {
+        let _ = store.scan(from, upper, revision).take(left).all(visit);
+    }
+    *sent += page.kvs.len() as u64;
+    if let Some(last) = page.kvs.last() {
+        *lower = Bound::Excluded(last.key.clone());
+    }
+    exhausted
+}
+
+/// A limit of 0 is none.
+fn limit_of(limit: u64) -> usize {
+    if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) }
+}
+
+/// The first pairs of a walk whose length is known beforehand.
+fn cut<'a, K>(walk: impl ExactSizeIterator<Item = (K, &'a Arc<KeyValue>)>, limit: u64) -> Found {
+    let count = walk.len();
+    let kvs: Vec<_> = walk.take(limit_of(limit)).map(|(_, kv)| Arc::clone(kv)).collect();
+    Found { more: kvs.len() < count, count: count as u64, kvs, keys_only: false }
+}
+
+fn compare(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {
+    match target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    }
+}

@@ -1,0 +1,241 @@
+//! Applying commands: the one way in which the store changes.
+//!
+//! A command is first checked against the state, then carried out; nothing can fail after the
+//! first change. The revision moves with the first write of a command and stays there for the
+//! rest of it, so that all writes of a transaction share it and a read of the former revision
+//! from within the transaction is an ordinary historical read.
+//!
+//! Admission refuses transactions that write one key twice. Apply stays sane if one arrives all
+//! the same: the later write wins, both are events of the one revision, and a historical read
+//! never sees the earlier one.
+//!
+//! Source: etcd `server/etcdserver/txn/txn.go` and `server/storage/mvcc/kvstore_txn.go`.
+
+use super::{
+    Bytes, Command, DeleteRange, Event, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
+    Store, Versions,
+};
+use std::sync::Arc;
+
+/// Charged for each stored version beside its key and value, in bytes: what tree entries,
+/// reference counts and the allocator take. etcd charges puts the same (`storage/quota.go`).
+pub const VERSION_BYTES: u64 = 256;
+
+/// What a command did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Applied {
+    /// The latest revision after the command.
+    pub revision: Revision,
+    /// The answer.
+    pub outcome: Result<Outcome, KvError>,
+}
+
+/// The write in progress.
+#[derive(Debug, Default)]
+pub(super) struct Write {
+    /// Events so far; the first one moves the revision.
+    order: u64,
+}
+
+impl Store {
+    /// Carries out one command of the log.
+    pub fn apply(&mut self, command: &Command) -> Applied {
+        let outcome = match command {
+            Command::Put(put) => self.apply_put(put),
+            Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
+            Command::Txn(txn) => self.apply_txn(txn),
+            Command::Compact { revision } => self.compact(*revision).map(|()| Outcome::Compact),
+        };
+        self.applied += 1;
+        self.digest.fold(self.applied);
+        self.digest.fold(self.revision.0);
+        self.digest.fold(self.compact_revision.0);
+        self.digest.fold_outcome(&outcome);
+        Applied { revision: self.revision, outcome }
+    }
+
+    fn apply_put(&mut self, put: &Put) -> Result<Outcome, KvError> {
+        // Alone, a put asks for its lease first; in a transaction it asks for its key first.
+        self.check_lease(put)?;
+        self.check_present(put)?;
+        Ok(self.put(&mut Write::default(), put))
+    }
+
+    /// A put that names a lease needs it to exist.
+    pub(super) fn check_lease(&self, put: &Put) -> Result<(), KvError> {
+        if put.lease == 0 || self.knows_lease(put.lease) {
+            return Ok(());
+        }
+        Err(KvError::LeaseNotFound)
+    }
+
+    /// A put that keeps something of the key needs the key to exist.
+    pub(super) fn check_present(&self, put: &Put) -> Result<(), KvError> {
+        if (put.ignore_value || put.ignore_lease) && self.get(&put.key).is_none() {
+            return Err(KvError::KeyNotFound);
+        }
+        Ok(())
+    }
+
+    /// Writes a checked put.
+    pub(super) fn put(&mut self, write: &mut Write, put: &Put) -> Outcome {
+        let revision = self.begin(write);
+        let successor = self.live.get_mut(&put.key[..]).map(|slot| {
+            let fresh = Arc::new(succeed(slot, put, revision));
+            (Arc::clone(&fresh), Some(std::mem::replace(slot, fresh)))
+        });
+        let (fresh, old) = successor.unwrap_or_else(|| (self.create(put, revision), None));
+        self.bytes += weight(&fresh);
+        let prev_revision = self.retire(write, &put.key, old.as_ref(), revision);
+        self.record(write, Event { kv: fresh, prev_revision });
+        Outcome::Put { prev: old.filter(|_| put.prev_kv) }
+    }
+
+    /// Brings a key to life.
+    fn create(&mut self, put: &Put, revision: Revision) -> Arc<KeyValue> {
+        let key = Bytes::copy_from_slice(&put.key);
+        let fresh = Arc::new(KeyValue {
+            key: key.clone(),
+            value: Bytes::copy_from_slice(&put.value),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1 + self.version_kept_by_mutant(&put.key),
+            lease: put.lease,
+        });
+        self.live.insert(key, Arc::clone(&fresh));
+        fresh
+    }
+
+    /// Planted bug: a key that comes back after a delete goes on counting its versions.
+    fn version_kept_by_mutant(&self, key: &[u8]) -> u64 {
+        if !self.planted(Mutant::VersionKept) {
+            return 0;
+        }
+        let versions = self.past.get(key).map(|versions| versions.0.iter());
+        versions.into_iter().flatten().map(|(_, kv)| kv.version).max().unwrap_or(0)
+    }
+
+    /// Deletes every key of the range.
+    pub(super) fn delete_range(&mut self, write: &mut Write, delete: &DeleteRange) -> Outcome {
+        let (lower, upper) = delete.keys.bounds();
+        let doomed: Vec<Arc<KeyValue>> =
+            self.live.range(lower, upper).map(|(_, kv)| Arc::clone(kv)).collect();
+        for old in &doomed {
+            self.delete(write, old);
+        }
+        let deleted = doomed.len() as u64;
+        Outcome::DeleteRange { deleted, prev: if delete.prev_kv { doomed } else { Vec::new() } }
+    }
+
+    /// Deletes one living key.
+    fn delete(&mut self, write: &mut Write, old: &Arc<KeyValue>) {
+        let revision = self.begin(write);
+        let removed = self.live.remove(&old.key[..]);
+        assert!(removed.is_some(), "only a living key is deleted");
+        let prev_revision = self.retire(write, &old.key, Some(old), revision);
+        let tombstone = Arc::new(KeyValue {
+            key: old.key.clone(),
+            mod_revision: revision,
+            ..KeyValue::default()
+        });
+        self.keep(Arc::clone(&tombstone));
+        self.bytes += weight(&tombstone);
+        self.record(write, Event { kv: tombstone, prev_revision });
+    }
+
+    /// The revision of the write in progress, opened by its first change.
+    fn begin(&mut self, write: &Write) -> Revision {
+        if write.order == 0 || self.planted(Mutant::RevisionPerWrite) {
+            self.revision = self.revision.next();
+        }
+        self.revision
+    }
+
+    /// Moves the version that was just replaced out of the way; answers with the revision of the
+    /// version in force before this write began, 0 if there was none.
+    fn retire(
+        &mut self,
+        write: &Write,
+        key: &[u8],
+        old: Option<&Arc<KeyValue>>,
+        revision: Revision,
+    ) -> Revision {
+        match old {
+            Some(old) if old.mod_revision < revision => {
+                self.keep(Arc::clone(old));
+                old.mod_revision
+            }
+            // The key is written a second time by this command: what it wrote first was never
+            // in force at any revision.
+            Some(old) => {
+                self.bytes -= weight(old);
+                self.in_force_before(key, revision)
+            }
+            None if write.order > 0 => {
+                self.forget(key, revision);
+                self.in_force_before(key, revision)
+            }
+            None => Revision(0),
+        }
+    }
+
+    fn in_force_before(&self, key: &[u8], revision: Revision) -> Revision {
+        let before = Revision(revision.0 - 1);
+        let versions = self.past.get(key);
+        versions.and_then(|versions| versions.at(before)).map_or(Revision(0), |kv| kv.mod_revision)
+    }
+
+    /// Adds a superseded version or a tombstone to the past of its key.
+    fn keep(&mut self, kv: Arc<KeyValue>) {
+        if let Some(versions) = self.past.get_mut(&kv.key[..]) {
+            versions.0.insert(kv.mod_revision, kv);
+            return;
+        }
+        let key = kv.key.clone();
+        let mut versions = Versions::default();
+        versions.0.insert(kv.mod_revision, kv);
+        self.past.insert(key, versions);
+    }
+
+    /// Drops one version from the past of its key, if it is there.
+    pub(super) fn forget(&mut self, key: &[u8], revision: Revision) {
+        // Asked first because `get_mut` would copy shared nodes for nothing.
+        if self.past.get(key).is_none_or(|versions| versions.0.get(&revision).is_none()) {
+            return;
+        }
+        let versions = self.past.get_mut(key).expect("it was seen above");
+        let kv = versions.0.remove(&revision).expect("it was seen above");
+        let emptied = versions.0.is_empty();
+        self.bytes -= weight(&kv);
+        if emptied {
+            self.past.remove(key);
+        }
+    }
+
+    fn record(&mut self, write: &mut Write, event: Event) {
+        self.digest.fold_event(&event);
+        let place = Place { revision: self.revision, order: write.order };
+        write.order += 1;
+        let former = self.log.insert(place, event);
+        assert!(former.is_none(), "a place of the log is written once");
+    }
+}
+
+/// What a version adds to [`Store::bytes_in_use`].
+pub(super) fn weight(kv: &KeyValue) -> u64 {
+    kv.key.len() as u64 + kv.value.len() as u64 + VERSION_BYTES
+}
+
+/// The version after `old`; shares the key with it.
+fn succeed(old: &KeyValue, put: &Put, revision: Revision) -> KeyValue {
+    let value =
+        if put.ignore_value { old.value.clone() } else { Bytes::copy_from_slice(&put.value) };
+    KeyValue {
+        key: old.key.clone(),
+        value,
+        create_revision: old.create_revision,
+        mod_revision: revision,
+        version: old.version + 1,
+        lease: if put.ignore_lease { old.lease } else { put.lease },
+    }
+}
