@@ -5,6 +5,7 @@ mod index;
 mod measure;
 mod on_fjall;
 mod on_redb;
+mod on_store;
 mod ours;
 mod tree_key;
 mod workload;
@@ -16,10 +17,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{self, Command};
 
-const CANDIDATES: [&str; 4] = ["ours", "ours-inline", "redb", "fjall"];
+const CANDIDATES: [&str; 5] = ["store", "redb", "fjall", "tree", "tree-inline"];
 
 const USAGE: &str = "usage: quorate-bench-engines [--keys N] [--overwrites N] [--hot N] \
-    [--value BYTES] [--cache-mib N] [--data-limit-mib N] [--rounds N] [--only ENGINE] \
+    [--value BYTES] [--cache-mib N] [--data-limit-mib N] [--rounds N] [--only ENGINE,..] \
     [--dir PATH] [--json]";
 
 /// The workload and where it runs.
@@ -103,7 +104,11 @@ fn all(options: &Options) {
     let mut figures: BTreeMap<(String, &str), Vec<f64>> = BTreeMap::new();
     for round in 1..=options.rounds {
         for candidate in CANDIDATES {
-            if options.only.as_ref().is_some_and(|only| only != candidate) {
+            if options
+                .only
+                .as_ref()
+                .is_some_and(|only| !only.split(',').any(|name| name == candidate))
+            {
                 continue;
             }
             let _ = fs::remove_dir_all(&options.dir);
@@ -159,7 +164,7 @@ fn spread(values: &mut [f64]) -> (f64, f64, f64) {
 }
 
 fn print_table(figures: &mut BTreeMap<(String, &str), Vec<f64>>) {
-    println!("| figure | {} |\n|---|---|---|---|---|", CANDIDATES.join(" | "));
+    println!("| figure | {} |\n|---|---|---|---|---|---|", CANDIDATES.join(" | "));
     let names: std::collections::BTreeSet<String> =
         figures.keys().map(|(name, _)| name.clone()).collect();
     for name in names {
@@ -192,8 +197,9 @@ fn by_engine(options: &Options, phase: Phase) {
         rustix::process::setrlimit(rustix::process::Resource::Data, limit).expect("limit");
     }
     match options.only.as_deref() {
-        Some("ours") => run::<ours::Ours<tree_key::PointedKey>>(options, phase),
-        Some("ours-inline") => run::<ours::Ours<tree_key::InlineKey>>(options, phase),
+        Some("tree") => run::<ours::Ours<tree_key::PointedKey>>(options, phase),
+        Some("tree-inline") => run::<ours::Ours<tree_key::InlineKey>>(options, phase),
+        Some("store") => run::<on_store::OnStore>(options, phase),
         Some("redb") => run::<on_redb::OnRedb>(options, phase),
         Some("fjall") => run::<on_fjall::OnFjall>(options, phase),
         _ => usage(),

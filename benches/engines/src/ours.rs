@@ -21,7 +21,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 /// No checkpoint before the log has so many bytes.
-const LOG_MIN: u64 = 64 << 20;
+pub const LOG_MIN: u64 = 64 << 20;
 
 /// Bytes of a checkpoint block, the unit of its checksums.
 const BLOCK: usize = 1 << 20;
@@ -253,20 +253,20 @@ fn push(history: &mut History, kv: Arc<KeyValue>) {
     Arc::make_mut(history.older.get_or_insert_default()).push_back(last);
 }
 
-fn checkpoint_path(dir: &Path, revision: u64) -> PathBuf {
+pub fn checkpoint_path(dir: &Path, revision: u64) -> PathBuf {
     dir.join(format!("checkpoint-{revision}"))
 }
 
-fn log_path(dir: &Path, first: u64) -> PathBuf {
+pub fn log_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("log-{first}"))
 }
 
-fn create_log(dir: &Path, first: u64) -> File {
+pub fn create_log(dir: &Path, first: u64) -> File {
     File::options().create(true).append(true).open(log_path(dir, first)).expect("log")
 }
 
 /// The numbers of the files of one kind, ascending.
-fn numbered(dir: &Path, prefix: &str) -> Vec<u64> {
+pub fn numbered(dir: &Path, prefix: &str) -> Vec<u64> {
     let names =
         fs::read_dir(dir).expect("directory").map(|entry| entry.expect("entry").file_name());
     let mut numbers: Vec<u64> =
@@ -276,14 +276,14 @@ fn numbered(dir: &Path, prefix: &str) -> Vec<u64> {
 }
 
 /// Fills in the length and the checksum of a block which begins with room for both.
-fn seal(block: &mut [u8]) {
+pub fn seal(block: &mut [u8]) {
     let len = u32::try_from(block.len() - 8).expect("blocks are small");
     let checksum = crc32c::crc32c(&block[8..]);
     block[..4].copy_from_slice(&len.to_le_bytes());
     block[4..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn read_block<'a>(file: &mut File, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+pub fn read_block<'a>(file: &mut File, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let mut head = [0; 8];
     match file.read_exact(&mut head) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
@@ -327,7 +327,13 @@ fn write_checkpoint<K>(dir: &Path, tree: &Tree<K, History>, revision: u64) -> u6
         flush(&mut block);
     }
     file.sync_all().expect("sync");
-    fs::rename(&temporary, checkpoint_path(dir, revision)).expect("publish");
+    publish(dir, &temporary, revision);
+    bytes
+}
+
+/// Makes a checkpoint the newest one and drops what it replaces.
+pub fn publish(dir: &Path, temporary: &Path, revision: u64) {
+    fs::rename(temporary, checkpoint_path(dir, revision)).expect("publish");
     File::open(dir).expect("directory").sync_all().expect("sync");
     for (prefix, path) in
         [("checkpoint-", checkpoint_path as fn(&Path, u64) -> PathBuf), ("log-", log_path)]
@@ -336,5 +342,4 @@ fn write_checkpoint<K>(dir: &Path, tree: &Tree<K, History>, revision: u64) -> u6
             fs::remove_file(path(dir, number)).expect("remove");
         }
     }
-    bytes
 }
