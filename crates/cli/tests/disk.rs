@@ -373,9 +373,9 @@ async fn a_single_member_never_serves_past_damage() {
     tokio::time::sleep(SEVERAL_ELECTIONS / 2).await;
     let read = cluster.client(0).get("marker", Freshness::Linearizable).await;
     let harmless = read.as_ref().is_err()
-        || read.as_ref().is_ok_and(|seen| {
-            seen.found.as_ref().is_some_and(|found| found.value == marker(0))
-        });
+        || read
+            .as_ref()
+            .is_ok_and(|seen| seen.found.as_ref().is_some_and(|found| found.value == marker(0)));
     assert!(harmless, "a store with a hole is served: {read:?}");
 }
 

@@ -35,8 +35,7 @@ fn swapped(value: &str, revision: i64, over: i64) -> Action {
 }
 
 fn read(revision: i64, found: Option<(&str, i64)>) -> Action {
-    let found =
-        found.map(|(value, mod_revision)| Found { value: value.to_owned(), mod_revision });
+    let found = found.map(|(value, mod_revision)| Found { value: value.to_owned(), mod_revision });
     Action::Read(Seen { revision, found })
 }
 

@@ -202,10 +202,8 @@ impl Worker {
 
     /// Returns true if the operation was answered with a result.
     fn remember(&mut self, invoked: u64, key: String, action: Action) -> bool {
-        let answered = matches!(
-            action,
-            Action::Wrote { .. } | Action::Deleted { .. } | Action::Read(_)
-        );
+        let answered =
+            matches!(action, Action::Wrote { .. } | Action::Deleted { .. } | Action::Read(_));
         let returned = self.now();
         self.events.push(Event { client: self.id, invoked, returned, key, action });
         answered

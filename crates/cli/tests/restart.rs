@@ -106,9 +106,10 @@ async fn checkpoints_replace_the_log_and_survive_any_restart() {
     cluster.wait_ready().await;
     assert_eq!(cluster.wait_agreement().await, before, "the store after the restart");
     for i in 0..3 {
-        let places = middle.kvs.iter().take(100).map(|kv| {
-            (std::str::from_utf8(&kv.key).expect("our keys are text"), kv.mod_revision)
-        });
+        let places =
+            middle.kvs.iter().take(100).map(|kv| {
+                (std::str::from_utf8(&kv.key).expect("our keys are text"), kv.mod_revision)
+            });
         let past = cluster.client(i).get_past(places).await.expect("the past");
         for (kv, found) in middle.kvs.iter().zip(past) {
             let found = found.expect("the past of a key");

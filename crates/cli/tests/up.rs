@@ -238,7 +238,8 @@ fn quorate(words: &[&str]) -> Output {
 
 fn said(words: &[&str]) -> String {
     let output = quorate(words);
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "quorate {words:?} ended with {}: {err}", output.status);
     out.trim_end().to_owned()
 }

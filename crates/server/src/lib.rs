@@ -14,5 +14,7 @@ mod wal_log;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};
+pub use identity::IdentityError;
+pub use peers::DiskLost;
 pub use recover::RecoverError;
 pub use run::{RunError, run};

@@ -124,7 +124,8 @@ impl Client {
 
     /// Writes one key and returns the revision.
     pub async fn put(&mut self, key: &str, value: impl Into<Vec<u8>>) -> Result<i64, Failure> {
-        let request = pb::PutRequest { key: text(key), value: value.into().into(), ..Default::default() };
+        let request =
+            pb::PutRequest { key: text(key), value: value.into().into(), ..Default::default() };
         let answer = judge(self.patience, self.kv.put(request)).await?;
         Ok(answer.header.expect("a header").revision)
     }
@@ -294,7 +295,9 @@ pub async fn judge<T>(
 fn is_definite(status: &Status) -> bool {
     let message = status.message();
     match status.code() {
-        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::NotFound => true,
+        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::NotFound => {
+            true
+        }
         Code::ResourceExhausted => message == "etcdserver: too many requests",
         Code::Unavailable => {
             // The second is the client library's: the connection was refused, nothing was sent.

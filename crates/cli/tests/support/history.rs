@@ -277,9 +277,9 @@ impl Event {
     /// The value that it wrote or tried to write.
     fn value(&self) -> Option<&str> {
         match &self.action {
-            Action::Wrote { value, .. }
-            | Action::Refused { value }
-            | Action::Unknown { value } => Some(value),
+            Action::Wrote { value, .. } | Action::Refused { value } | Action::Unknown { value } => {
+                Some(value)
+            }
             Action::Deleted { .. } | Action::DeleteUnknown | Action::Read(_) => None,
         }
     }
