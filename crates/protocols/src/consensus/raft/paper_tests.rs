@@ -605,6 +605,23 @@ fn paper_7_a_follower_that_is_too_far_behind_gets_a_state() {
     assert_eq!(cluster.raft(3).last(), Position::new(1, 6));
 }
 
+#[test]
+fn paper_7_a_crash_while_a_state_is_installed_commits_nothing_of_the_old_log() {
+    let mut cluster = Cluster::new(3, 0, None);
+    let log = [1, 2, 3, 4].map(|at| Record::Entry(entry(1, at)));
+    cluster.restart(3, [hard_state(2)].into_iter().chain(log).collect());
+    let before = cluster.records[&id(3)].len();
+    let position = Position::new(2, 3);
+    let configuration = Configuration::of(ids(&[1, 2, 3]));
+    cluster.request(3, Request::Installed { position, configuration });
+    let records = cluster.records[&id(3)].clone();
+    for end in before..=records.len() {
+        cluster.restart(3, records[..end].to_vec());
+        let commit = cluster.raft(3).commit_index();
+        assert!(commit == Index(0) || cluster.raft(3).base() == position, "{end}: {commit}");
+    }
+}
+
 /// The disk of a member of term 2 whose second entry is damaged.
 fn damaged() -> Vec<Record> {
     vec![
