@@ -94,7 +94,6 @@ impl Faults {
     pub(crate) const CROWD: Faults =
         Faults { hosts: 5, voters: 5, duplicate: 3, damage: 0, ..Faults::HASTE };
 
-
     pub(crate) const FIXED: Faults =
         Faults { hosts: 3, voters: 3, reconfigure: 0, damage: 3, ..Faults::ALL };
 }
