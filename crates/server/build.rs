@@ -13,6 +13,7 @@ const DEFINITIONS: &[&str] = &[
     "etcdserverpb/lease.proto",
     "etcdserverpb/maintenance.proto",
     "etcdserverpb/watch.proto",
+    "health.proto",
     "mvccpb.proto",
     "v3electionpb.proto",
     "v3lockpb.proto",

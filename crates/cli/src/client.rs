@@ -28,6 +28,12 @@ pub(crate) fn parse_endpoints(text: &str) -> Result<Vec<Url>, UrlError> {
     }
 }
 
+/// Connects now, so that a failure is known to precede every request.
+pub(crate) async fn connect(endpoint: &Url) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(endpoint.to_string()).expect("a checked URL is a URI");
+    endpoint.connect_timeout(DIAL_TIMEOUT).connect().await
+}
+
 /// A connection that is made when it is first needed, and again when it breaks.
 ///
 /// Panics: outside a tokio runtime.
@@ -47,6 +53,12 @@ pub(crate) async fn status(
         Ok(answer) => answer.map(tonic::Response::into_inner),
         Err(_) => Err(tonic::Status::deadline_exceeded("no answer in time")),
     }
+}
+
+/// Runs one command's questions to their end.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("the system gives a process its timer and its poller").block_on(work)
 }
 
 #[cfg(test)]

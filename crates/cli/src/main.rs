@@ -10,10 +10,12 @@
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
 mod client;
+mod ctl;
 mod logging;
 mod output;
 mod parent;
 mod serve;
+mod status;
 mod up;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -51,6 +53,10 @@ enum Command {
     },
     /// Run a whole local cluster and keep it alive
     Up(up::Options),
+    /// Show who leads, who lags and who is missing
+    Status(status::Options),
+    /// Read and write keys
+    Ctl(ctl::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -83,6 +89,8 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
     match command {
         Command::Serve { flags } => serve(&flags),
         Command::Up(options) => up::run(options),
+        Command::Status(options) => status::run(&options),
+        Command::Ctl(options) => ctl::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

@@ -10,12 +10,8 @@ mod message;
 mod replica;
 pub mod store;
 
-pub use checkpoint::{
-    BadConfiguration, Checkpoint, decode_configuration, encode_configuration,
-};
+pub use checkpoint::{BadConfiguration, Checkpoint, decode_configuration, encode_configuration};
 pub use digests::DIGEST_EVERY;
 pub use envelope::{Life, Ticket, seal};
 pub use message::{BadMessage, Message};
-pub use replica::{
-    Answer, Config, Indication, Refusal, Replica, Request, Timer,
-};
+pub use replica::{Answer, Config, Indication, Refusal, Replica, Request, Timer};

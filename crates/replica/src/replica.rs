@@ -463,11 +463,8 @@ impl Replica {
             return;
         }
         self.queued.remove(&ticket);
-        let answer = Answer {
-            revision: applied.revision,
-            term: self.raft.term(),
-            outcome: applied.outcome,
-        };
+        let answer =
+            Answer { revision: applied.revision, term: self.raft.term(), outcome: applied.outcome };
         cx.indicate(Indication::Answered { ticket, answer: Ok(answer) });
     }
 
@@ -651,7 +648,9 @@ impl Protocol for Replica {
             Request::MoveLeader { to } => {
                 let why = match () {
                     () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
-                    () if !self.configuration.incoming.contains(&to) => Some(Refusal::BadTransferee),
+                    () if !self.configuration.incoming.contains(&to) => {
+                        Some(Refusal::BadTransferee)
+                    }
                     () => None,
                 };
                 if let Some(why) = why {

@@ -588,29 +588,38 @@ mod tests {
         assert_eq!(ids.len(), 4);
     }
 
+    struct Case {
+        spoil: fn(&mut Config),
+        message: &'static str,
+    }
+
+    fn case(spoil: fn(&mut Config), message: &'static str) -> Case {
+        Case { spoil, message }
+    }
+
     #[test]
     fn wrong_settings_are_refused_in_etcds_words() {
         let ms = Duration::from_millis;
-        let cases: [(fn(&mut Config), &str); 8] = [
-            (|c| c.heartbeat_interval = Duration::ZERO, "--heartbeat-interval must be >0"),
-            (|c| c.election_timeout = Duration::ZERO, "--election-timeout must be >0"),
-            (
+        let cases = [
+            case(|c| c.heartbeat_interval = Duration::ZERO, "--heartbeat-interval must be >0"),
+            case(|c| c.election_timeout = Duration::ZERO, "--election-timeout must be >0"),
+            case(
                 |c| c.election_timeout = Duration::from_millis(499),
                 "--election-timeout[499ms] should be at least as 5 times",
             ),
-            (|c| c.election_timeout = Duration::from_secs(51), "is too long"),
-            (|c| c.listen_client_urls.clear(), "--listen-client-urls: no valid URLs given"),
-            (
+            case(|c| c.election_timeout = Duration::from_secs(51), "is too long"),
+            case(|c| c.listen_client_urls.clear(), "--listen-client-urls: no valid URLs given"),
+            case(
                 |c| c.listen_peer_urls = vec!["http://example.com:1".parse().expect("a url")],
                 "expected IP in URL for binding (http://example.com:1)",
             ),
-            (
+            case(
                 |c| c.advertise_client_urls = vec!["http://:1".parse().expect("a url")],
                 "unexpected empty host",
             ),
-            (|c| c.bcrypt_cost = 32, "--bcrypt-cost=32 is out of range"),
+            case(|c| c.bcrypt_cost = 32, "--bcrypt-cost=32 is out of range"),
         ];
-        for (spoil, message) in cases {
+        for Case { spoil, message } in cases {
             let mut config = Config::default();
             spoil(&mut config);
             let error = config.validate().expect_err(message).to_string();

@@ -283,11 +283,7 @@ impl ReplicaHost {
         }
     }
 
-    fn checkpoint_taken(
-        &mut self,
-        outcome: Result<Position, String>,
-        node: &Replica,
-    ) {
+    fn checkpoint_taken(&mut self, outcome: Result<Position, String>, node: &Replica) {
         self.checkpoints.writing = false;
         match outcome {
             Ok(position) => {

@@ -159,13 +159,10 @@ impl Identity {
     }
 
     fn parse(text: &str, dir: &Path) -> Result<Identity, IdentityError> {
-        let damaged = || IdentityError::Damaged {
-            dir: dir.to_owned(),
-            why: "the identity file is damaged",
-        };
-        let word = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        };
+        let damaged =
+            || IdentityError::Damaged { dir: dir.to_owned(), why: "the identity file is damaged" };
+        let word =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let hex = |name| word(name).and_then(|word| u64::from_str_radix(word, 16).ok());
         let format = word("format").and_then(|word| word.parse::<u64>().ok());
         let found = format.ok_or_else(damaged)?;

@@ -1,5 +1,6 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
+pub mod api;
 pub mod config;
 mod handle;
 mod host;
@@ -13,5 +14,7 @@ mod wal_log;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};
+pub use identity::IdentityError;
+pub use peers::DiskLost;
 pub use recover::RecoverError;
 pub use run::{RunError, run};

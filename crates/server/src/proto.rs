@@ -15,6 +15,11 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
+/// The health protocol of gRPC.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
 /// Keys and events.
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");

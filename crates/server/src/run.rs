@@ -3,7 +3,7 @@
 use crate::api;
 use crate::config::{ClusterState, Config, ConfigError};
 use crate::handle::{Handle, Member};
-use crate::host::{Ask, Reply, ReplicaHost, Shared};
+use crate::host::{Ask, ReplicaHost, Reply, Shared};
 use crate::identity::{Identity, IdentityError, random};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
@@ -267,9 +267,8 @@ async fn meet_the_cluster(config: &Config, peers: &Peers) -> Result<(), RunError
 }
 
 fn open_roster(dir: &std::path::Path, me: u64, data: u64) -> Result<Roster, RunError> {
-    Roster::open(dir, NodeId(me), data).map_err(|error| {
-        RunError::Identity(IdentityError::Io { path: dir.join("roster"), error })
-    })
+    Roster::open(dir, NodeId(me), data)
+        .map_err(|error| RunError::Identity(IdentityError::Io { path: dir.join("roster"), error }))
 }
 
 /// The members of the configuration. A member has a name and client URLs once it has said so.
@@ -336,7 +335,10 @@ async fn announce(shared: Arc<Shared>, config: Config) {
     let version = api::ETCD_VERSION;
     let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
     tracing::info!("enabled capabilities for version {minor}");
-    tracing::info!("ready to serve client requests on {}", texts(&config.listen_client_urls).join(","));
+    tracing::info!(
+        "ready to serve client requests on {}",
+        texts(&config.listen_client_urls).join(",")
+    );
 }
 
 async fn step_aside(shared: &Shared) {

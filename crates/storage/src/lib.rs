@@ -2,9 +2,9 @@
 //!
 //! | what | folder | promise |
 //! |---|---|---|
-//! | [`Disk`] | `disk/` | everything the formats ask of a file system; a real and an in-memory one |
+//! | [`Disk`] | `disk/` | all that the formats ask of a file system; a real and an in-memory one |
 //! | [`Wal`] | `wal/` | what was synced comes back in order, or is *named* as damaged |
-//! | [`Checkpoints`] | `checkpoint/` | the newest whole checkpoint is found; a damaged one is named |
+//! | [`Checkpoints`] | `checkpoint/` | the newest whole one is found; a damaged one is named |
 //!
 //! The formats are written against [`Disk`], so the very same code runs on files and on a
 //! [`MemoryDisk`] that loses power, tears sectors and rots. Byte tables: `FORMAT.md`.

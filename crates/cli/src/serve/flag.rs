@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Count,
     /// A whole number that may be negative.
     Integer,
-    /// A duration as Go writes it: `100ms`, `1h30m`. In YAML also whole nanoseconds, as etcd has it.
+    /// A duration as Go writes it: `100ms`, `1h30m`. In YAML also whole nanoseconds, as in etcd.
     Duration,
     /// A comma-separated list; in YAML also a sequence.
     List,

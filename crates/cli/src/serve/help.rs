@@ -49,7 +49,8 @@ pub(crate) fn long_help() -> String {
 /// What `etcd --version` prints; scripts take the third word of the first line.
 pub(crate) fn etcd_version() -> String {
     format!(
-        "etcd Version: {ETCD_VERSION}\nGit SHA: quorate {}\nGo Version: none (Rust)\nGo OS/Arch: {}/{}\n",
+        "etcd Version: {ETCD_VERSION}\nGit SHA: quorate {}\nGo Version: none (Rust)\n\
+         Go OS/Arch: {}/{}\n",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         match std::env::consts::ARCH {

@@ -45,8 +45,8 @@ Examples:
   quorate up --fresh                       forget what was there
   quorate up --json | jq .event            for programs
 
-Member i serves clients on PORT-BASE + 10 (i-1) and peers on the port after it. Run it again with the
-same --data to continue. Exit status: 0 stopped in order, 1 a member had to be killed, 2 could not
+Member i serves clients on PORT-BASE + 10 (i-1) and peers on the port after it. Run it again with
+the same --data to continue. Exit status: 0 stopped in order, 1 a member had to be killed, 2 could not
 start.";
 
 /// The flags of `quorate up`.
@@ -68,7 +68,8 @@ pub(crate) struct Options {
     /// One JSON object per line instead of text
     #[arg(long)]
     json: bool,
-    /// Run another server that has etcd's flags as the members, to compare
+    /// Run another server that has etcd's flags as the members, to compare; it will outlive a
+    /// supervisor that is killed
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
 }
@@ -101,7 +102,8 @@ fn start(options: Options) -> Result<Ending, UpError> {
     };
     let directory = Directory::open(&options.data, wanted)?;
     let members = directory.plan.members();
-    free_ports(&directory.plan, &members)?;
+    let patience = if directory.continued { PORT_PATIENCE } else { Duration::ZERO };
+    free_ports(&directory.plan, &members, patience)?;
     let style = if options.json { Style::Json } else { Style::Text };
     let reporter = Reporter::new(style, &members);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -109,9 +111,9 @@ fn start(options: Options) -> Result<Ending, UpError> {
     runtime.block_on(supervisor::supervise(&directory, &program, &reporter))
 }
 
-/// Errors: a port stays in use by somebody else.
-fn free_ports(plan: &Plan, members: &[Member]) -> Result<(), UpError> {
-    let deadline = Instant::now() + PORT_PATIENCE;
+/// Errors: a port stays in use by somebody else for longer than `patience`.
+fn free_ports(plan: &Plan, members: &[Member], patience: Duration) -> Result<(), UpError> {
+    let deadline = Instant::now() + patience;
     for member in members {
         for port in [member.client_port, member.peer_port] {
             while let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {

@@ -72,18 +72,15 @@ impl Reporter {
             1 => format!("{at}/{first}{suffix}"),
             _ => format!("{at}/{first}{suffix} .. {last}{suffix}"),
         };
-        let text = format!(
-            "{} members serve after {:.1} s\n  \
-             clients  {list}\n  \
-             try      etcdctl --endpoints={list} put hello world\n  \
-                      quorate ctl --endpoints={list} get hello\n  \
-             data     {}\n  logs     {}\n  \
-             stop     Ctrl-C; the data stays, 'quorate up' continues with it",
-            members.len(),
-            took.as_secs_f64(),
-            span(""),
-            span(".log"),
-        );
+        let lines = [
+            format!("{} members serve after {:.1} s", members.len(), took.as_secs_f64()),
+            format!("  clients  {list}"),
+            format!("  try      etcdctl --endpoints={list} put hello world"),
+            format!("           quorate ctl get hello --endpoints={list}"),
+            format!("  data     {}", span("")),
+            format!("  logs     {}", span(".log")),
+            "  stop     Ctrl-C; the data stays, 'quorate up' continues with it".to_owned(),
+        ];
         let logs: Vec<_> = members.iter().map(|member| directory.log_path(&member.name)).collect();
         let fields = json!({
             "endpoints": endpoints,
@@ -91,7 +88,7 @@ impl Reporter {
             "logs": logs,
             "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         });
-        self.say("ready", &text, fields);
+        self.say("ready", &lines.join("\n"), fields);
     }
 
     /// Leadership moved.
@@ -140,7 +137,7 @@ impl Reporter {
 
     /// A member did not stop when asked.
     pub(super) fn killed(&self, member: &str, waited: Duration) {
-        let text = format!("{member} did not stop within {} s: killed", waited.as_secs());
+        let text = format!("{member} did not stop within {:.1} s: killed", waited.as_secs_f64());
         self.say("killed", &text, json!({ "member": member }));
     }
 

@@ -29,6 +29,10 @@ const SERVE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the members may take to stop in order.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// Some senders of signals reach us twice (once directly, once as part of a group), so only a
+/// signal that comes later than this asks for haste.
+const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Ending {
@@ -233,13 +237,9 @@ async fn ask(channel: Channel) -> Option<Said> {
 async fn stop(processes: &mut [Process], reporter: &Reporter, signals: &mut Signals) -> Ending {
     processes.iter().for_each(Process::terminate);
     let started = Instant::now();
-    let all_stopped = |processes: &mut [Process]| {
-        processes.iter_mut().filter_map(|process| (!process.has_stopped()).then_some(())).count()
-            == 0
-    };
-    while started.elapsed() < STOP_WITHIN && !all_stopped(processes) {
+    while started.elapsed() < STOP_WITHIN && running(processes) > 0 {
         tokio::select! {
-            _ = signals.next() => break,
+            _ = signals.next() => if started.elapsed() > SAME_SIGNAL_WITHIN { break },
             () = sleep(TEND_EVERY) => {}
         }
     }
@@ -252,4 +252,8 @@ async fn stop(processes: &mut [Process], reporter: &Reporter, signals: &mut Sign
         }
     }
     ending
+}
+
+fn running(processes: &mut [Process]) -> usize {
+    processes.iter_mut().map(|process| usize::from(!process.has_stopped())).sum()
 }

@@ -40,12 +40,22 @@ pub struct Pages {
 
 /// Where the next page comes from.
 enum Source {
-    /// Walk on from a bound of the pinned store.
-    Walk { store: Store, range: Range, lower: Bound<Bytes>, sent: u64 },
+    /// Walk on through the pinned store.
+    Walk(Box<Walk>),
     /// Cut from an answer that had to be computed as a whole.
     List { rest: std::vec::IntoIter<Arc<KeyValue>>, more: bool, count: u64 },
     /// The last page is out.
     Done,
+}
+
+/// A range in ascending key order, answered up to a bound.
+struct Walk {
+    store: Store,
+    range: Range,
+    /// Where the next page begins.
+    lower: Bound<Bytes>,
+    /// Pairs on the pages so far.
+    sent: u64,
 }
 
 /// The pairs that live at one revision, ascending.
@@ -97,7 +107,7 @@ impl Store {
         if range.is_plain() && !range.is_descending() && !range.count_only {
             let lower = Bound::Included(range.keys.key.clone());
             let (store, range) = (self.clone(), range.clone());
-            let source = Source::Walk { store, range, lower, sent: 0 };
+            let source = Source::Walk(Box::new(Walk { store, range, lower, sent: 0 }));
             return Ok(Pages { source, page_bytes, keys_only });
         }
         let Found { kvs, more, count, .. } = self.find(range);
@@ -297,16 +307,40 @@ impl Iterator for Pages {
                 }
                 (*more, *count)
             }
-            Source::Walk { store, range, lower, sent } => {
-                if !walk(store, range, lower, sent, &mut page) {
+            Source::Walk(walk) => {
+                if !walk.fill(&mut page) {
                     return Some(page.into_found());
                 }
-                let count = store.count(range);
-                (count > *sent, count)
+                let count = walk.store.count(&walk.range);
+                (count > walk.sent, count)
             }
         };
         self.source = Source::Done;
         Some(Found { more, count, ..page.into_found() })
+    }
+}
+
+impl Walk {
+    /// Fills a page; true if the range is exhausted or its limit reached.
+    fn fill(&mut self, page: &mut Page) -> bool {
+        let (_, upper) = self.range.keys.bounds();
+        let lower = match &self.lower {
+            Bound::Included(key) => Bound::Included(&key[..]),
+            Bound::Excluded(key) => Bound::Excluded(&key[..]),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        let left = limit_of(self.range.limit).saturating_sub(self.sent as usize);
+        let revision = self.range.revision;
+        let exhausted = if self.store.is_latest(revision) {
+            self.store.live.range(lower, upper).take(left).all(|(_, kv)| page.push(kv))
+        } else {
+            self.store.scan(lower, upper, revision).take(left).all(|kv| page.push(kv))
+        };
+        self.sent += page.kvs.len() as u64;
+        if let Some(last) = page.kvs.last() {
+            self.lower = Bound::Excluded(last.key.clone());
+        }
+        exhausted
     }
 }
 
@@ -330,42 +364,6 @@ impl Page {
     fn into_found(self) -> Found {
         Found { kvs: self.kvs, keys_only: self.keys_only, ..Found::default() }
     }
-}
-
-/// Fills a page from the pinned store; true if the range is exhausted or its limit reached.
-fn walk(
-    store: &Store,
-    range: &Range,
-    lower: &mut Bound<Bytes>,
-    sent: &mut u64,
-    page: &mut Page,
-) -> bool {
-    let (_, upper) = range.keys.bounds();
-    let from = match lower {
-        Bound::Included(key) => Bound::Included(&key[..]),
-        Bound::Excluded(key) => Bound::Excluded(&key[..]),
-        Bound::Unbounded => Bound::Unbounded,
-    };
-    let revision = if range.revision.0 == 0 { store.revision } else { range.revision };
-    let left = limit_of(range.limit) as u64 - *sent;
-    let mut exhausted = true;
-    let mut visit = |kv: &Arc<KeyValue>| {
-        let room = page.push(kv);
-        exhausted &= room;
-        room
-    };
-    let left = usize::try_from(left).unwrap_or(usize::MAX);
-    if store.is_latest(revision) {
-        let mut pairs = store.live.range(from, upper).take(left);
-        let _ = pairs.all(|(_, kv)| visit(kv));
-    } else {
-        let _ = store.scan(from, upper, revision).take(left).all(visit);
-    }
-    *sent += page.kvs.len() as u64;
-    if let Some(last) = page.kvs.last() {
-        *lower = Bound::Excluded(last.key.clone());
-    }
-    exhausted
 }
 
 /// A limit of 0 is none.

@@ -15,6 +15,7 @@ use super::{
     Bytes, Command, DeleteRange, Event, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
     Store, Versions,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Charged for each stored version beside its key and value, in bytes: what tree entries,
@@ -115,6 +116,15 @@ impl Store {
         versions.into_iter().flatten().map(|(_, kv)| kv.version).max().unwrap_or(0)
     }
 
+    /// Planted bug: the digest does not see leases.
+    fn seen_by_mutant<'a>(&self, event: &'a Event) -> Cow<'a, Event> {
+        if !self.planted(Mutant::DigestWithoutLease) {
+            return Cow::Borrowed(event);
+        }
+        let kv = Arc::new(KeyValue { lease: 0, ..KeyValue::clone(&event.kv) });
+        Cow::Owned(Event { kv, prev_revision: event.prev_revision })
+    }
+
     /// Deletes every key of the range.
     pub(super) fn delete_range(&mut self, write: &mut Write, delete: &DeleteRange) -> Outcome {
         let (lower, upper) = delete.keys.bounds();
@@ -199,12 +209,8 @@ impl Store {
 
     /// Drops one version from the past of its key, if it is there.
     pub(super) fn forget(&mut self, key: &[u8], revision: Revision) {
-        // Asked first because `get_mut` would copy shared nodes for nothing.
-        if self.past.get(key).is_none_or(|versions| versions.0.get(&revision).is_none()) {
-            return;
-        }
-        let versions = self.past.get_mut(key).expect("it was seen above");
-        let kv = versions.0.remove(&revision).expect("it was seen above");
+        let Some(versions) = self.past.get_mut(key) else { return };
+        let Some(kv) = versions.0.remove(&revision) else { return };
         let emptied = versions.0.is_empty();
         self.bytes -= weight(&kv);
         if emptied {
@@ -213,7 +219,7 @@ impl Store {
     }
 
     fn record(&mut self, write: &mut Write, event: Event) {
-        self.digest.fold_event(&event);
+        self.digest.fold_event(&self.seen_by_mutant(&event));
         let place = Place { revision: self.revision, order: write.order };
         write.order += 1;
         let former = self.log.insert(place, event);

@@ -62,7 +62,7 @@ pub(super) struct Welcome {
 
 /// Why a hello is not taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum BadHello {
+pub(crate) enum BadHello {
     /// Not a quorate member.
     Foreign,
     /// Another version of the peer protocol.

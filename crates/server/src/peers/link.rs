@@ -41,6 +41,7 @@ pub(crate) struct Link {
     peer: NodeId,
     outbox: Mutex<Outbox>,
     filled: Notify,
+    /// Bytes dropped for want of a connection or of room, since the last connection began.
     dropped_bytes: AtomicU64,
 }
 
@@ -48,11 +49,6 @@ impl Link {
     pub(super) fn new(peer: NodeId) -> Link {
         let outbox = Mutex::new(Outbox::default());
         Link { peer, outbox, filled: Notify::new(), dropped_bytes: AtomicU64::new(0) }
-    }
-
-    /// Bytes dropped for want of a connection or of room.
-    pub(crate) fn dropped_bytes(&self) -> u64 {
-        self.dropped_bytes.load(Ordering::Relaxed)
     }
 
     /// Appends the frame of a message.
@@ -91,7 +87,8 @@ impl Link {
         loop {
             match self.connect(&shared).await {
                 Ok(stream) => {
-                    tracing::info!(peer = %self.peer, "connected to peer");
+                    let dropped_bytes = self.dropped_bytes.swap(0, Ordering::Relaxed);
+                    tracing::info!(peer = %self.peer, dropped_bytes, "connected to peer");
                     (pause, complained) = (REDIAL_PAUSE_MIN, false);
                     self.serve(stream).await;
                     tracing::warn!(peer = %self.peer, "lost the connection to peer");

@@ -23,12 +23,12 @@ mod listen;
 mod roster;
 mod wire;
 
-pub use hello::BadHello;
+pub(crate) use hello::BadHello;
 pub(crate) use hello::Profile;
 pub(crate) use link::Link;
-pub(crate) use roster::{Roster, replace_file};
 pub use roster::DiskLost;
-pub use wire::BadFrame;
+pub(crate) use roster::{Roster, replace_file};
+pub(crate) use wire::BadFrame;
 
 use bytes::Bytes;
 use quorate_core::NodeId;
@@ -47,7 +47,7 @@ type Call = (wire::Kind, Bytes);
 
 /// What can go wrong between two members.
 #[derive(Debug)]
-pub enum PeerError {
+pub(crate) enum PeerError {
     /// The socket failed.
     Io(io::Error),
     /// The bytes are no frames.

@@ -48,7 +48,7 @@ impl Kind {
 
 /// Why bytes on a peer connection are no frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum BadFrame {
+pub(crate) enum BadFrame {
     /// The length is beyond what is accepted.
     TooLong {
         /// The length it claims.

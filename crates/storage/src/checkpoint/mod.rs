@@ -6,8 +6,8 @@
 //! Idea: the data is a file of blocks, each with a checksum that knows its place. A small manifest
 //! (position, size, hash, whose it is) is published only after the data is durable, so a name means
 //! a whole file. The reader gives out no byte of a block it has not verified, and reports the end
-//! only after the footer agreed. At a start the newest *whole* one is taken, and what was skipped on
-//! the way is reported.
+//! only after the footer agreed. At a start the newest *whole* one is taken, and what was skipped
+//! on the way is reported.
 //!
 //! ```text
 //!   begin -> write.. -> finish:  sync data -> rename -> sync dir -> manifest: write, sync, rename,
@@ -145,8 +145,8 @@ impl<D: Disk> Checkpoints<D> {
     }
 
     /// Bytes of a checkpoint's file, to be sent to a peer: at most `len_max` (and never more than
-    /// [`CHUNK_BYTES_MAX`]) from `offset`, none at the end. They are not verified here: the receiver
-    /// verifies the whole.
+    /// [`CHUNK_BYTES_MAX`]) from `offset`, none at the end. They are not verified here: the
+    /// receiver verifies the whole.
     ///
     /// Errors: [`CheckpointError::NotFound`] if it was removed meanwhile; those of the disk.
     pub fn read_chunk(
@@ -170,8 +170,8 @@ impl<D: Disk> Checkpoints<D> {
     }
 
     /// Begins to receive the checkpoint that a peer announced, or goes on where an interrupted
-    /// transfer of the same one stood: see [`Incoming::offset`]. There is one transfer at a time; any
-    /// other one is forgotten.
+    /// transfer of the same one stood: see [`Incoming::offset`]. There is one transfer at a time;
+    /// any other one is forgotten.
     ///
     /// Errors: [`CheckpointError::Exists`] if there is a whole one at this position; those of the
     /// disk.

@@ -353,8 +353,12 @@ fn a_checkpoint_of_another_cluster_is_not_received() {
     assert!(matches!(error, CheckpointError::ForeignCluster { found: 1, .. }), "{error}");
 }
 
+fn few_cases() -> proptest::prelude::ProptestConfig {
+    proptest::prelude::ProptestConfig { failure_persistence: None, cases: 64, ..Default::default() }
+}
+
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 64, ..Default::default() })]
+    #![proptest_config(few_cases())]
     #[test]
     fn arbitrary_files_are_never_believed(
         data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),

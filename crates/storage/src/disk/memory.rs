@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A sync forgets the undo of a file, a `sync_dir` copies the live names of a directory. A crash
-//! goes the other way: for each unsynced sector the caller chooses whether the medium got it (kept),
-//! not (lost) or in part (torn); each unsynced change of a name is kept or lost on its own.
+//! goes the other way: for each unsynced sector the caller chooses whether the medium got it
+//! (kept), not (lost) or in part (torn); each unsynced change of a name is kept or lost on its own.
 //!
 //! After a failed sync the written sectors are *phantoms*: readers still see them, a later sync
 //! succeeds without writing them, and a crash loses them. That is what Linux does.

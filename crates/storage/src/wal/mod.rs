@@ -6,8 +6,8 @@
 //!
 //! Idea, after Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage" (FAST 2018):
 //! each frame has an identity with a checksum of its own, so that a bad frame can be *named* and
-//! fetched from a peer; and each frame asserts how far the log was durable when it was made, so that
-//! damage before that place is known to be corruption.
+//! fetched from a peer; and each frame asserts how far the log was durable when it was made, so
+//! that damage before that place is known to be corruption.
 //!
 //! ```text
 //!  append -> buffer -> sync: one write, one fdatasync -> durable
@@ -77,7 +77,8 @@ pub struct WalOptions {
     /// segment of its own size.
     pub segment_bytes: u32,
     /// Kinds of which the latest record is repeated at the head of each segment. Records without a
-    /// position are so in any case.
+    /// position are so in any case. When its own segment was released, recovery gives such a record
+    /// first of all, even one with a position: before the entries, not among them.
     pub sticky_kinds: Vec<u8>,
     /// Sticky kinds of which each record is written twice.
     pub critical_kinds: Vec<u8>,
@@ -241,6 +242,7 @@ impl<D: Disk> Wal<D> {
         let length = frame.payload.len();
         assert!(length <= FRAME_PAYLOAD_MAX, "a payload of {length} bytes");
         let sticky = self.rules.is_sticky(frame.kind, frame.position);
+        assert!(!sticky || length <= STICKY_PAYLOAD_MAX, "a sticky payload of {length} bytes");
         let twice = sticky && self.rules.critical[usize::from(frame.kind)];
         let space = if twice { space_of_two(length) } else { frame_bytes(length) };
         if !self.fits(space) {
@@ -258,7 +260,6 @@ impl<D: Disk> Wal<D> {
             self.last_entry = frame.position;
         }
         if sticky {
-            assert!(length <= STICKY_PAYLOAD_MAX, "a sticky payload of {length} bytes");
             self.sticky.insert(frame.kind, Sticky { frame: frame.clone(), serial });
         }
     }

@@ -12,7 +12,8 @@
 //!
 //! Then the frames up to the end are counted by their serials. A gap in the serials is a loss, and
 //! its size is known; if as many log indexes are missing between the entries around the gap, the
-//! lost records were these entries. Damage without a gap (in a copy, a mark, a filler) cost nothing.
+//! lost records were these entries. Damage without a gap (in a copy, a mark, a filler) cost
+//! nothing.
 
 use super::directory::{Directory, Loaded};
 use super::frame::{Cursor, Header, Piece, frame_bytes};

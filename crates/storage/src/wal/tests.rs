@@ -315,7 +315,7 @@ fn a_failed_sync_poisons_the_log_for_ever() {
     assert_eq!(log.close(), Err(error));
 }
 
-/// The system forgot that it owes us a write. What a reopened log gives back must last all the same.
+/// The system forgot that it owes us a write. What a reopened log gives back must last.
 fn check_reopened_after_failed_sync() {
     let disk = MemoryDisk::new();
     let mut log = wal(&disk);
@@ -627,6 +627,26 @@ fn where_the_term_is_unknown_the_index_is_named_still() {
     assert_eq!(damages, [Damage { kind: None, position: None, index, place }]);
 }
 
+/// The latest value of a sticky kind is lost. The one before must not pass for it, not even when
+/// the segment of the loss is released and forgotten.
+#[test]
+fn a_lost_sticky_record_does_not_bring_back_an_older_one() {
+    let disk = MemoryDisk::new();
+    let mut log = wal(&disk);
+    write(&mut log, &[sticky(HINT, 1)]);
+    let place = log.synced();
+    write(&mut log, &[sticky(HINT, 2)]);
+    log.close().expect("closed");
+    disk.flip(&segment_path(1), u64::from(place.offset) + 50, 1);
+    let (mut log, recovery) = open(&disk);
+    let damage = Damage::named(HINT, Position::ZERO, place);
+    assert_eq!(all(recovery), [Recovered::Frame(sticky(HINT, 1)), Recovered::Damaged(damage)]);
+    (1..400).for_each(|index| write(&mut log, &[entry(index)]));
+    log.release(Index(300)).expect("released");
+    drop(log);
+    assert!(frames(&disk).iter().all(|frame| frame.kind == ENTRY));
+}
+
 // Crashes.
 
 /// One life after another: appends, syncs, marks, preparations and a crash at the end of each.
@@ -670,12 +690,24 @@ fn live_and_die(lives: &[(Vec<u8>, u64)]) {
     }
 }
 
+fn cases() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() }
+}
+
+fn life() -> impl Strategy<Value = (Vec<u8>, u64)> {
+    (prop::collection::vec(any::<u8>(), 0..120), any::<u64>())
+}
+
+fn file() -> impl Strategy<Value = (u32, Vec<u8>)> {
+    (1..6_u32, prop::collection::vec(any::<u8>(), 0..9_000))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(cases())]
 
     #[test]
     fn every_synced_frame_survives_any_sequence_of_crashes(
-        lives in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..120), any::<u64>()), 1..5)
+        lives in prop::collection::vec(life(), 1..5)
     ) {
         live_and_die(&lives);
     }
@@ -706,7 +738,7 @@ proptest! {
 
     #[test]
     fn arbitrary_files_never_panic(
-        files in prop::collection::vec((1..6_u32, prop::collection::vec(any::<u8>(), 0..9_000)), 0..4)
+        files in prop::collection::vec(file(), 0..4)
     ) {
         let disk = MemoryDisk::new();
         for (number, content) in files {

@@ -120,10 +120,13 @@ impl Raft {
         leader.progress.values_mut().for_each(Progress::forget_heard);
     }
 
-    /// True if this member may ask for votes.
+    /// True if this member may ask for votes. One that votes no more must still do so until the
+    /// change is known to be committed: those who are left may need its longer log (dissertation
+    /// 4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
         let whole = self.mending.is_none() || self.planted(Mutant::MendingVotes);
-        whole && self.configuration().is_voter(self.id())
+        let firm = self.log.configuration_at(self.commit);
+        whole && (self.configuration().is_voter(self.id()) || firm.is_voter(self.id()))
     }
 
     pub(super) fn pre_campaign(&mut self, cx: &mut Context<'_, Raft>) {

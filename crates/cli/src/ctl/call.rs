@@ -1,0 +1,156 @@
+//! One request, to the first endpoint that can be reached, and what its failure means.
+//!
+//! Only a failed connection sends us to the next endpoint: then nothing was sent. Once a request
+//! has left, repeating it elsewhere could carry it out twice, so its failure is the end, and the
+//! message says whether it may still have happened.
+
+use crate::client;
+use quorate_server::url::Url;
+use std::fmt;
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+/// What a request does if it happens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Effect {
+    /// Nothing changes.
+    Read,
+    /// Something may change.
+    Write,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// No endpoint could be reached: nothing happened.
+    Unreachable { tried: Vec<(String, String)> },
+    /// The member refused: it has not happened and never will.
+    Refused { endpoint: String, message: String },
+    /// It may have happened, or happen yet.
+    OutcomeUnknown { endpoint: String, message: String },
+}
+
+impl CallError {
+    /// One word for programs.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            CallError::Unreachable { .. } | CallError::Refused { .. } => "did not happen",
+            CallError::OutcomeUnknown { .. } => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Unreachable { tried } => {
+                f.write_str("no endpoint could be reached, nothing happened:")?;
+                for (endpoint, error) in tried {
+                    write!(f, " {endpoint} ({error})")?;
+                }
+                f.write_str("; start a cluster with 'quorate up' or name one with --endpoints")
+            }
+            CallError::Refused { endpoint, message } => {
+                write!(f, "{endpoint} refused, nothing happened: {message}")
+            }
+            CallError::OutcomeUnknown { endpoint, message } => write!(
+                f,
+                "outcome unknown: {endpoint}: {message}; it may have happened, or happen yet: read \
+                 before you repeat it"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Sends `request` to the first endpoint that accepts a connection.
+pub(super) async fn call<T>(
+    endpoints: &[Url],
+    timeout: Duration,
+    effect: Effect,
+    request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+) -> Result<T, CallError> {
+    let mut tried = Vec::new();
+    for endpoint in endpoints {
+        let channel = match client::connect(endpoint).await {
+            Ok(channel) => channel,
+            Err(error) => {
+                tried.push((endpoint.authority(), root_cause(&error)));
+                continue;
+            }
+        };
+        let answer = tokio::time::timeout(timeout, request(channel)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        let endpoint = endpoint.authority();
+        return answer.map(Response::into_inner).map_err(|status| {
+            let message = status.message().to_owned();
+            if effect == Effect::Read || is_definite(&status) {
+                CallError::Refused { endpoint, message }
+            } else {
+                CallError::OutcomeUnknown { endpoint, message }
+            }
+        });
+    }
+    Err(CallError::Unreachable { tried })
+}
+
+/// True if a write that failed so has not happened and never will.
+///
+/// Refusals come before a request is proposed. What is not a refusal is a request that was lost on
+/// the way, there or back.
+fn is_definite(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss => true,
+        Code::Unavailable => status.message() == "etcdserver: no leader",
+        _ => false,
+    }
+}
+
+/// The innermost reason: "connection refused", not "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_definite_and_losses_are_not() {
+        let definite = [
+            (Code::InvalidArgument, "etcdserver: key is not provided"),
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            (Code::Unavailable, "etcdserver: no leader"),
+        ];
+        for (code, message) in definite {
+            assert!(is_definite(&Status::new(code, message)), "{message}");
+        }
+        let unknown = [
+            (Code::Unavailable, "etcdserver: request timed out"),
+            (Code::Unavailable, "etcdserver: leader changed"),
+            (Code::Unavailable, "transport error"),
+            (Code::DeadlineExceeded, "no answer in time"),
+            (Code::Unknown, "h2 protocol error"),
+            (Code::Internal, "stream reset"),
+            (Code::Cancelled, "canceled"),
+        ];
+        for (code, message) in unknown {
+            assert!(!is_definite(&Status::new(code, message)), "{message}");
+        }
+    }
+}

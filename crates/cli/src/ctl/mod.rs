@@ -1,0 +1,385 @@
+//! `quorate ctl`: keys and values from the command line.
+//!
+//! | file | question |
+//! |---|---|
+//! | `keys.rs` | which keys |
+//! | `txn.rs` | the text form of a transaction |
+//! | `call.rs` | which endpoint, and what a failure means |
+//! | `print.rs` | what the answer looks like |
+
+mod call;
+mod keys;
+mod print;
+mod txn;
+
+use crate::client;
+use crate::output;
+use call::{CallError, Effect, call};
+use clap::{Args, Subcommand};
+use keys::{KeyFlags, KeyRange};
+use print::Show;
+use quorate_server::proto::etcdserverpb::kv_client::KvClient;
+use quorate_server::proto::etcdserverpb::{
+    DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+};
+use quorate_server::url::{Url, UrlError};
+use serde_json::json;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Largest message accepted: a range is not limited by the size of a request.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate ctl put hello world
+  quorate ctl get hello
+  quorate ctl get --prefix '' --keys-only
+  quorate ctl del --prefix tmp/
+  quorate ctl get hello --endpoints a:2379,b:2379 --json
+
+Endpoints are tried in turn until one accepts a connection. An error says whether the request has
+certainly not happened, or whether its outcome is unknown.
+Exit status: 0 done, 1 refused or outcome unknown, 2 usage or no endpoint reachable.";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  quorate ctl get config/a
+  quorate ctl get config/ --prefix --limit 10
+  quorate ctl get a --range-end c --keys-only
+  quorate ctl get config/a --rev 42
+  quorate ctl get '' --prefix --count-only
+  quorate ctl get config/a --serializable    from this member alone, perhaps stale";
+
+const PUT_EXAMPLES: &str = "\
+Examples:
+  quorate ctl put config/a on
+  quorate ctl put config/a - < file
+  quorate ctl put config/a off --prev-kv";
+
+const DEL_EXAMPLES: &str = "\
+Examples:
+  quorate ctl del config/a
+  quorate ctl del config/ --prefix
+  quorate ctl del a --range-end c --prev-kv";
+
+const TXN_EXAMPLES: &str = "\
+The text has up to three blocks with an empty line between them:
+
+  value(\"balance\") = \"10\"      compares: value, version, create, mod, lease with = != < >
+  mod(\"lock\") < \"42\"
+
+  put balance \"9\"              done if all compares hold: put, get, del
+  get log/ --prefix            get and del take --prefix, --from-key, --range-end=END
+
+  get balance                  done otherwise
+
+Examples:
+  quorate ctl txn < transfer.txt
+  quorate ctl txn --file transfer.txt --json
+  printf 'create(\"lock\") = \"0\"\\n\\nput lock me\\n\\nget lock\\n' | quorate ctl txn";
+
+/// The flags of `quorate ctl`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Command,
+    /// Whom to ask, in this order
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
+    endpoints: String,
+    /// Seconds to wait for the answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// One JSON object instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read keys
+    #[command(after_help = GET_EXAMPLES)]
+    Get(Get),
+    /// Write a key
+    #[command(after_help = PUT_EXAMPLES)]
+    Put(Put),
+    /// Delete keys; prints how many
+    #[command(after_help = DEL_EXAMPLES)]
+    Del(Del),
+    /// Compare and write in one step
+    #[command(after_help = TXN_EXAMPLES)]
+    Txn(Txn),
+}
+
+#[derive(Args, Debug)]
+struct Get {
+    /// The key
+    key: String,
+    #[command(flatten)]
+    keys: KeyFlags,
+    /// Read at this revision [default: the latest]
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    rev: i64,
+    /// At most so many keys [default: all]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    limit: i64,
+    /// Keys without values
+    #[arg(long, conflicts_with = "count_only")]
+    keys_only: bool,
+    /// How many keys there are
+    #[arg(long)]
+    count_only: bool,
+    /// From the member asked, without consulting the others: fast, perhaps stale
+    #[arg(long)]
+    serializable: bool,
+}
+
+#[derive(Args, Debug)]
+struct Put {
+    /// The key
+    key: String,
+    /// The value; '-' reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+    /// Also print what was there before
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+#[derive(Args, Debug)]
+struct Del {
+    /// The key
+    key: String,
+    #[command(flatten)]
+    keys: KeyFlags,
+    /// Also print what was there before
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+#[derive(Args, Debug)]
+struct Txn {
+    /// Read the transaction from this file instead of standard input
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+/// Why a command did nothing, or may have done something.
+#[derive(Debug)]
+enum CtlError {
+    Endpoints(UrlError),
+    Input { what: String, error: std::io::Error },
+    Txn(txn::TxnError),
+    Call(CallError),
+}
+
+impl CtlError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            CtlError::Call(CallError::Refused { .. } | CallError::OutcomeUnknown { .. }) => {
+                ExitCode::from(1)
+            }
+            _ => ExitCode::from(crate::EXIT_USAGE),
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            CtlError::Call(error) => error.outcome(),
+            _ => "did not happen",
+        }
+    }
+}
+
+impl fmt::Display for CtlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CtlError::Endpoints(error) => write!(f, "--endpoints: {error}"),
+            CtlError::Input { what, error } => write!(f, "cannot read {what}: {error}"),
+            CtlError::Txn(error) => write!(f, "the transaction: {error}"),
+            CtlError::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<CallError> for CtlError {
+    fn from(error: CallError) -> CtlError {
+        CtlError::Call(error)
+    }
+}
+
+/// Does it.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let done = client::parse_endpoints(&options.endpoints).map_err(CtlError::Endpoints).and_then(
+        |endpoints| {
+            let caller = Caller { endpoints, timeout: Duration::from_secs(options.timeout) };
+            client::block_on(dispatch(options, &caller))
+        },
+    );
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    if options.json {
+        let message = error.to_string();
+        output::line(json!({ "error": message, "outcome": error.outcome() }));
+    } else {
+        output::complain(&error);
+    }
+    error.exit_code()
+}
+
+struct Caller {
+    endpoints: Vec<Url>,
+    timeout: Duration,
+}
+
+async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
+    let json = match &options.command {
+        Command::Get(get) => {
+            let answer = caller.range(get.request()).await?;
+            if !options.json {
+                print::range(&answer, get.show());
+            }
+            print::range_json(&answer)
+        }
+        Command::Put(put) => {
+            let answer = caller.put(put.request()?).await?;
+            if !options.json {
+                print::put(&answer);
+            }
+            print::put_json(&answer)
+        }
+        Command::Del(del) => {
+            let answer = caller.delete(del.request()).await?;
+            if !options.json {
+                print::delete(&answer);
+            }
+            print::delete_json(&answer)
+        }
+        Command::Txn(txn) => {
+            let answer = caller.txn(txn.request()?).await?;
+            if !options.json {
+                print::txn(&answer);
+            }
+            print::txn_json(&answer)
+        }
+    };
+    if options.json {
+        output::line(json);
+    }
+    Ok(())
+}
+
+impl Caller {
+    async fn range(
+        &self,
+        request: RangeRequest,
+    ) -> Result<quorate_server::proto::etcdserverpb::RangeResponse, CallError> {
+        call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
+            let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            kv.range(request.clone()).await
+        })
+        .await
+    }
+
+    async fn put(
+        &self,
+        request: PutRequest,
+    ) -> Result<quorate_server::proto::etcdserverpb::PutResponse, CallError> {
+        call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
+            KvClient::new(channel).put(request.clone()).await
+        })
+        .await
+    }
+
+    async fn delete(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<quorate_server::proto::etcdserverpb::DeleteRangeResponse, CallError> {
+        call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
+            let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            kv.delete_range(request.clone()).await
+        })
+        .await
+    }
+
+    async fn txn(
+        &self,
+        request: TxnRequest,
+    ) -> Result<quorate_server::proto::etcdserverpb::TxnResponse, CallError> {
+        call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
+            let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            kv.txn(request.clone()).await
+        })
+        .await
+    }
+}
+
+impl Get {
+    fn request(&self) -> RangeRequest {
+        let range = KeyRange::new(&self.key, &self.keys);
+        RangeRequest {
+            key: range.key.into(),
+            range_end: range.range_end.into(),
+            revision: self.rev,
+            limit: self.limit,
+            keys_only: self.keys_only,
+            count_only: self.count_only,
+            serializable: self.serializable,
+            ..RangeRequest::default()
+        }
+    }
+
+    fn show(&self) -> Show {
+        match (self.count_only, self.keys_only) {
+            (true, _) => Show::Count,
+            (false, true) => Show::Keys,
+            (false, false) => Show::Everything,
+        }
+    }
+}
+
+impl Put {
+    fn request(&self) -> Result<PutRequest, CtlError> {
+        let value =
+            if self.value == "-" { read_input(None)? } else { self.value.clone().into_bytes() };
+        let key = self.key.clone().into_bytes().into();
+        let prev_kv = self.prev_kv;
+        Ok(PutRequest { key, value: value.into(), prev_kv, ..PutRequest::default() })
+    }
+}
+
+impl Del {
+    fn request(&self) -> DeleteRangeRequest {
+        let range = KeyRange::new(&self.key, &self.keys);
+        DeleteRangeRequest {
+            key: range.key.into(),
+            range_end: range.range_end.into(),
+            prev_kv: self.prev_kv,
+        }
+    }
+}
+
+impl Txn {
+    fn request(&self) -> Result<TxnRequest, CtlError> {
+        let bytes = read_input(self.file.as_deref())?;
+        txn::parse(&String::from_utf8_lossy(&bytes)).map_err(CtlError::Txn)
+    }
+}
+
+/// All of a file, or of standard input.
+fn read_input(file: Option<&Path>) -> Result<Vec<u8>, CtlError> {
+    let mut bytes = Vec::new();
+    let read = match file {
+        Some(path) => std::fs::read(path).map(|content| bytes = content),
+        None => std::io::stdin().read_to_end(&mut bytes).map(|_| ()),
+    };
+    let what =
+        || file.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    read.map_err(|error| CtlError::Input { what: what(), error })?;
+    Ok(bytes)
+}

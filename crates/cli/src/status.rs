@@ -1,0 +1,377 @@
+//! `quorate status`: who leads, who lags, who is missing.
+//!
+//! Every member is asked for itself; what one member says of another is never shown as that
+//! member's state. Whether the cluster serves is not concluded from who answers but tried: one
+//! linearizable read, which needs a leader and a quorum. Only if the read is refused for lack of
+//! permission do answers count instead.
+
+use crate::client;
+use crate::output;
+use clap::Args;
+use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
+use quorate_server::proto::etcdserverpb::kv_client::KvClient;
+use quorate_server::proto::etcdserverpb::{MemberListRequest, RangeRequest, StatusResponse};
+use quorate_server::url::Url;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+use tonic::Code;
+use tonic::transport::Channel;
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate status                                   the members known to 127.0.0.1:2379
+  quorate status --endpoints a:2379,b:2379,c:2379  these and no others
+  quorate status --json | jq .members[].lag
+  quorate status >/dev/null || alarm
+
+Exit status: 0 the cluster serves, 1 it does not, 2 usage.";
+
+/// The flags of `quorate status`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
+    #[arg(long, value_name = "HOST:PORT,..")]
+    endpoints: Option<String>,
+    /// Seconds to wait for each answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Scope {
+    /// The endpoints given.
+    Given,
+    /// Also the members they know of.
+    WithNeighbours,
+}
+
+/// What is shown.
+#[derive(Debug, Serialize)]
+struct Report {
+    serves: bool,
+    leader: Option<String>,
+    members: Vec<Row>,
+}
+
+/// One member; without `state` it did not answer.
+#[derive(Debug, Serialize)]
+struct Row {
+    endpoint: String,
+    name: Option<String>,
+    #[serde(flatten)]
+    state: Option<State>,
+    unreachable: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct State {
+    id: String,
+    role: &'static str,
+    term: u64,
+    revision: i64,
+    commit_index: u64,
+    applied_index: u64,
+    lag: u64,
+    db_size_bytes: i64,
+    version: String,
+    errors: Vec<String>,
+}
+
+/// Asks, prints, judges.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let given = options.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
+    let endpoints = match client::parse_endpoints(given) {
+        Ok(endpoints) => endpoints,
+        Err(error) => {
+            output::complain(format_args!("--endpoints: {error}"));
+            return ExitCode::from(crate::EXIT_USAGE);
+        }
+    };
+    let timeout = Duration::from_secs(options.timeout);
+    let scope = if options.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
+    let report = client::block_on(look(endpoints, scope, timeout));
+    if options.json {
+        output::line(serde_json::to_string(&report).expect("numbers and text"));
+    } else {
+        print(&report);
+    }
+    if report.serves { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Report {
+    let mut names = BTreeMap::new();
+    for endpoint in endpoints.clone() {
+        let Some(members) = members(&client::channel(&endpoint), timeout).await else { continue };
+        for (id, name, url) in members {
+            names.insert(id, name);
+            let Some(url) = url else { continue };
+            if scope == Scope::WithNeighbours && !endpoints.iter().any(|known| same(known, &url)) {
+                endpoints.push(url);
+            }
+        }
+        break;
+    }
+    let channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
+    let asked: Vec<_> = channels
+        .iter()
+        .cloned()
+        .map(|channel| tokio::spawn(async move { client::status(&channel, timeout).await }))
+        .collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    for answer in asked {
+        answers.push(answer.await.expect("asking does not panic"));
+    }
+    let serves = serves(&channels, &answers, timeout).await;
+    report(&endpoints, answers, &names, serves)
+}
+
+/// The members that one of them knows: id, name, first client address.
+async fn members(channel: &Channel, timeout: Duration) -> Option<Vec<(u64, String, Option<Url>)>> {
+    let mut cluster = ClusterClient::new(channel.clone());
+    let answer = cluster.member_list(MemberListRequest::default());
+    let answer = tokio::time::timeout(timeout, answer).await.ok()?.ok()?.into_inner();
+    let member = |member: quorate_server::proto::etcdserverpb::Member| {
+        let url = member.client_ur_ls.first().and_then(|url| url.parse().ok());
+        (member.id, member.name, url)
+    };
+    Some(answer.members.into_iter().map(member).collect())
+}
+
+/// The same place, though one is called `localhost`.
+fn same(a: &Url, b: &Url) -> bool {
+    let host = |url: &Url| {
+        if url.host() == "localhost" { "127.0.0.1".into() } else { url.host().to_owned() }
+    };
+    a.port() == b.port() && host(a) == host(b)
+}
+
+/// True if one linearizable read succeeds somewhere.
+async fn serves(
+    channels: &[Channel],
+    answers: &[Result<StatusResponse, tonic::Status>],
+    timeout: Duration,
+) -> bool {
+    for (channel, _) in channels.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
+        let probe = RangeRequest { key: "\0".into(), count_only: true, ..RangeRequest::default() };
+        let mut kv = KvClient::new(channel.clone());
+        match tokio::time::timeout(timeout, kv.range(probe)).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(status)) if is_permission(status.code()) => {
+                let known = |answer: &&Result<StatusResponse, _>| {
+                    answer.as_ref().is_ok_and(|status| status.leader != 0)
+                };
+                return answers.iter().filter(known).count() > answers.len() / 2;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+fn is_permission(code: Code) -> bool {
+    // etcd answers InvalidArgument to who gives no user name.
+    matches!(code, Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument)
+}
+
+fn report(
+    endpoints: &[Url],
+    answers: Vec<Result<StatusResponse, tonic::Status>>,
+    names: &BTreeMap<u64, String>,
+    serves: bool,
+) -> Report {
+    let leader = leader(&answers);
+    // A member lags behind what anybody knows to be committed, not behind what it knows itself.
+    let committed = answers.iter().flatten().map(|status| status.raft_index).max().unwrap_or(0);
+    let named = |id: u64| names.get(&id).filter(|name| !name.is_empty()).cloned();
+    let rows = endpoints.iter().zip(answers).map(|(endpoint, answer)| match answer {
+        Ok(status) => {
+            let id = status.header.as_ref().map_or(0, |header| header.member_id);
+            let state = Some(state(status, id, committed));
+            Row { endpoint: endpoint.authority(), name: named(id), state, unreachable: None }
+        }
+        Err(error) => {
+            let unreachable = Some(error.message().to_owned());
+            Row { endpoint: endpoint.authority(), name: None, state: None, unreachable }
+        }
+    });
+    let members = rows.collect();
+    let leader = leader.map(|id| named(id).unwrap_or_else(|| format!("{id:x}")));
+    Report { serves, leader, members }
+}
+
+/// The leader, as far as it can be known: a member that says so itself, of the newest term; or, if
+/// nobody asked is missing, the one the others name. A leader named by others while somebody is
+/// missing may be the one that is missing.
+fn leader(answers: &[Result<StatusResponse, tonic::Status>]) -> Option<u64> {
+    let id = |status: &StatusResponse| status.header.as_ref().map_or(0, |header| header.member_id);
+    let newest = |claims: &dyn Fn(&StatusResponse) -> bool| {
+        let claimed = answers.iter().flatten().filter(|status| claims(status));
+        claimed.max_by_key(|status| status.raft_term).map(|status| status.leader)
+    };
+    let own = newest(&|status| status.leader != 0 && status.leader == id(status));
+    let all_answered = answers.iter().all(Result::is_ok);
+    own.or_else(|| newest(&|status| all_answered && status.leader != 0))
+}
+
+fn state(status: StatusResponse, id: u64, committed: u64) -> State {
+    let role = match status.leader {
+        _ if status.is_learner => "learner",
+        leader if leader == id => "leader",
+        0 => "no leader",
+        _ => "follower",
+    };
+    State {
+        id: format!("{id:x}"),
+        role,
+        term: status.raft_term,
+        revision: status.header.map_or(0, |header| header.revision),
+        commit_index: status.raft_index,
+        applied_index: status.raft_applied_index,
+        lag: committed.saturating_sub(status.raft_applied_index),
+        db_size_bytes: status.db_size,
+        version: status.version,
+        errors: status.errors,
+    }
+}
+
+fn print(report: &Report) {
+    let head = [
+        "ENDPOINT",
+        "NAME",
+        "ID",
+        "ROLE",
+        "TERM",
+        "REVISION",
+        "COMMIT",
+        "APPLIED (LAG)",
+        "DB SIZE",
+        "VERSION",
+        "ERRORS",
+    ];
+    let mut table = vec![head.map(str::to_owned)];
+    table.extend(report.members.iter().map(cells));
+    let widths: Vec<usize> = (0..head.len())
+        .map(|i| table.iter().map(|row| row[i].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in &table {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        output::line(padded.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    let verdict = match (report.serves, &report.leader) {
+        (true, Some(leader)) => format!("serves; leader is {leader}"),
+        (true, None) => "serves; its leader was not reached".to_owned(),
+        (false, Some(leader)) => format!("does not serve, though {leader} says it leads"),
+        (false, None) => "does not serve: no leader reached".to_owned(),
+    };
+    output::line(verdict);
+}
+
+fn cells(row: &Row) -> [String; 11] {
+    let name = row.name.clone().unwrap_or_else(|| "-".to_owned());
+    let Some(state) = &row.state else {
+        let mut cells: [String; 11] = std::array::from_fn(|_| "-".to_owned());
+        cells[0].clone_from(&row.endpoint);
+        cells[3] = "unreachable".to_owned();
+        cells[10] = row.unreachable.clone().unwrap_or_default();
+        return cells;
+    };
+    [
+        row.endpoint.clone(),
+        name,
+        state.id.clone(),
+        state.role.to_owned(),
+        state.term.to_string(),
+        state.revision.to_string(),
+        state.commit_index.to_string(),
+        format!("{} ({})", state.applied_index, state.lag),
+        bytes(state.db_size_bytes),
+        state.version.clone(),
+        if state.errors.is_empty() { "-".to_owned() } else { state.errors.join("; ") },
+    ]
+}
+
+fn bytes(count: i64) -> String {
+    match count {
+        1_048_576.. => format!("{:.1} MiB", count as f64 / 1_048_576.0),
+        1_024.. => format!("{:.1} KiB", count as f64 / 1_024.0),
+        _ => format!("{count} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_server::proto::etcdserverpb::ResponseHeader;
+
+    fn answer(
+        id: u64,
+        leader: u64,
+        term: u64,
+        applied: u64,
+    ) -> Result<StatusResponse, tonic::Status> {
+        Ok(StatusResponse {
+            header: Some(ResponseHeader {
+                member_id: id,
+                revision: 7,
+                ..ResponseHeader::default()
+            }),
+            leader,
+            raft_term: term,
+            raft_index: 100,
+            raft_applied_index: applied,
+            ..StatusResponse::default()
+        })
+    }
+
+    #[test]
+    fn roles_lags_and_absences_are_shown() {
+        let endpoints = client::parse_endpoints("a:1,b:1,c:1").expect("three");
+        let gone = Err(tonic::Status::unavailable("connection refused"));
+        let answers = vec![answer(1, 2, 5, 90), answer(2, 2, 5, 100), gone];
+        let names = BTreeMap::from([(1, "n1".to_owned()), (2, "n2".to_owned())]);
+        let report = report(&endpoints, answers, &names, true);
+        assert_eq!(report.leader.as_deref(), Some("n2"));
+        let states: Vec<_> = report
+            .members
+            .iter()
+            .map(|row| row.state.as_ref().map(|state| (state.role, state.lag)))
+            .collect();
+        assert_eq!(states, [Some(("follower", 10)), Some(("leader", 0)), None]);
+        assert_eq!(cells(&report.members[0])[7], "90 (10)");
+        assert_eq!(cells(&report.members[2])[3], "unreachable");
+        assert_eq!(cells(&report.members[2])[10], "connection refused");
+    }
+
+    #[test]
+    fn the_newest_term_decides_who_leads() {
+        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let answers = vec![answer(1, 1, 5, 100), answer(2, 2, 6, 100)];
+        let report = report(&endpoints, answers, &BTreeMap::new(), false);
+        assert_eq!(report.leader.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_leader_that_may_be_missing_is_not_named() {
+        let gone = || Err(tonic::Status::unavailable("connection refused"));
+        assert_eq!(leader(&[answer(1, 2, 5, 100), gone()]), None);
+        assert_eq!(leader(&[answer(1, 2, 5, 100)]), Some(2), "it was not asked");
+        assert_eq!(leader(&[answer(1, 1, 5, 100), gone()]), Some(1));
+        assert_eq!(leader(&[answer(1, 0, 5, 100)]), None);
+    }
+
+    #[test]
+    fn localhost_is_one_place() {
+        let url = |text: &str| text.parse::<Url>().expect(text);
+        assert!(same(&url("http://localhost:1"), &url("http://127.0.0.1:1")));
+        assert!(!same(&url("http://localhost:1"), &url("http://127.0.0.1:2")));
+        assert!(!same(&url("http://a:1"), &url("http://b:1")));
+    }
+}

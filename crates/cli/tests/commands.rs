@@ -1,0 +1,125 @@
+//! The binary as a user meets it: help, exit status, names. No member is started here.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(program: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ETCD_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(words).output().expect("the binary runs")
+}
+
+fn quorate(words: &[&str]) -> Output {
+    run(Path::new(env!("CARGO_BIN_EXE_quorate")), words)
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["serve"],
+        &["up"],
+        &["status"],
+        &["ctl"],
+        &["ctl", "get"],
+        &["ctl", "put"],
+        &["ctl", "del"],
+        &["ctl", "txn"],
+    ];
+    for command in commands {
+        let output = quorate(&[command, &["--help"]].concat());
+        assert!(output.status.success(), "{command:?}");
+        let text = stdout(&output);
+        assert!(text.contains("Examples:"), "{command:?}: {text}");
+        assert!(text.contains("quorate"), "{command:?}: {text}");
+    }
+    assert_eq!(stdout(&quorate(&["help", "serve"])), stdout(&quorate(&["serve", "--help"])));
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_name_the_word() {
+    let cases: [(&[&str], &str); 10] = [
+        (&["serve", "--listen-client-url", "x"], "did you mean --listen-client-urls?"),
+        (&["serve", "--cert-file=c"], "--cert-file \"c\" is not supported"),
+        (&["serve", "--config-file", "/nonexistent.yml"], "/nonexistent.yml"),
+        (&["serve", "--log-outputs=/nonexistent/log"], "/nonexistent/log"),
+        (&["frobnicate"], "frobnicate"),
+        (&["up", "--nodes", "0"], "--nodes"),
+        (&["status", "--endpoints", "https://a:1"], "https is not supported yet"),
+        (&["ctl", "get", "a", "--prefix", "--from-key"], "--from-key"),
+        (&["ctl", "get", "a", "--endpoints", "a"], "host:port"),
+        (&["ctl", "txn", "--file", "/nonexistent.txt"], "/nonexistent.txt"),
+    ];
+    for (words, message) in cases {
+        let output = quorate(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(stderr(&output).contains(message), "{words:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn under_etcds_name_it_is_etcd() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let etcd = directory.path().join("etcd");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_quorate"), &etcd).expect("a link");
+    let version = run(&etcd, &["--version"]);
+    let text = stdout(&version);
+    let heads: Vec<&str> = text.lines().filter_map(|line| line.split(": ").next()).collect();
+    assert_eq!(heads, ["etcd Version", "Git SHA", "Go Version", "Go OS/Arch"], "{text}");
+    assert_eq!(stdout(&run(&etcd, &["--help"])), stdout(&quorate(&["serve", "--help"])));
+    assert_eq!(run(&etcd, &["--frobnicate"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_cluster_that_is_not_there_does_not_serve() {
+    // A port that was free a moment ago: nobody listens on it.
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let endpoint = format!("127.0.0.1:{port}");
+    let status = quorate(&["status", "--endpoints", &endpoint, "--timeout", "1"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(stdout(&status).contains("unreachable"), "{}", stdout(&status));
+    let put = quorate(&["ctl", "put", "a", "b", "--endpoints", &endpoint, "--json"]);
+    assert_eq!(put.status.code(), Some(2));
+    assert!(stdout(&put).contains("\"outcome\":\"did not happen\""), "{}", stdout(&put));
+}
+
+#[test]
+fn up_refuses_foreign_directories_and_busy_ports() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("thesis.tex"), "years").expect("a file");
+    let at = |path: &Path| path.to_str().expect("text").to_owned();
+    let output = quorate(&["up", "--fresh", "--data", &at(root.path())]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("thesis.tex"), "{}", stderr(&output));
+
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = holder.local_addr().expect("bound").port().to_string();
+    let data = at(&root.path().join("data"));
+    let output = quorate(&["up", "--nodes", "1", "--port-base", &port, "--data", &data]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(text.contains(&format!("port {port} ")) && text.contains("--port-base"), "{text}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = quorate(&["completions", shell]);
+        assert!(output.status.success(), "{shell}");
+        assert!(stdout(&output).contains("status"), "{shell}");
+    }
+}

@@ -1,0 +1,235 @@
+//! What a cluster remembers when its processes end: all at once, in order, or over and over, with
+//! its log shortened by checkpoints and its followers fed by them.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::client::{Client, Freshness, assert_filled, fill};
+use support::cluster::{Cluster, SOON, Settings};
+use support::files::{bytes_below, files_below};
+
+/// Enough keys for several checkpoints of [`CHECKPOINT_BYTES`].
+const KEYS: usize = 600;
+
+/// Size of a value. Unit: bytes.
+const VALUE_BYTES: usize = 1_000;
+
+/// A checkpoint after so much log; [`KEYS`] of [`VALUE_BYTES`] are about ten times as much.
+const CHECKPOINT_BYTES: usize = 64 << 10;
+
+/// What is kept behind a checkpoint.
+const RETAIN_BYTES: usize = 32 << 10;
+
+/// Words with which a member says that it took its state from another's checkpoint.
+const RECEIVED: &[&str] = &["checkpoint received", "installed", "restored from a peer"];
+
+#[tokio::test]
+async fn all_members_killed_at_once_lose_nothing_acknowledged() {
+    let mut cluster = Cluster::start(Settings::of(3)).await;
+    let ports: Vec<u16> = cluster.members.iter().map(|member| member.client_port).collect();
+    let writers: Vec<_> =
+        ports.iter().map(|port| tokio::spawn(write_until_refused(*port))).collect();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    cluster.kill_all();
+    cluster.spawn_all();
+    cluster.wait_ready().await;
+    let store = cluster.wait_agreement().await;
+    for (port, writer) in ports.iter().zip(writers) {
+        let acknowledged = writer.await.expect("a writer");
+        assert!(acknowledged >= 20, "only {acknowledged} writes were acknowledged");
+        for number in 0..acknowledged {
+            let key = format!("{port}/{number}");
+            assert!(store.kvs.iter().any(|kv| kv.key == key.as_bytes()), "{key} is lost");
+        }
+    }
+}
+
+/// Writes `port/0`, `port/1`, ... until a write fails; returns how many were acknowledged.
+async fn write_until_refused(port: u16) -> usize {
+    let mut client = Client::new(port);
+    let mut number = 0;
+    while client.put(&format!("{port}/{number}"), "x").await.is_ok() {
+        number += 1;
+    }
+    number
+}
+
+#[tokio::test]
+async fn a_cluster_that_stops_in_order_starts_as_the_same_cluster() {
+    let mut cluster = Cluster::start(Settings::of(3)).await;
+    fill(&cluster.client(0), "k", 50, 100).await;
+    let before = cluster.wait_agreement().await;
+    let identities_before = identities(&cluster).await;
+    for i in 0..3 {
+        let status = cluster.stop(i);
+        assert!(status.success(), "{} ended with {status}", cluster.members[i].name);
+    }
+    cluster.spawn_all();
+    cluster.wait_ready().await;
+    assert_eq!(cluster.wait_agreement().await, before, "the store after the restart");
+    for (before, after) in identities_before.iter().zip(identities(&cluster).await) {
+        assert_eq!((before.0, before.1), (after.0, after.1), "cluster and member id");
+        assert!(before.2 <= after.2, "the term went back from {} to {}", before.2, after.2);
+    }
+}
+
+/// Cluster id, member id and term of every member.
+async fn identities(cluster: &Cluster) -> Vec<(u64, u64, u64)> {
+    let mut found = Vec::new();
+    for i in 0..cluster.members.len() {
+        let header = cluster.client(i).status().await.expect("a status").header;
+        let header = header.expect("a header");
+        found.push((header.cluster_id, header.member_id, header.raft_term));
+    }
+    found
+}
+
+/// The flags that make checkpoints with little data.
+fn small_logs() -> Settings {
+    let settings = Settings::of(3).with("--checkpoint-bytes", CHECKPOINT_BYTES);
+    settings.with("--log-retain-bytes", RETAIN_BYTES)
+}
+
+#[tokio::test]
+async fn checkpoints_replace_the_log_and_survive_any_restart() {
+    let mut cluster = Cluster::start(small_logs()).await;
+    // Twice over the same keys: a checkpoint must keep the history, not only the newest state.
+    fill(&cluster.client(0), "k", KEYS, VALUE_BYTES).await;
+    let middle = cluster.wait_agreement().await;
+    fill(&cluster.client(1), "k", KEYS, VALUE_BYTES).await;
+    let before = cluster.wait_agreement().await;
+    for i in 0..3 {
+        assert_log_was_released(&cluster, i, 2 * KEYS * VALUE_BYTES).await;
+    }
+    cluster.kill_all();
+    cluster.spawn_all();
+    cluster.wait_ready().await;
+    assert_eq!(cluster.wait_agreement().await, before, "the store after the restart");
+    for i in 0..3 {
+        let places =
+            middle.kvs.iter().take(100).map(|kv| {
+                (std::str::from_utf8(&kv.key).expect("our keys are text"), kv.mod_revision)
+            });
+        let past = cluster.client(i).get_past(places).await.expect("the past");
+        for (kv, found) in middle.kvs.iter().zip(past) {
+            let found = found.expect("the past of a key");
+            assert_eq!(found.mod_revision, kv.mod_revision, "an overwritten value");
+        }
+    }
+    fill(&cluster.client(2), "more", 20, VALUE_BYTES).await;
+    let store = cluster.wait_agreement().await;
+    assert_filled(&store, "k", KEYS, VALUE_BYTES);
+    assert_filled(&store, "more", 20, VALUE_BYTES);
+}
+
+/// The log must be much smaller than what was written, and a few checkpoints stand for the rest.
+async fn assert_log_was_released(cluster: &Cluster, i: usize, written_bytes: usize) {
+    let member = &cluster.members[i];
+    let deadline = Instant::now() + SOON;
+    loop {
+        let checkpoints = files_below(&member.checkpoint_dir()).len();
+        let log_bytes = bytes_below(&member.wal_dir()) as usize;
+        if (1..=6).contains(&checkpoints) && log_bytes < written_bytes {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{}: {checkpoints} checkpoint files, {log_bytes} bytes of log after {written_bytes}",
+            member.name
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_far_behind_catches_up_by_a_checkpoint() {
+    let mut cluster = Cluster::start(small_logs()).await;
+    let follower = cluster.follower().await;
+    let leader = cluster.leader().await;
+    cluster.kill(follower);
+    fill(&cluster.client(leader), "k", KEYS, VALUE_BYTES).await;
+    cluster.spawn(follower);
+    cluster.wait_ready().await;
+    assert_filled(&cluster.wait_agreement().await, "k", KEYS, VALUE_BYTES);
+    cluster.wait_log(follower, RECEIVED).await;
+
+    // What it received is its own now: it can serve it alone after a restart of everybody.
+    cluster.kill_all();
+    cluster.spawn_all();
+    cluster.wait_ready().await;
+    assert_filled(&cluster.wait_agreement().await, "k", KEYS, VALUE_BYTES);
+}
+
+#[tokio::test]
+async fn a_follower_killed_while_it_receives_a_checkpoint_tries_again() {
+    let mut cluster = Cluster::start(small_logs()).await;
+    let follower = cluster.follower().await;
+    let leader = cluster.leader().await;
+    // Large enough that receiving it takes longer than the shortest lives below.
+    let (keys, bytes) = (400, 50_000);
+    for (round, life_ms) in [5, 20, 40, 80, 160].into_iter().enumerate() {
+        if cluster.is_up(follower) {
+            cluster.kill(follower);
+        }
+        fill(&cluster.client(leader), &format!("r{round}"), keys / 5, bytes).await;
+        cluster.spawn(follower);
+        wait_listening(&cluster, follower).await;
+        tokio::time::sleep(Duration::from_millis(life_ms)).await;
+        cluster.kill(follower);
+    }
+    cluster.spawn(follower);
+    cluster.wait_ready().await;
+    let store = cluster.wait_agreement().await;
+    for round in 0..5 {
+        assert_filled(&store, &format!("r{round}"), keys / 5, bytes);
+    }
+    cluster.wait_log(follower, RECEIVED).await;
+    // What was left behind by the broken attempts is gone or at least bounded.
+    let kept = bytes_below(&cluster.members[follower].checkpoint_dir());
+    assert!(kept < 5 * (keys * bytes) as u64, "{kept} bytes of checkpoints");
+}
+
+/// A member that listens has begun to talk to its peers.
+async fn wait_listening(cluster: &Cluster, i: usize) {
+    let address = support::net::loopback(cluster.members[i].peer_port);
+    let deadline = Instant::now() + SOON;
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        assert!(Instant::now() < deadline, "nobody listens on {address}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A member alone acknowledges by its own disk only, so nothing hides a missing sync.
+#[tokio::test]
+async fn a_single_member_keeps_what_it_acknowledged_over_many_kills() {
+    let settings = Settings::of(1).with("--checkpoint-bytes", 16 << 10);
+    let mut cluster = Cluster::start(settings.with("--log-retain-bytes", 8 << 10)).await;
+    let mut newest = 0;
+    for round in 0..8 {
+        let port = cluster.members[0].client_port;
+        let writer = tokio::spawn(write_counting(port, newest));
+        tokio::time::sleep(Duration::from_millis(150 + 40 * round)).await;
+        cluster.kill(0);
+        let acknowledged = writer.await.expect("a writer");
+        cluster.spawn(0);
+        cluster.wait_ready().await;
+        let seen = cluster.client(0).get("n", Freshness::Linearizable).await.expect("a read");
+        let found: u64 = seen.found.expect("the key").value.parse().expect("a number");
+        assert!(acknowledged > newest, "no progress in round {round}");
+        assert!(
+            (acknowledged..=acknowledged + 1).contains(&found),
+            "{acknowledged} was acknowledged and {found} is there"
+        );
+        newest = found;
+    }
+}
+
+/// Writes growing numbers to one key until a write fails; returns the last acknowledged one.
+async fn write_counting(port: u16, from: u64) -> u64 {
+    let mut client = Client::new(port);
+    let mut number = from;
+    while client.put("n", (number + 1).to_string()).await.is_ok() {
+        number += 1;
+    }
+    number
+}

@@ -1,0 +1,464 @@
+//! Members as real processes, which end with the test whatever happens to it.
+
+use crate::support::client::{Client, Failure, Freshness, Snapshot};
+use crate::support::files::files_below;
+use crate::support::net::free_port;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything that must happen may take, on a machine that is busy with other tests.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Time between two looks at something that is waited for.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Lines of each log that a failing test prints.
+const TAIL_LINES: usize = 25;
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("QUORATE_BIN") {
+        Some(path) => path.into(),
+        None => env!("CARGO_BIN_EXE_quorate").into(),
+    }
+}
+
+/// What runs as a member.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Program {
+    /// The binary under test.
+    Quorate,
+    /// The original, found on the search path, to compare with.
+    Etcd,
+}
+
+/// What the members of a cluster are started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What runs.
+    pub program: Program,
+    /// How many members.
+    pub members: usize,
+    /// Time between heartbeats. Unit: milliseconds.
+    pub heartbeat_ms: u64,
+    /// Silence after which a follower stands for election. Unit: milliseconds.
+    pub election_ms: u64,
+    /// `--initial-cluster-token`.
+    pub token: String,
+    /// Flags that every member gets besides.
+    pub extra: Vec<String>,
+}
+
+impl Settings {
+    /// `members` members that notice a lost leader fast, to keep tests short.
+    pub fn of(members: usize) -> Settings {
+        Settings {
+            program: Program::Quorate,
+            members,
+            heartbeat_ms: 40,
+            election_ms: 250,
+            token: "test".to_owned(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// The same with one more flag.
+    pub fn with(mut self, flag: &str, value: impl ToString) -> Settings {
+        self.extra.extend([flag.to_owned(), value.to_string()]);
+        self
+    }
+}
+
+/// One member: its place on disk and in the network, and its process while it runs.
+#[derive(Debug)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Where it serves clients.
+    pub client_port: u16,
+    /// Where it serves peers.
+    pub peer_port: u16,
+    /// `--data-dir`.
+    pub data_dir: PathBuf,
+    /// Where its output goes, over all its lives.
+    pub log_file: PathBuf,
+    child: Option<Child>,
+    paused: bool,
+}
+
+/// A cluster of real processes. Dropping it kills them; after a failure the directory stays.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The members, in the order of their names.
+    pub members: Vec<Member>,
+    settings: Settings,
+    dir: Option<TempDir>,
+}
+
+impl Cluster {
+    /// Ports and directories, but no process yet.
+    pub fn prepare(settings: Settings) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("quorate-test-").tempdir().expect("a directory");
+        let members = (1..=settings.members)
+            .map(|number| Member {
+                name: format!("m{number}"),
+                client_port: free_port(),
+                peer_port: free_port(),
+                data_dir: dir.path().join(format!("m{number}")),
+                log_file: dir.path().join(format!("m{number}.log")),
+                child: None,
+                paused: false,
+            })
+            .collect();
+        Cluster { members, settings, dir: Some(dir) }
+    }
+
+    /// A cluster that serves.
+    pub async fn start(settings: Settings) -> Cluster {
+        let mut cluster = Cluster::prepare(settings);
+        cluster.spawn_all();
+        cluster.wait_ready().await;
+        cluster
+    }
+
+    /// The directory of everything.
+    pub fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("it is taken only by drop").path()
+    }
+
+    /// Starts every member that does not run.
+    pub fn spawn_all(&mut self) {
+        for i in 0..self.members.len() {
+            if self.members[i].child.is_none() {
+                self.spawn(i);
+            }
+        }
+    }
+
+    /// Starts member `i` as it was configured.
+    pub fn spawn(&mut self, i: usize) {
+        let flags = self.flags(i);
+        self.spawn_with(i, &flags);
+    }
+
+    /// Starts member `i` with other flags than its own.
+    pub fn spawn_with(&mut self, i: usize, flags: &[String]) {
+        assert!(self.members[i].child.is_none(), "{} runs already", self.members[i].name);
+        let log = File::options().create(true).append(true).open(&self.members[i].log_file);
+        let log = log.expect("a log file");
+        let mut command = match self.settings.program {
+            Program::Quorate => Command::new(binary()),
+            Program::Etcd => Command::new("etcd"),
+        };
+        if self.settings.program == Program::Quorate {
+            command.args(["serve", "--log-format", "text"]);
+        }
+        let child = command
+            .args(flags)
+            // The member stops by itself when this pipe breaks, so that not even a killed test
+            // leaves processes behind.
+            .env("QUORATE_EXIT_WITH_PARENT", "1")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary under test starts");
+        self.members[i].child = Some(child);
+        self.members[i].paused = false;
+    }
+
+    /// The flags of member `i`, in pairs of name and value.
+    pub fn flags(&self, i: usize) -> Vec<String> {
+        let member = &self.members[i];
+        let settings = &self.settings;
+        let client_url = format!("http://127.0.0.1:{}", member.client_port);
+        let pairs = [
+            ("--name", member.name.clone()),
+            ("--data-dir", member.data_dir.display().to_string()),
+            ("--listen-client-urls", client_url.clone()),
+            ("--advertise-client-urls", client_url),
+            ("--listen-peer-urls", member.peer_url()),
+            ("--initial-advertise-peer-urls", member.peer_url()),
+            ("--initial-cluster", self.initial_cluster()),
+            ("--initial-cluster-token", settings.token.clone()),
+            ("--initial-cluster-state", "new".to_owned()),
+            ("--heartbeat-interval", settings.heartbeat_ms.to_string()),
+            ("--election-timeout", settings.election_ms.to_string()),
+        ];
+        let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        pairs.chain(settings.extra.iter().cloned()).collect()
+    }
+
+    /// The value of `--initial-cluster`.
+    pub fn initial_cluster(&self) -> String {
+        let names = self.members.iter().map(|m| format!("{}={}", m.name, m.peer_url()));
+        names.collect::<Vec<_>>().join(",")
+    }
+
+    /// Ends member `i` at once: `kill -9`. A process that has ended by itself is only cleared away.
+    pub fn kill(&mut self, i: usize) {
+        let mut child = self.members[i].child.take().expect("a running member");
+        child.kill().expect("SIGKILL");
+        child.wait().expect("a dead child");
+    }
+
+    /// Kills every member that runs, without waiting in between.
+    pub fn kill_all(&mut self) {
+        for member in &mut self.members {
+            if let Some(child) = &mut member.child {
+                child.kill().expect("SIGKILL");
+            }
+        }
+        for member in &mut self.members {
+            if let Some(mut child) = member.child.take() {
+                child.wait().expect("a dead child");
+            }
+        }
+    }
+
+    /// Asks member `i` to end (SIGTERM) and returns how it did.
+    pub fn stop(&mut self, i: usize) -> ExitStatus {
+        self.signal(i, Signal::TERM);
+        self.wait_exit(i, SOON)
+    }
+
+    /// Freezes member `i`: its sockets stay open, but nothing answers.
+    pub fn pause(&mut self, i: usize) {
+        self.signal(i, Signal::STOP);
+        self.members[i].paused = true;
+    }
+
+    /// Lets member `i` go on.
+    pub fn resume(&mut self, i: usize) {
+        self.signal(i, Signal::CONT);
+        self.members[i].paused = false;
+    }
+
+    /// Memory of member `i` that is resident. Unit: bytes.
+    pub fn resident_bytes(&self, i: usize) -> u64 {
+        let pid = self.members[i].child.as_ref().expect("a running member").id();
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("a living process");
+        let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        pages * rustix::param::page_size() as u64
+    }
+
+    /// True if member `i` has a process and the process is not frozen.
+    pub fn is_up(&self, i: usize) -> bool {
+        self.members[i].child.is_some() && !self.members[i].paused
+    }
+
+    /// True if member `i` is frozen.
+    pub fn is_paused(&self, i: usize) -> bool {
+        self.members[i].child.is_some() && self.members[i].paused
+    }
+
+    /// True if the process of member `i` has not ended by itself.
+    pub fn is_alive(&mut self, i: usize) -> bool {
+        let child = self.members[i].child.as_mut();
+        child.is_some_and(|child| child.try_wait().expect("a child").is_none())
+    }
+
+    /// Waits until member `i` has ended by itself.
+    pub fn wait_exit(&mut self, i: usize, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            let child = self.members[i].child.as_mut().expect("a running member");
+            if let Some(status) = child.try_wait().expect("a child") {
+                self.members[i].child = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} still runs", self.members[i].name);
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// A client of member `i`.
+    pub fn client(&self, i: usize) -> Client {
+        Client::new(self.members[i].client_port)
+    }
+
+    /// Waits until every member that is up answers a linearizable read.
+    pub async fn wait_ready(&mut self) {
+        for i in 0..self.members.len() {
+            if self.is_up(i) {
+                self.wait_ready_one(i).await;
+            }
+        }
+    }
+
+    /// Waits until member `i` answers a linearizable read.
+    pub async fn wait_ready_one(&mut self, i: usize) {
+        let mut client = self.client(i);
+        let deadline = Instant::now() + SOON;
+        loop {
+            let failure = match client.get("ready?", Freshness::Linearizable).await {
+                Ok(_) => return,
+                Err(failure) => failure,
+            };
+            let name = &self.members[i].name;
+            assert!(Instant::now() < deadline, "{name} is not ready: {failure}");
+            assert!(self.is_alive(i), "{} ended while it started", self.members[i].name);
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// The leader, once every member that is up names the same one and it is up.
+    pub async fn leader(&self) -> usize {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(leader) = self.leader_now().await {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "no agreed leader");
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// The leader, if at this moment all members that are up agree on one of them.
+    pub async fn leader_now(&self) -> Option<usize> {
+        let mut ids = Vec::new();
+        let mut leaders = Vec::new();
+        for i in (0..self.members.len()).filter(|i| self.is_up(*i)) {
+            let status = self.client(i).status().await.ok()?;
+            ids.push((i, status.header?.member_id));
+            leaders.push(status.leader);
+        }
+        let leader = *leaders.first()?;
+        let agreed = leaders.iter().all(|other| *other == leader);
+        ids.iter().find(|(_, id)| agreed && *id == leader).map(|(i, _)| *i)
+    }
+
+    /// Somebody who is not the leader.
+    pub async fn follower(&self) -> usize {
+        let leader = self.leader().await;
+        (0..self.members.len()).find(|i| *i != leader && self.is_up(*i)).expect("a follower")
+    }
+
+    /// Waits until every member that is up has the same store, and returns it.
+    ///
+    /// Panics: if they do not agree in time; the message names the first difference.
+    pub async fn wait_agreement(&self) -> Snapshot {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let mut all = Vec::new();
+            for i in (0..self.members.len()).filter(|i| self.is_up(*i)) {
+                let snapshot = self.client(i).all(Freshness::Serializable).await;
+                all.push((self.members[i].name.as_str(), snapshot));
+            }
+            match first_difference(&all) {
+                None => return all.remove(0).1.expect("no difference means that all answered"),
+                Some(difference) => {
+                    assert!(Instant::now() < deadline, "members differ: {difference}");
+                }
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Everything that member `i` has written to its output.
+    pub fn log(&self, i: usize) -> String {
+        let bytes = fs::read(&self.members[i].log_file).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until the log of member `i` holds one of `needles`, ignoring case.
+    pub async fn wait_log(&self, i: usize, needles: &[&str]) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let log = self.log(i).to_lowercase();
+            if needles.iter().any(|needle| log.contains(&needle.to_lowercase())) {
+                return;
+            }
+            let name = &self.members[i].name;
+            assert!(Instant::now() < deadline, "the log of {name} has none of {needles:?}");
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    fn signal(&self, i: usize, signal: Signal) {
+        let child = self.members[i].child.as_ref().expect("a running member");
+        kill_process(Pid::from_child(child), signal).expect("a signal");
+    }
+
+    fn print_tails(&self) {
+        for (i, member) in self.members.iter().enumerate() {
+            let log = self.log(i);
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("---- {} ({}) ends with", member.name, member.log_file.display());
+            for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+                eprintln!("{line}");
+            }
+            for (file, bytes) in files_below(&member.data_dir) {
+                eprintln!("  {bytes:>10} {}", file.display());
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Where its peers reach it.
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Where its write-ahead log lies.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.data_dir.join("member/wal")
+    }
+
+    /// Where its checkpoints lie.
+    pub fn checkpoint_dir(&self) -> PathBuf {
+        self.data_dir.join("member/checkpoints")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if let Some(mut child) = member.child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        let panicked = (0..self.members.len()).find(|i| self.log(*i).contains("panicked at"));
+        let failed = std::thread::panicking();
+        if failed || panicked.is_some() {
+            self.print_tails();
+        }
+        if failed || panicked.is_some() || std::env::var_os("QUORATE_TEST_KEEP").is_some() {
+            let kept = self.dir.take().expect("dropped once").keep();
+            eprintln!("---- kept: {}", kept.display());
+        }
+        if let (false, Some(i)) = (failed, panicked) {
+            panic!("{} panicked; see its log above", self.members[i].name);
+        }
+    }
+}
+
+/// What keeps the members from being called equal; `None` if they are.
+fn first_difference(all: &[(&str, Result<Snapshot, Failure>)]) -> Option<String> {
+    let (first_name, first) = all.first().expect("at least one member is up");
+    for (name, snapshot) in all {
+        let (first, snapshot) = match (first, snapshot) {
+            (Ok(first), Ok(snapshot)) => (first, snapshot),
+            (Err(failure), _) => return Some(format!("{first_name}: {failure}")),
+            (_, Err(failure)) => return Some(format!("{name}: {failure}")),
+        };
+        if first.revision != snapshot.revision {
+            let (a, b) = (first.revision, snapshot.revision);
+            return Some(format!("{first_name} is at revision {a}, {name} at {b}"));
+        }
+        if first.kvs.len() != snapshot.kvs.len() {
+            let (a, b) = (first.kvs.len(), snapshot.kvs.len());
+            return Some(format!("{first_name} has {a} keys, {name} {b}"));
+        }
+        if let Some((a, b)) = first.kvs.iter().zip(&snapshot.kvs).find(|(a, b)| a != b) {
+            return Some(format!("{first_name} has {a:?}, {name} {b:?}"));
+        }
+    }
+    None
+}

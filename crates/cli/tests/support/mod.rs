@@ -1,0 +1,23 @@
+//! What the process tests share: real members on the loopback interface, clients, histories.
+//!
+//! Problem: whether an acknowledged write survives `kill -9` can only be answered by real
+//! processes, real files and real sockets. Idea: a [`cluster::Cluster`] owns the processes and
+//! their directories and ends them whatever happens to the test; a [`client::Client`] says of each
+//! failure whether the operation may still take effect; a [`history::History`] of what clients saw
+//! is judged afterwards, by a checker which is itself tested on doctored histories.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `QUORATE_BIN` | binary under test instead of the one that was just built |
+//! | `QUORATE_TEST_SEED` | replays the choices of a randomized test |
+//! | `QUORATE_TEST_SECONDS` | length of the chaos of a randomized test |
+//! | `QUORATE_TEST_KEEP` | keeps the directories of tests that pass, too |
+
+#![allow(dead_code, reason = "each test program uses its own part of this support code")]
+
+pub mod client;
+pub mod cluster;
+pub mod files;
+pub mod history;
+pub mod net;
+pub mod seed;

@@ -1,0 +1,405 @@
+//! The rules that break naive servers, one test each, in etcd's words.
+//!
+//! Source: etcd's API documentation, `rpc.proto`, and answers recorded from an etcd 3.4.23.
+
+use bytes::Bytes;
+use quorate_replica::store::{
+    Command, Compare, DeleteRange, Found, Invalid, Keys, KvError, Limits, Op, Operand, Outcome,
+    Put, Range, Relation, Revision, SortOrder, SortTarget, Store, Txn,
+};
+
+fn one(key: &str) -> Keys {
+    Keys { key: Bytes::copy_from_slice(key.as_bytes()), range_end: Bytes::new() }
+}
+
+fn span(key: &str, end: &str) -> Keys {
+    Keys { range_end: Bytes::copy_from_slice(end.as_bytes()), ..one(key) }
+}
+
+fn put(key: &str, value: &str) -> Put {
+    let (key, value) = (one(key).key, Bytes::copy_from_slice(value.as_bytes()));
+    Put { key, value, ..Put::default() }
+}
+
+fn delete(keys: Keys) -> DeleteRange {
+    DeleteRange { keys, prev_kv: false }
+}
+
+fn range(keys: Keys) -> Range {
+    Range { keys, ..Range::default() }
+}
+
+fn compare(keys: Keys, relation: Relation, operand: Operand) -> Compare {
+    Compare { keys, relation, operand }
+}
+
+fn then(success: Vec<Op>) -> Txn {
+    Txn { success, ..Txn::default() }
+}
+
+fn nest(txn: Txn) -> Op {
+    Op::Txn(txn)
+}
+
+/// Applies a command that must be carried out.
+fn done(store: &mut Store, command: Command) -> Outcome {
+    store.apply(&command).outcome.expect("it is carried out")
+}
+
+fn store_of(pairs: &[(&str, &str)]) -> Store {
+    let mut store = Store::new();
+    for (key, value) in pairs {
+        done(&mut store, Command::Put(put(key, value)));
+    }
+    store
+}
+
+fn keys_of(found: &Found) -> Vec<&str> {
+    found.kvs.iter().map(|kv| std::str::from_utf8(&kv.key).expect("text")).collect()
+}
+
+fn read(store: &Store, range: &Range) -> Found {
+    store.range(range).expect("a revision that can be read")
+}
+
+fn succeeds(store: &mut Store, compare: Compare) -> bool {
+    let txn = Txn { compare: vec![compare], ..Txn::default() };
+    matches!(store.read(&txn), Ok(Outcome::Txn { succeeded: true, .. }))
+}
+
+fn admit(txn: &Txn) -> Result<(), Invalid> {
+    Limits::default().admit_txn(txn)
+}
+
+#[test]
+fn an_empty_store_is_at_revision_1_and_the_first_write_makes_2() {
+    let mut store = Store::new();
+    assert_eq!(store.revision(), Revision(1));
+    assert_eq!(store.apply(&Command::Put(put("a", "1"))).revision, Revision(2));
+}
+
+#[test]
+fn range_ends_are_one_key_an_interval_or_everything_from_the_key() {
+    let store = store_of(&[("a", ""), ("a\0", ""), ("ab", ""), ("b", ""), ("c", "")]);
+    let keys = |keys| keys_of(&read(&store, &range(keys))).join(" ");
+    assert_eq!(keys(one("a")), "a");
+    assert_eq!(keys(span("a", "b")), "a a\0 ab");
+    assert_eq!(keys(span("ab", "\0")), "ab b c");
+    assert_eq!(keys(span("\0", "\0")), "a a\0 ab b c");
+    assert_eq!(keys(span("c", "a")), "");
+    assert_eq!(keys(span("b", "b")), "");
+}
+
+#[test]
+fn version_starts_at_1_and_resets_after_a_delete_while_create_revision_stays() {
+    let mut store = store_of(&[("a", "1"), ("a", "2"), ("a", "3")]);
+    let kv = store.get(b"a").expect("it lives");
+    assert_eq!((kv.version, kv.create_revision, kv.mod_revision), (3, Revision(2), Revision(4)));
+    done(&mut store, Command::DeleteRange(delete(one("a"))));
+    done(&mut store, Command::Put(put("a", "4")));
+    let kv = store.get(b"a").expect("it lives again");
+    assert_eq!((kv.version, kv.create_revision, kv.mod_revision), (1, Revision(6), Revision(6)));
+}
+
+#[test]
+fn a_delete_moves_the_revision_only_if_something_was_deleted() {
+    let mut store = store_of(&[("a", "1")]);
+    let nothing = store.apply(&Command::DeleteRange(delete(one("b"))));
+    assert_eq!(nothing.revision, Revision(2));
+    let prev_kv = DeleteRange { keys: span("\0", "\0"), prev_kv: true };
+    let all = store.apply(&Command::DeleteRange(prev_kv));
+    assert_eq!(all.revision, Revision(3));
+    let Ok(Outcome::DeleteRange { deleted: 1, prev }) = all.outcome else { panic!("{all:?}") };
+    assert_eq!(prev[0].value, "1");
+}
+
+#[test]
+fn count_ignores_limit_and_filters_and_more_tells_of_the_limit() {
+    let store = store_of(&[("a", ""), ("b", ""), ("c", ""), ("d", "")]);
+    let all = range(span("\0", "\0"));
+    let limited = read(&store, &Range { limit: 3, ..all.clone() });
+    assert_eq!((limited.kvs.len(), limited.more, limited.count), (3, true, 4));
+    let exact = read(&store, &Range { limit: 4, ..all.clone() });
+    assert_eq!((exact.kvs.len(), exact.more, exact.count), (4, false, 4));
+    let filter = Range { min_mod_revision: Revision(4), limit: 1, ..all.clone() };
+    let filtered = read(&store, &filter);
+    assert_eq!((keys_of(&filtered), filtered.more, filtered.count), (vec!["c"], true, 4));
+    let counted = read(&store, &Range { count_only: true, limit: 1, ..all });
+    assert_eq!((counted.kvs.len(), counted.more, counted.count), (0, false, 4));
+}
+
+#[test]
+fn a_sort_target_without_an_order_ascends_and_the_limit_comes_last() {
+    let store = store_of(&[("a", "3"), ("b", "1"), ("c", "2")]);
+    let by_value = Range { sort_target: SortTarget::Value, ..range(span("a", "\0")) };
+    assert_eq!(keys_of(&read(&store, &by_value)), ["b", "c", "a"]);
+    let first = Range { limit: 1, ..by_value.clone() };
+    assert_eq!(keys_of(&read(&store, &first)), ["b"]);
+    let last = Range { sort_order: SortOrder::Descend, ..first };
+    assert_eq!(keys_of(&read(&store, &last)), ["a"]);
+    let back = Range {
+        sort_order: SortOrder::Descend,
+        sort_target: SortTarget::Key,
+        limit: 2,
+        ..by_value
+    };
+    assert_eq!(keys_of(&read(&store, &back)), ["c", "b"]);
+}
+
+#[test]
+fn compacted_and_future_revisions_fail_with_different_errors() {
+    let mut store = store_of(&[("a", "1"), ("a", "2"), ("a", "3")]);
+    done(&mut store, Command::Compact { revision: Revision(3) });
+    let at = |revision| Range { revision: Revision(revision), ..range(one("a")) };
+    let compacted = store.range(&at(2)).expect_err("below the compaction");
+    let future = store.range(&at(5)).expect_err("not written yet");
+    let prefix = "etcdserver: mvcc: required revision ";
+    assert_eq!(compacted.to_string(), format!("{prefix}has been compacted"));
+    assert_eq!(future.to_string(), format!("{prefix}is a future revision"));
+    assert_eq!(read(&store, &at(3)).kvs[0].value, "2");
+    let again = store.apply(&Command::Compact { revision: Revision(3) }).outcome;
+    assert_eq!(again, Err(KvError::Compacted { compact_revision: Revision(3) }));
+    let beyond = store.apply(&Command::Compact { revision: Revision(9) }).outcome;
+    assert_eq!(beyond, Err(KvError::FutureRevision { current: Revision(4) }));
+}
+
+#[test]
+fn a_put_keeps_value_or_lease_only_of_an_existing_key() {
+    let mut store = Store::with_leases([5]);
+    let keep = Put { ignore_value: true, lease: 5, ..put("a", "") };
+    assert_eq!(store.apply(&Command::Put(keep.clone())).outcome, Err(KvError::KeyNotFound));
+    assert_eq!(KvError::KeyNotFound.to_string(), "etcdserver: key not found");
+    done(&mut store, Command::Put(put("a", "1")));
+    done(&mut store, Command::Put(keep));
+    let keep = Put { ignore_lease: true, ..put("a", "2") };
+    done(&mut store, Command::Put(keep));
+    let kv = store.get(b"a").expect("it lives");
+    assert_eq!((&kv.value[..], kv.lease, kv.version), (&b"2"[..], 5, 3));
+}
+
+#[test]
+fn an_unknown_lease_refuses_a_put_before_a_missing_key_does_but_after_it_in_a_txn() {
+    let mut store = Store::new();
+    let put = Put { lease: 7, ignore_value: true, ..put("a", "") };
+    let alone = store.apply(&Command::Put(put.clone())).outcome;
+    assert_eq!(alone, Err(KvError::LeaseNotFound));
+    let in_txn = store.apply(&Command::Txn(then(vec![Op::Put(put)]))).outcome;
+    assert_eq!(in_txn, Err(KvError::KeyNotFound));
+    assert_eq!(KvError::LeaseNotFound.to_string(), "etcdserver: requested lease not found");
+}
+
+#[test]
+fn all_writes_of_a_txn_share_one_revision_and_reads_inside_see_them() {
+    let mut store = store_of(&[("old", "1")]);
+    let past = Range { revision: Revision(2), ..range(span("\0", "\0")) };
+    let ops = vec![
+        Op::Put(put("a", "1")),
+        Op::Range(range(span("\0", "\0"))),
+        Op::Range(past),
+        Op::DeleteRange(delete(one("old"))),
+        Op::Put(put("b", "1")),
+        Op::Range(range(span("\0", "\0"))),
+    ];
+    let applied = store.apply(&Command::Txn(then(ops)));
+    assert_eq!(applied.revision, Revision(3));
+    let Ok(Outcome::Txn { succeeded: true, outcomes }) = applied.outcome else { panic!("txn") };
+    let seen: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Range(found) => Some(keys_of(found).join(" ")),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(seen, ["a old", "old", "a b"]);
+    assert!(store.changes(Revision(3)).expect("not compacted").all(|e| e.revision().0 == 3));
+}
+
+#[test]
+fn a_txn_that_writes_nothing_leaves_the_revision() {
+    let mut store = store_of(&[("a", "1")]);
+    let txn = then(vec![Op::DeleteRange(delete(one("zz"))), Op::Range(range(one("a")))]);
+    assert_eq!(store.apply(&Command::Txn(txn)).revision, Revision(2));
+}
+
+#[test]
+fn a_refused_txn_changes_nothing() {
+    let mut store = store_of(&[("a", "1")]);
+    let future = Range { revision: Revision(3), ..range(one("a")) };
+    let keep = Put { ignore_value: true, ..put("missing", "") };
+    for bad in [Op::Range(future), Op::Put(keep), Op::Put(Put { lease: 1, ..put("b", "") })] {
+        let txn = then(vec![Op::Put(put("a", "2")), nest(then(vec![bad]))]);
+        let applied = store.apply(&Command::Txn(txn));
+        assert!(applied.outcome.is_err());
+        assert_eq!(applied.revision, Revision(2));
+        assert_eq!(store.get(b"a").expect("it lives").value, "1");
+    }
+}
+
+#[test]
+fn nested_comparisons_see_the_state_before_the_txn() {
+    let mut store = Store::new();
+    let missing = compare(one("a"), Relation::Equal, Operand::Version(0));
+    let inner = Txn { compare: vec![missing], ..then(vec![Op::Put(put("b", "inner"))]) };
+    let txn = then(vec![Op::Put(put("a", "1")), nest(inner)]);
+    done(&mut store, Command::Txn(txn));
+    assert_eq!(store.get(b"b").expect("the inner branch was taken").value, "inner");
+}
+
+#[test]
+fn a_missing_key_compares_as_zeros_but_never_by_value() {
+    let mut store = store_of(&[("a", "1")]);
+    for operand in [Operand::Version(0), Operand::Create(0), Operand::Mod(0), Operand::Lease(0)] {
+        assert!(succeeds(&mut store, compare(one("x"), Relation::Equal, operand.clone())));
+        assert!(!succeeds(&mut store, compare(one("x"), Relation::NotEqual, operand)));
+    }
+    for relation in [Relation::Equal, Relation::NotEqual, Relation::Less, Relation::Greater] {
+        let by_value = compare(one("x"), relation, Operand::Value(Bytes::new()));
+        assert!(!succeeds(&mut store, by_value), "{relation:?}");
+    }
+    assert!(succeeds(&mut store, compare(one("x"), Relation::Greater, Operand::Mod(-1))));
+}
+
+#[test]
+fn with_a_range_end_all_keys_must_satisfy_the_comparison() {
+    let mut store = store_of(&[("a", "1"), ("b", "1"), ("b", "2")]);
+    let versions = |relation, n| compare(span("a", "c"), relation, Operand::Version(n));
+    assert!(succeeds(&mut store, versions(Relation::Greater, 0)));
+    assert!(!succeeds(&mut store, versions(Relation::Equal, 1)));
+    let nothing = compare(span("x", "y"), Relation::Equal, Operand::Version(0));
+    assert!(succeeds(&mut store, nothing));
+}
+
+#[test]
+fn no_key_is_written_twice_on_one_path() {
+    let put_a = || Op::Put(put("a", "1"));
+    let delete_a = || Op::DeleteRange(delete(span("a", "b")));
+    let twice = Err(Invalid::DuplicateKey);
+    assert_eq!(admit(&then(vec![put_a(), put_a()])), twice);
+    assert_eq!(admit(&then(vec![put_a(), delete_a()])), twice);
+    assert_eq!(admit(&then(vec![delete_a(), put_a()])), twice);
+    assert_eq!(admit(&then(vec![put_a(), nest(then(vec![put_a()]))])), twice);
+    assert_eq!(admit(&then(vec![nest(then(vec![delete_a()])), put_a()])), twice);
+    assert_eq!(admit(&then(vec![nest(then(vec![put_a()])), nest(then(vec![put_a()]))])), twice);
+    let other = Txn { failure: vec![put_a(), put_a()], ..Txn::default() };
+    assert_eq!(admit(&other), twice);
+    assert_eq!(Invalid::DuplicateKey.to_string(), DUPLICATE);
+}
+
+const DUPLICATE: &str = "etcdserver: duplicate key given in txn request";
+
+#[test]
+fn deletes_may_overlap_and_exclusive_branches_may_write_one_key() {
+    let put_a = || Op::Put(put("a", "1"));
+    let delete_a = || Op::DeleteRange(delete(span("a", "b")));
+    assert_eq!(admit(&then(vec![delete_a(), delete_a()])), Ok(()));
+    let either = Txn { failure: vec![put_a()], ..then(vec![put_a()]) };
+    assert_eq!(admit(&then(vec![nest(either)])), Ok(()));
+    let either = Txn { failure: vec![delete_a()], ..then(vec![put_a()]) };
+    assert_eq!(admit(&then(vec![nest(either.clone())])), Ok(()));
+    let after = then(vec![nest(either), Op::Put(put("b", "1"))]);
+    assert_eq!(admit(&after), Ok(()), "the end of an interval is exclusive");
+}
+
+#[test]
+fn the_holes_of_the_original_are_closed() {
+    let put_a = || nest(then(vec![Op::Put(put("a", "1"))]));
+    let delete_a = || nest(then(vec![Op::DeleteRange(delete(one("a")))]));
+    let twice = Err(Invalid::DuplicateKey);
+    // Accepted by etcd in this order, refused in the other one.
+    assert_eq!(admit(&then(vec![put_a(), delete_a()])), twice);
+    assert_eq!(admit(&then(vec![delete_a(), put_a()])), twice);
+    // Accepted by etcd, which takes the end "\0" for a key before "a".
+    let from_a = Op::DeleteRange(delete(span("a", "\0")));
+    assert_eq!(admit(&then(vec![from_a, Op::Put(put("b", "1"))])), twice);
+}
+
+#[test]
+fn a_put_and_a_delete_of_one_key_at_one_revision_stay_sane_if_they_arrive() {
+    let mut store = store_of(&[("a", "1")]);
+    let both = then(vec![Op::Put(put("a", "2")), Op::DeleteRange(delete(one("a")))]);
+    done(&mut store, Command::Txn(both));
+    assert_eq!(store.revision(), Revision(3));
+    assert!(store.get(b"a").is_none());
+    let kinds: Vec<_> =
+        store.changes(Revision(3)).expect("kept").map(|event| event.is_delete()).collect();
+    assert_eq!(kinds, [false, true]);
+    let at_2 = Range { revision: Revision(2), ..range(one("a")) };
+    assert_eq!(read(&store, &at_2).kvs[0].value, "1");
+}
+
+#[test]
+fn the_op_budget_is_the_longest_list_and_nested_txns_get_what_is_left() {
+    let limits = Limits { txn_ops_max: 4, ..Limits::default() };
+    let ranges = |n| vec![Op::Range(range(one("a"))); n];
+    assert_eq!(limits.admit_txn(&then(ranges(4))), Ok(()));
+    assert_eq!(limits.admit_txn(&then(ranges(5))), Err(Invalid::TooManyOps));
+    let compare = vec![compare(one("a"), Relation::Equal, Operand::Mod(0)); 5];
+    let compares = Txn { compare, ..Txn::default() };
+    assert_eq!(limits.admit_txn(&compares), Err(Invalid::TooManyOps));
+    let with_nested = |outer: usize, inner| {
+        let mut ops = ranges(outer - 1);
+        ops.push(nest(then(ranges(inner))));
+        limits.admit_txn(&then(ops))
+    };
+    assert_eq!(with_nested(2, 2), Ok(()));
+    assert_eq!(with_nested(2, 3), Err(Invalid::TooManyOps));
+    assert_eq!(with_nested(4, 0), Ok(()));
+}
+
+#[test]
+fn nesting_has_an_end_whatever_the_budget() {
+    let limits = Limits { txn_ops_max: 1 << 20, ..Limits::default() };
+    let nested = |depth| (1..depth).fold(Txn::default(), |txn, _| then(vec![nest(txn)]));
+    assert_eq!(limits.admit_txn(&nested(128)), Ok(()));
+    assert_eq!(limits.admit_txn(&nested(129)), Err(Invalid::TooManyOps));
+    let mut encoded = Vec::new();
+    Command::Txn(nested(128)).encode(&mut encoded);
+    assert!(Command::decode(Bytes::from(encoded)).is_ok(), "what is admitted can be read back");
+}
+
+#[test]
+fn a_request_says_what_it_lacks() {
+    let limits = Limits::default();
+    let put_error = |put| limits.admit(&Command::Put(put)).expect_err("it lacks something");
+    assert_eq!(put_error(put("", "1")), Invalid::KeyNotProvided);
+    let kept = Put { ignore_value: true, ..put("a", "1") };
+    assert_eq!(put_error(kept), Invalid::ValueProvided);
+    let kept = Put { ignore_lease: true, lease: 1, ..put("a", "1") };
+    assert_eq!(put_error(kept), Invalid::LeaseProvided);
+    assert_eq!(limits.admit_range(&range(one(""))), Err(Invalid::KeyNotProvided));
+    let delete = Command::DeleteRange(delete(one("")));
+    assert_eq!(limits.admit(&delete), Err(Invalid::KeyNotProvided));
+    let small = Limits { request_bytes_max: 3, ..limits };
+    assert_eq!(small.admit(&Command::Put(put("a", "12"))), Ok(()));
+    let large = small.admit(&Command::Put(put("a", "123")));
+    assert_eq!(large, Err(Invalid::RequestTooLarge));
+    assert_eq!(SortOrder::try_from(3), Err(Invalid::InvalidSortOption));
+    assert_eq!(SortTarget::try_from(4), Ok(SortTarget::Value));
+    assert_eq!(SortTarget::try_from(-1), Err(Invalid::InvalidSortOption));
+    assert_eq!(Invalid::EmptyOp.to_string(), "etcdserver: key not found");
+}
+
+#[test]
+fn the_previous_pair_of_an_event_is_absent_once_compacted() {
+    let mut store = store_of(&[("a", "1"), ("a", "2"), ("a", "3")]);
+    done(&mut store, Command::Compact { revision: Revision(3) });
+    for swept in [false, true] {
+        let events: Vec<_> = store.changes(Revision(3)).expect("kept").cloned().collect();
+        let prev: Vec<_> = events.iter().map(|event| store.prev_of(event).cloned()).collect();
+        assert!(prev[0].is_none(), "swept: {swept}");
+        assert_eq!(prev[1].as_ref().map(|kv| &kv.value[..]), Some(&b"2"[..]));
+        assert_eq!(events.len(), 2);
+        store.sweep(usize::MAX);
+    }
+    assert!(store.changes(Revision(2)).is_err());
+    assert_eq!(store.changes(Revision(99)).expect("in the future").count(), 0);
+}
+
+#[test]
+fn what_is_stored_does_not_share_the_buffer_of_the_request() {
+    let frame = Bytes::from(vec![b'x'; 1 << 16]);
+    let (key, value) = (frame.slice(0..4), frame.slice(4..8));
+    let mut store = Store::new();
+    done(&mut store, Command::Put(Put { key, value, ..Put::default() }));
+    assert!(frame.is_unique(), "the store holds on to the frame");
+}

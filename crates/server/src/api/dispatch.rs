@@ -1,0 +1,206 @@
+//! From a request on the client port to the one who answers it.
+//!
+//! gRPC and plain HTTP share the port, as clients of etcd expect. gRPC is told by HTTP/2 and its
+//! content type, and goes by the name of the service straight to the generated code, without a
+//! router in between: this is the data path. Everything else goes to the HTTP router.
+//!
+//! ```text
+//! HTTP/2 + application/grpc   /etcdserverpb.KV/*            kv.rs
+//!                             /etcdserverpb.Cluster/*       cluster.rs
+//!                             /etcdserverpb.Maintenance/*   maintenance.rs
+//!                             /grpc.health.v1.Health/*      health.rs
+//!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
+//!                             any other                     Unimplemented, with its name
+//! anything else               /version /health              http.rs
+//! ```
+
+use super::cluster::Cluster;
+use super::errors::ApiError;
+use super::header::Headers;
+use super::health::Health;
+use super::kv::Kv;
+use super::maintenance::Maintenance;
+use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http};
+use crate::handle::Handle;
+use crate::proto::etcdserverpb::cluster_server::ClusterServer;
+use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::proto::etcdserverpb::{AuthStatusRequest, AuthStatusResponse, ResponseHeader};
+use crate::proto::health::health_server::HealthServer;
+use axum::Router;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::{Request, Response, Version};
+use std::convert::Infallible;
+use std::future::ready;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Body as AnyBody, Bytes, Service, StdError};
+use tonic::server::Grpc;
+use tonic_prost::ProstCodec;
+
+/// Metadata with which a client asks to be refused when no leader is known.
+const REQUIRE_LEADER: &str = "hasleader";
+
+/// Everyone who answers on the client port.
+#[derive(Clone, Debug)]
+pub(crate) struct Dispatch {
+    handle: Handle,
+    headers: Headers,
+    kv: KvServer<Kv>,
+    cluster: ClusterServer<Cluster>,
+    maintenance: MaintenanceServer<Maintenance>,
+    health: HealthServer<Health>,
+    http: Router,
+}
+
+impl Dispatch {
+    /// Everyone, over one replica.
+    pub(crate) fn new(handle: Handle, limits: &Limits) -> Dispatch {
+        let message_bytes_max = limits.request_bytes_max + GRPC_OVERHEAD_BYTES_MAX;
+        let kv = KvServer::new(Kv::new(handle.clone(), limits.request_bytes_max))
+            .max_decoding_message_size(message_bytes_max)
+            .max_encoding_message_size(usize::MAX);
+        Dispatch {
+            headers: Headers::of(&handle),
+            kv,
+            cluster: ClusterServer::new(Cluster::new(handle.clone())),
+            maintenance: MaintenanceServer::new(Maintenance::new(handle.clone())),
+            health: HealthServer::new(Health::new(handle.clone())),
+            http: http::router(handle.clone()),
+            handle,
+        }
+    }
+
+    /// Answers one request; a failure is an answer too.
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    where
+        B: AnyBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send,
+    {
+        if is_grpc(request.version(), request.headers()) {
+            self.answer_grpc(request).await
+        } else {
+            let request = request.map(axum::body::Body::new);
+            let response = self.http.clone().call(request).await?;
+            Ok(response.map(Body::new))
+        }
+    }
+
+    async fn answer_grpc<B>(&self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    where
+        B: AnyBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send,
+    {
+        if requires_leader(request.headers()) && self.handle.status().leader.is_none() {
+            return Ok(Status::from(ApiError::NoLeader).into_http());
+        }
+        let path = request.uri().path();
+        match service(path) {
+            "etcdserverpb.KV" => self.kv.clone().call(request).await,
+            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
+            "grpc.health.v1.Health" => self.health.clone().call(request).await,
+            _ if path == "/etcdserverpb.Auth/AuthStatus" => {
+                let status = self.handle.status();
+                let header = self.headers.at(status.revision, status.term);
+                Ok(auth_status(request, header).await)
+            }
+            _ if path == "/etcdserverpb.Auth/Authenticate" => {
+                Ok(Status::from(ApiError::AuthNotEnabled).into_http())
+            }
+            _ => Ok(not_served(path).into_http()),
+        }
+    }
+}
+
+/// As etcd tells them apart.
+fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    version == Version::HTTP_2 && content_type.starts_with(b"application/grpc")
+}
+
+fn requires_leader(headers: &HeaderMap) -> bool {
+    headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
+}
+
+/// `/package.Service/Method` -> `package.Service`; empty if the path is none.
+fn service(path: &str) -> &str {
+    path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name)
+}
+
+/// Services to come are told from those that do not exist, so that nobody looks for a typo.
+fn not_served(path: &str) -> Status {
+    match service(path) {
+        "etcdserverpb.Watch"
+        | "etcdserverpb.Lease"
+        | "etcdserverpb.Auth"
+        | "v3lockpb.Lock"
+        | "v3electionpb.Election" => {
+            Status::unimplemented(format!("etcdserver: {path} is not served yet"))
+        }
+        _ => Status::unimplemented(format!("unknown service or method {path}")),
+    }
+}
+
+/// Authentication is off. The revision is that of a store of users that never changed.
+async fn auth_status<B>(request: Request<B>, header: ResponseHeader) -> Response<Body>
+where
+    B: AnyBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError> + Send,
+{
+    let answer = AuthStatusResponse { header: Some(header), enabled: false, auth_revision: 1 };
+    let service = tower::service_fn(move |_: tonic::Request<AuthStatusRequest>| {
+        ready(Ok::<_, Status>(tonic::Response::new(answer)))
+    });
+    Grpc::new(ProstCodec::default()).unary(service, request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_grpc, not_served, requires_leader, service};
+    use hyper::Version;
+    use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+    use tonic::Code;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn grpc_is_told_by_version_and_content_type() {
+        for value in ["application/grpc", "application/grpc+proto"] {
+            assert!(is_grpc(Version::HTTP_2, &headers(CONTENT_TYPE.as_str(), value)));
+            assert!(!is_grpc(Version::HTTP_11, &headers(CONTENT_TYPE.as_str(), value)));
+        }
+        let json = headers(CONTENT_TYPE.as_str(), "application/json");
+        assert!(!is_grpc(Version::HTTP_2, &json));
+        assert!(!is_grpc(Version::HTTP_2, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_the_word_true_asks_for_a_leader() {
+        assert!(requires_leader(&headers("hasleader", "true")));
+        assert!(!requires_leader(&headers("hasleader", "false")));
+        assert!(!requires_leader(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_service_is_the_first_part_of_the_path() {
+        assert_eq!(service("/etcdserverpb.KV/Range"), "etcdserverpb.KV");
+        for path in ["", "/", "etcdserverpb.KV/Range", "/etcdserverpb.KV"] {
+            assert_eq!(service(path), "", "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_says_so_by_its_name() {
+        let watch = not_served("/etcdserverpb.Watch/Watch");
+        assert_eq!(watch.code(), Code::Unimplemented);
+        assert_eq!(watch.message(), "etcdserver: /etcdserverpb.Watch/Watch is not served yet");
+        let unknown = not_served("/etcdserverpb.Wacth/Watch");
+        assert_eq!(unknown.code(), Code::Unimplemented);
+        assert_eq!(unknown.message(), "unknown service or method /etcdserverpb.Wacth/Watch");
+    }
+}

@@ -1,0 +1,353 @@
+//! The errors of the API: etcd's codes and texts to the letter, because clients match both.
+//!
+//! clientv3 maps errors by their whole text, npm's etcd3 by a part of it, Patroni by text and
+//! code. An error that etcd does not have carries a text of its own.
+
+use crate::Refusal;
+use quorate_replica::store::KvError;
+use tonic::{Code, Status};
+
+/// Why a request was not carried out, as clients are told.
+///
+/// Source: etcd's public table of errors, `api/v3rpc/rpctypes/error.go`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ApiError {
+    /// A request without a key.
+    EmptyKey,
+    /// The key must exist and does not; also the answer to an empty operation in a transaction.
+    KeyNotFound,
+    /// A value together with "keep the value".
+    ValueProvided,
+    /// A lease together with "keep the lease".
+    LeaseProvided,
+    /// More operations in a transaction than the limit.
+    TooManyOps,
+    /// A transaction that would write one key twice.
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    InvalidSortOption,
+    /// A comparison whose target or relation does not exist. Not an error of etcd, where such a
+    /// comparison holds.
+    InvalidCompare,
+    /// Above the limit of bytes.
+    RequestTooLarge,
+    /// The revision has been forgotten.
+    Compacted,
+    /// The revision has not happened yet.
+    FutureRevision,
+    /// The quota is used up.
+    NoSpace,
+    /// Too much is queued.
+    TooManyRequests,
+    /// The lease is unknown.
+    LeaseNotFound,
+    /// The member is unknown.
+    MemberNotFound,
+    /// A member of this id exists.
+    MemberExists,
+    /// A member of this peer URL exists.
+    PeerUrlExists,
+    /// The change would leave too few started members for a quorum.
+    NotEnoughStartedMembers,
+    /// URLs that are none.
+    BadMemberUrls,
+    /// Only a learner can be promoted.
+    NotALearner,
+    /// The learner lags too far behind to be promoted.
+    LearnerNotReady,
+    /// No further learner is allowed.
+    TooManyLearners,
+    /// No leader is known.
+    NoLeader,
+    /// Only the leader can do this.
+    NotLeader,
+    /// The leader changed while the request waited.
+    LeaderChanged,
+    /// This member is stopping.
+    Stopped,
+    /// No answer in time.
+    TimedOut,
+    /// No answer in time, and the leader was lost meanwhile.
+    TimedOutLeaderLost,
+    /// No answer in time, and the connection to the leader was lost meanwhile.
+    TimedOutConnectionLost,
+    /// This member did not catch up in time.
+    TimedOutApplying,
+    /// The cluster has too few healthy members for the change.
+    Unhealthy,
+    /// This member's state differs from the quorum's.
+    Corrupt,
+    /// A learner does not serve this.
+    NotSupportedForLearner,
+    /// The wanted leader is no voter.
+    BadLeaderTransferee,
+    /// The cluster as it is now cannot do this.
+    NotCapable,
+    /// The change of membership is not served by this version.
+    MembershipFixed,
+    /// Authentication is off.
+    AuthNotEnabled,
+    /// The user may not do this.
+    PermissionDenied,
+    /// The token is unknown.
+    InvalidAuthToken,
+    /// The token is older than the latest change of users and roles.
+    AuthOldRevision,
+    /// A request without a user while authentication is on.
+    UserEmpty,
+}
+
+impl ApiError {
+    /// The gRPC code and the text.
+    pub fn code_and_text(self) -> (Code, &'static str) {
+        use ApiError as E;
+        match self {
+            E::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+            E::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+            E::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+            E::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+            E::TooManyOps => {
+                (Code::InvalidArgument, "etcdserver: too many operations in txn request")
+            }
+            E::DuplicateKey => {
+                (Code::InvalidArgument, "etcdserver: duplicate key given in txn request")
+            }
+            E::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+            E::InvalidCompare => (Code::InvalidArgument, "etcdserver: invalid comparison"),
+            E::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
+            E::Compacted => {
+                (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
+            }
+            E::FutureRevision => {
+                (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+            }
+            E::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            E::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
+            E::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            E::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
+            E::InvalidAuthToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+            E::AuthOldRevision => {
+                (Code::InvalidArgument, "etcdserver: revision of auth store is old")
+            }
+            E::UserEmpty => (Code::InvalidArgument, "etcdserver: user name is empty"),
+            E::AuthNotEnabled => {
+                (Code::FailedPrecondition, "etcdserver: authentication is not enabled")
+            }
+            E::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+            _ => self.code_and_text_of_cluster(),
+        }
+    }
+
+    /// The second half of the table: members, leaders, time.
+    fn code_and_text_of_cluster(self) -> (Code, &'static str) {
+        use ApiError as E;
+        let failed = |text| (Code::FailedPrecondition, text);
+        let unavailable = |text| (Code::Unavailable, text);
+        match self {
+            E::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+            E::MemberExists => failed("etcdserver: member ID already exist"),
+            E::PeerUrlExists => failed("etcdserver: Peer URLs already exists"),
+            E::NotEnoughStartedMembers => {
+                failed("etcdserver: re-configuration failed due to not enough started members")
+            }
+            E::BadMemberUrls => {
+                (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
+            }
+            E::NotALearner => failed("etcdserver: can only promote a learner member"),
+            E::LearnerNotReady => {
+                failed("etcdserver: can only promote a learner member which is in sync with leader")
+            }
+            E::TooManyLearners => failed("etcdserver: too many learner members in cluster"),
+            E::NotLeader => failed("etcdserver: not leader"),
+            E::NotSupportedForLearner => failed("etcdserver: rpc not supported for learner"),
+            E::BadLeaderTransferee => failed("etcdserver: bad leader transferee"),
+            E::NotCapable => failed("etcdserver: not capable"),
+            E::MembershipFixed => failed(
+                "etcdserver: not capable: this version cannot change the members of a running \
+                 cluster",
+            ),
+            E::NoLeader => unavailable("etcdserver: no leader"),
+            E::LeaderChanged => unavailable("etcdserver: leader changed"),
+            E::Stopped => unavailable("etcdserver: server stopped"),
+            E::TimedOut => unavailable("etcdserver: request timed out"),
+            E::TimedOutLeaderLost => unavailable(
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            E::TimedOutConnectionLost => {
+                unavailable("etcdserver: request timed out, possibly due to connection lost")
+            }
+            E::TimedOutApplying => unavailable(
+                "etcdserver: request timed out, waiting for the applied index took too long",
+            ),
+            E::Unhealthy => unavailable("etcdserver: unhealthy cluster"),
+            _ => unreachable!("{self:?} has its text in the first half of the table"),
+        }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Status {
+        let (code, text) = error.code_and_text();
+        Status::new(code, text)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::NoLeader => ApiError::NoLeader,
+            Refusal::LeaderChanged => ApiError::LeaderChanged,
+            Refusal::TooManyRequests => ApiError::TooManyRequests,
+            Refusal::Stopping => ApiError::Stopped,
+            Refusal::TimedOut => ApiError::TimedOut,
+            Refusal::TimedOutLeaderLost => ApiError::TimedOutLeaderLost,
+            Refusal::Corrupt => ApiError::Corrupt,
+            Refusal::NotLeader => ApiError::NotLeader,
+            Refusal::BadTransferee => ApiError::BadLeaderTransferee,
+            Refusal::Learner => ApiError::NotSupportedForLearner,
+        }
+    }
+}
+
+impl From<KvError> for ApiError {
+    fn from(error: KvError) -> ApiError {
+        match error {
+            KvError::KeyNotFound => ApiError::KeyNotFound,
+            KvError::LeaseNotFound => ApiError::LeaseNotFound,
+            KvError::Compacted { .. } => ApiError::Compacted,
+            KvError::FutureRevision { .. } => ApiError::FutureRevision,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ApiError;
+    use crate::Refusal;
+    use quorate_replica::store::{KvError, Revision};
+    use tonic::Status;
+
+    /// What is on the wire: the number of the code and the text, written out once more so that a
+    /// slip in the table above cannot hide.
+    const ON_THE_WIRE: &[(ApiError, i32, &str)] = &[
+        (ApiError::EmptyKey, 3, "etcdserver: key is not provided"),
+        (ApiError::KeyNotFound, 3, "etcdserver: key not found"),
+        (ApiError::ValueProvided, 3, "etcdserver: value is provided"),
+        (ApiError::LeaseProvided, 3, "etcdserver: lease is provided"),
+        (ApiError::TooManyOps, 3, "etcdserver: too many operations in txn request"),
+        (ApiError::DuplicateKey, 3, "etcdserver: duplicate key given in txn request"),
+        (ApiError::InvalidSortOption, 3, "etcdserver: invalid sort option"),
+        (ApiError::InvalidCompare, 3, "etcdserver: invalid comparison"),
+        (ApiError::RequestTooLarge, 3, "etcdserver: request is too large"),
+        (ApiError::Compacted, 11, "etcdserver: mvcc: required revision has been compacted"),
+        (ApiError::FutureRevision, 11, "etcdserver: mvcc: required revision is a future revision"),
+        (ApiError::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
+        (ApiError::TooManyRequests, 8, "etcdserver: too many requests"),
+        (ApiError::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+        (ApiError::MemberNotFound, 5, "etcdserver: member not found"),
+        (ApiError::MemberExists, 9, "etcdserver: member ID already exist"),
+        (ApiError::PeerUrlExists, 9, "etcdserver: Peer URLs already exists"),
+        (
+            ApiError::NotEnoughStartedMembers,
+            9,
+            "etcdserver: re-configuration failed due to not enough started members",
+        ),
+        (ApiError::BadMemberUrls, 3, "etcdserver: given member URLs are invalid"),
+        (ApiError::NotALearner, 9, "etcdserver: can only promote a learner member"),
+        (
+            ApiError::LearnerNotReady,
+            9,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        (ApiError::TooManyLearners, 9, "etcdserver: too many learner members in cluster"),
+        (ApiError::NoLeader, 14, "etcdserver: no leader"),
+        (ApiError::NotLeader, 9, "etcdserver: not leader"),
+        (ApiError::LeaderChanged, 14, "etcdserver: leader changed"),
+        (ApiError::Stopped, 14, "etcdserver: server stopped"),
+        (ApiError::TimedOut, 14, "etcdserver: request timed out"),
+        (
+            ApiError::TimedOutLeaderLost,
+            14,
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        (
+            ApiError::TimedOutConnectionLost,
+            14,
+            "etcdserver: request timed out, possibly due to connection lost",
+        ),
+        (
+            ApiError::TimedOutApplying,
+            14,
+            "etcdserver: request timed out, waiting for the applied index took too long",
+        ),
+        (ApiError::Unhealthy, 14, "etcdserver: unhealthy cluster"),
+        (ApiError::Corrupt, 15, "etcdserver: corrupt cluster"),
+        (ApiError::NotSupportedForLearner, 9, "etcdserver: rpc not supported for learner"),
+        (ApiError::BadLeaderTransferee, 9, "etcdserver: bad leader transferee"),
+        (ApiError::NotCapable, 9, "etcdserver: not capable"),
+        (
+            ApiError::MembershipFixed,
+            9,
+            "etcdserver: not capable: this version cannot change the members of a running cluster",
+        ),
+        (ApiError::AuthNotEnabled, 9, "etcdserver: authentication is not enabled"),
+        (ApiError::PermissionDenied, 7, "etcdserver: permission denied"),
+        (ApiError::InvalidAuthToken, 16, "etcdserver: invalid auth token"),
+        (ApiError::AuthOldRevision, 3, "etcdserver: revision of auth store is old"),
+        (ApiError::UserEmpty, 3, "etcdserver: user name is empty"),
+    ];
+
+    #[test]
+    fn every_error_has_the_code_and_the_text_which_clients_match() {
+        for &(error, code, text) in ON_THE_WIRE {
+            let status = Status::from(error);
+            assert_eq!(i32::from(status.code()), code, "{error:?}");
+            assert_eq!(status.message(), text, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_misses_no_error() {
+        // `UserEmpty` is the last variant, so its number is the count less one.
+        assert_eq!(ON_THE_WIRE.len(), ApiError::UserEmpty as usize + 1);
+        for (number, &(error, ..)) in ON_THE_WIRE.iter().enumerate() {
+            let seen_before = ON_THE_WIRE[..number].iter().any(|&(earlier, ..)| earlier == error);
+            assert!(!seen_before, "{error:?} twice");
+        }
+    }
+
+    #[test]
+    fn no_refusal_that_may_still_happen_looks_definite() {
+        let refusals = [
+            (Refusal::NoLeader, ApiError::NoLeader),
+            (Refusal::LeaderChanged, ApiError::LeaderChanged),
+            (Refusal::TooManyRequests, ApiError::TooManyRequests),
+            (Refusal::Stopping, ApiError::Stopped),
+            (Refusal::TimedOut, ApiError::TimedOut),
+            (Refusal::TimedOutLeaderLost, ApiError::TimedOutLeaderLost),
+            (Refusal::Corrupt, ApiError::Corrupt),
+            (Refusal::NotLeader, ApiError::NotLeader),
+            (Refusal::BadTransferee, ApiError::BadLeaderTransferee),
+            (Refusal::Learner, ApiError::NotSupportedForLearner),
+        ];
+        for (refusal, error) in refusals {
+            assert_eq!(ApiError::from(refusal), error);
+            // A client that sees anything but these three may rely on nothing having happened.
+            let open = matches!(
+                error,
+                ApiError::TimedOut | ApiError::TimedOutLeaderLost | ApiError::Stopped
+            );
+            assert_eq!(open, !refusal.is_definite(), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_store_keep_their_meaning() {
+        let compacted = KvError::Compacted { compact_revision: Revision(7) };
+        assert_eq!(ApiError::from(compacted), ApiError::Compacted);
+        let future = KvError::FutureRevision { current: Revision(7) };
+        assert_eq!(ApiError::from(future), ApiError::FutureRevision);
+        assert_eq!(ApiError::from(KvError::KeyNotFound), ApiError::KeyNotFound);
+        assert_eq!(ApiError::from(KvError::LeaseNotFound), ApiError::LeaseNotFound);
+    }
+}

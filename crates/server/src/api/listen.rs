@@ -1,0 +1,361 @@
+//! Accepting connections, driving them, and stopping.
+//!
+//! Knows nothing of what is served, so that it can be tested without a replica. Bytes which are
+//! neither HTTP/1.1 nor HTTP/2 end their connection and nothing else.
+
+use super::Limits;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tonic::body::Body;
+
+/// A client that has not said a word, or over HTTP/1.1 not finished the head of its request, is
+/// disconnected after this.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(30);
+
+/// Pause after the process ran out of sockets or memory, so that accepting does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why serving ended before it was asked to.
+#[derive(Debug)]
+pub enum ServeError {
+    /// There is nothing to listen on.
+    NoListener,
+    /// A listener is broken.
+    Accept(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::NoListener => write!(f, "no address to serve clients on"),
+            ServeError::Accept(error) => write!(f, "cannot accept connections: {error}"),
+        }
+    }
+}
+
+impl Error for ServeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ServeError::NoListener => None,
+            ServeError::Accept(error) => Some(error),
+        }
+    }
+}
+
+/// Answers every request on every listener by `answer`, until `shutdown`.
+///
+/// Errors: as [`super::serve`]. Panics: if accepting does.
+pub(super) async fn serve<A, F>(
+    answer: A,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    if listeners.is_empty() {
+        return Err(ServeError::NoListener);
+    }
+    let (stop, stopped) = watch::channel(());
+    let room = Arc::new(Semaphore::new(limits.connections_max));
+    let mut doors = JoinSet::new();
+    for listener in listeners {
+        let door = Door { answer: answer.clone(), room: Arc::clone(&room), limits };
+        doors.spawn(door.keep(listener, stopped.clone()));
+    }
+    let mut outcome = Ok(());
+    tokio::select! {
+        () = shutdown => {}
+        Some(broken) = doors.join_next() => outcome = broken.expect("a door does not panic"),
+    }
+    drop(stop);
+    while let Some(closed) = doors.join_next().await {
+        outcome = outcome.and(closed.expect("a door does not panic"));
+    }
+    outcome.map_err(ServeError::Accept)
+}
+
+/// One listener and the connections that came through it.
+struct Door<A> {
+    answer: A,
+    /// Shared by all doors.
+    room: Arc<Semaphore>,
+    limits: Limits,
+}
+
+impl<A, F> Door<A>
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    /// Accepts until stopped, then lets the connections finish what they have begun.
+    async fn keep(self, listener: TcpListener, mut stopped: watch::Receiver<()>) -> io::Result<()> {
+        let mut connections = JoinSet::new();
+        let outcome = loop {
+            tokio::select! {
+                _ = stopped.changed() => break Ok(()),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.admit(stream, &mut connections, &stopped),
+                    Err(error) if passes(&error) => sleep(ACCEPT_PAUSE).await,
+                    Err(error) => break Err(error),
+                },
+                // Collects what has ended; a panic in it has been reported by its own hook.
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        drop(listener);
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if timeout(self.limits.drain, finished).await.is_err() {
+            connections.shutdown().await;
+        }
+        outcome
+    }
+
+    /// Beyond the bound a connection is closed at once, so that its client tries another member.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        connections: &mut JoinSet<()>,
+        stopped: &watch::Receiver<()>,
+    ) {
+        if let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() {
+            let connection = connection(stream, self.answer.clone(), self.limits, stopped.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(seat);
+            });
+        }
+    }
+}
+
+/// Drives one connection to its end. That a client breaks off is its own affair and no error.
+async fn connection<A, F>(
+    stream: TcpStream,
+    answer: A,
+    limits: Limits,
+    mut stopped: watch::Receiver<()>,
+) where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    // Answers are small and awaited one by one; without this they wait for acknowledgements.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    tokio::select! {
+        _ = stopped.changed() => return,
+        spoke = timeout(FIRST_WORD_WITHIN, stream.readable()) => if !matches!(spoke, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let builder = protocols(limits);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service_fn(answer)));
+    tokio::select! {
+        _ = served.as_mut() => return,
+        _ = stopped.changed() => {}
+    }
+    served.as_mut().graceful_shutdown();
+    // Its outcome concerns only this client, see above.
+    let _ = served.await;
+}
+
+fn protocols(limits: Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(FIRST_WORD_WITHIN);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.ping_every)
+        .keep_alive_timeout(limits.pong_within)
+        .max_concurrent_streams(limits.streams_max);
+    builder
+}
+
+/// True for the errors of one connection and for shortages that end; false if the listener itself
+/// is no good.
+fn passes(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ServeError, serve};
+    use crate::api::{Limits, http};
+    use crate::config::Config;
+    use hyper::body::Incoming;
+    use hyper::{Request, Response};
+    use std::convert::Infallible;
+    use std::future::{Future, pending};
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+    use tokio::time::sleep;
+    use tonic::body::Body;
+    use tonic::codegen::Service;
+
+    const VERSION_REQUEST: &[u8] = b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+    fn limits() -> Limits {
+        Limits::from(&Config::default())
+    }
+
+    /// A served port, stopped by a message or by dropping this.
+    struct Port {
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        served: JoinHandle<Result<(), ServeError>>,
+    }
+
+    async fn open<A, F>(limits: Limits, answer: A) -> Port
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let served = tokio::spawn(serve(answer, vec![listener], limits, shutdown));
+        Port { address, stop, served }
+    }
+
+    /// The part of the HTTP side which needs no replica.
+    async fn plain(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let response = http::plain().call(request.map(axum::body::Body::new)).await?;
+        Ok(response.map(Body::new))
+    }
+
+    /// What the server says until it closes the connection.
+    async fn say(address: SocketAddr, words: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(words).await.expect("sends");
+        let mut answer = Vec::new();
+        // A reset instead of an orderly end is an end too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn the_version_is_told_over_plain_http() {
+        let port = open(limits(), plain).await;
+        let answer = say(port.address, VERSION_REQUEST).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+        let json = r#"{"etcdserver":"3.5.17","etcdcluster":"3.5.0","quorate":"0.1.0"}"#;
+        assert!(answer.ends_with(json), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_a_plain_404() {
+        let port = open(limits(), plain).await;
+        let request = b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answer = say(port.address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n404 page not found\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn malformed_bytes_end_their_connection_and_nothing_else() {
+        let port = open(limits(), plain).await;
+        let garbage: [&[u8]; 4] = [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS greeting",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and no frame at all follows",
+            b"GET",
+            b"\0\0\0\0\0\0\0\0\r\n\r\n",
+        ];
+        for words in garbage {
+            let mut stream = TcpStream::connect(port.address).await.expect("connects");
+            stream.write_all(words).await.expect("sends");
+            stream.shutdown().await.expect("ends");
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            assert!(!answer.starts_with(b"HTTP/1.1 200"), "{words:?}");
+        }
+        assert!(say(port.address, VERSION_REQUEST).await.contains("200 OK"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_bound_is_closed_at_once() {
+        let limits = Limits { connections_max: 1, ..limits() };
+        let port = open(limits, plain).await;
+        let mut first = TcpStream::connect(port.address).await.expect("connects");
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(say(port.address, VERSION_REQUEST).await, "");
+        first.write_all(VERSION_REQUEST).await.expect("sends");
+        let mut answer = String::new();
+        first.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.contains("200 OK"), "{answer}");
+        drop(first);
+        sleep(Duration::from_millis(50)).await;
+        assert!(say(port.address, VERSION_REQUEST).await.contains("200 OK"), "the seat is free");
+    }
+
+    #[tokio::test]
+    async fn stopping_finishes_what_has_begun_and_accepts_nothing_new() {
+        let slow = |request| async {
+            sleep(Duration::from_millis(200)).await;
+            plain(request).await
+        };
+        let port = open(limits(), slow).await;
+        let begun = tokio::spawn(async move { say(port.address, VERSION_REQUEST).await });
+        sleep(Duration::from_millis(50)).await;
+        port.stop.send(()).expect("serving");
+        sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(port.address).await.is_err());
+        assert!(begun.await.expect("no panic").contains("200 OK"));
+        port.served.await.expect("no panic").expect("ends well");
+    }
+
+    #[tokio::test]
+    async fn stopping_cuts_what_does_not_finish_in_time() {
+        let limits = Limits { drain: Duration::from_millis(100), ..limits() };
+        let port = open(limits, |_| pending()).await;
+        let begun = tokio::spawn(async move { say(port.address, VERSION_REQUEST).await });
+        sleep(Duration::from_millis(50)).await;
+        let stopping = Instant::now();
+        port.stop.send(()).expect("serving");
+        port.served.await.expect("no panic").expect("ends well");
+        assert!(stopping.elapsed() >= Duration::from_millis(100), "it was given its time");
+        assert!(stopping.elapsed() < Duration::from_secs(2));
+        assert_eq!(begun.await.expect("no panic"), "");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_does_not_hold_stopping_up() {
+        let port = open(limits(), plain).await;
+        let _idle = TcpStream::connect(port.address).await.expect("connects");
+        sleep(Duration::from_millis(50)).await;
+        let stopping = Instant::now();
+        port.stop.send(()).expect("serving");
+        port.served.await.expect("no panic").expect("ends well");
+        assert!(stopping.elapsed() < Duration::from_millis(500));
+    }
+
+    #[tokio::test]
+    async fn nothing_to_listen_on_is_an_error() {
+        let outcome = serve(plain, Vec::new(), limits(), pending()).await;
+        assert!(matches!(outcome, Err(ServeError::NoListener)));
+    }
+}

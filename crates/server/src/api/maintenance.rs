@@ -1,0 +1,186 @@
+//! The Maintenance service: what operators ask of one member.
+
+use super::errors::ApiError;
+use super::header::Headers;
+use super::{ETCD_VERSION, convert};
+use crate::handle::{Handle, Status as MemberStatus};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::maintenance_server;
+use quorate_core::NodeId;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tonic::codegen::tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+/// The service, over one replica.
+#[derive(Clone, Debug)]
+pub(crate) struct Maintenance {
+    handle: Handle,
+    headers: Headers,
+}
+
+impl Maintenance {
+    /// The service.
+    pub(crate) fn new(handle: Handle) -> Maintenance {
+        let headers = Headers::of(&handle);
+        Maintenance { handle, headers }
+    }
+
+    fn header(&self) -> pb::ResponseHeader {
+        let status = self.handle.status();
+        self.headers.at(status.revision, status.term)
+    }
+}
+
+#[tonic::async_trait]
+impl maintenance_server::Maintenance for Maintenance {
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let status = self.handle.status();
+        let header = self.headers.at(status.revision, status.term);
+        Ok(Response::new(status_response(header, status)))
+    }
+
+    /// No alarm is ever raised so far, hence none is listed and none needs to be cleared.
+    async fn alarm(
+        &self,
+        request: Request<pb::AlarmRequest>,
+    ) -> Result<Response<pb::AlarmResponse>, Status> {
+        if AlarmAction::try_from(request.into_inner().action) == Ok(AlarmAction::Activate) {
+            return Err(Status::unimplemented("etcdserver: raising an alarm is not served yet"));
+        }
+        Ok(Response::new(pb::AlarmResponse { header: Some(self.header()), alarms: Vec::new() }))
+    }
+
+    /// Space is reclaimed as it becomes free, so there is nothing to wait for.
+    async fn defragment(
+        &self,
+        _: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        Ok(Response::new(pb::DefragmentResponse { header: Some(self.header()) }))
+    }
+
+    async fn hash(
+        &self,
+        _: Request<pb::HashRequest>,
+    ) -> Result<Response<pb::HashResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: Hash is not served yet"))
+    }
+
+    async fn hash_kv(
+        &self,
+        _: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: HashKV is not served yet"))
+    }
+
+    type SnapshotStream = NoSnapshot;
+
+    async fn snapshot(
+        &self,
+        _: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<NoSnapshot>, Status> {
+        Err(Status::unimplemented("etcdserver: Snapshot is not served yet"))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        let target = request.into_inner().target_id;
+        if target == 0 {
+            // No member has this id: on the wire it means "nobody".
+            return Err(ApiError::BadLeaderTransferee.into());
+        }
+        self.handle.move_leader(NodeId(target)).await.map_err(ApiError::from)?;
+        Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.header()) }))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(Status::unimplemented("etcdserver: Downgrade is not served yet"))
+    }
+}
+
+/// The stream of a snapshot, which does not exist yet: the call is refused before it begins.
+#[derive(Debug)]
+pub(crate) enum NoSnapshot {}
+
+impl Stream for NoSnapshot {
+    type Item = Result<pb::SnapshotResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match *self {}
+    }
+}
+
+fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::StatusResponse {
+    let mut errors = status.errors;
+    if status.leader.is_none() {
+        // Where etcd's tools look for it.
+        errors.push(ApiError::NoLeader.code_and_text().1.to_owned());
+    }
+    pb::StatusResponse {
+        header: Some(header),
+        version: ETCD_VERSION.to_owned(),
+        db_size: convert::signed(status.db_size),
+        leader: status.leader.map_or(0, |leader| leader.0),
+        raft_index: status.commit_index,
+        raft_term: status.term.0,
+        raft_applied_index: status.applied_index,
+        errors,
+        db_size_in_use: convert::signed(status.db_size_in_use),
+        is_learner: status.is_learner,
+        // These belong to the API of 3.6, which is not the version that we say we are.
+        storage_version: String::new(),
+        db_size_quota: 0,
+        downgrade_info: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::status_response;
+    use crate::handle::Status;
+    use crate::proto::etcdserverpb::ResponseHeader;
+    use quorate_core::{NodeId, Term};
+    use quorate_replica::store::Revision;
+
+    fn status() -> Status {
+        Status {
+            leader: Some(NodeId(8)),
+            term: Term(3),
+            commit_index: 21,
+            applied_index: 20,
+            revision: Revision(5),
+            db_size: 4096,
+            db_size_in_use: 1024,
+            is_learner: true,
+            errors: vec!["disk is slow".to_owned()],
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_status_is_told() {
+        let told = status_response(ResponseHeader::default(), status());
+        assert_eq!(told.version, "3.5.17");
+        assert_eq!((told.db_size, told.db_size_in_use), (4096, 1024));
+        assert_eq!((told.leader, told.raft_term), (8, 3));
+        assert_eq!((told.raft_index, told.raft_applied_index), (21, 20));
+        assert!(told.is_learner);
+        assert_eq!(told.errors, ["disk is slow"]);
+    }
+
+    #[test]
+    fn a_missing_leader_is_an_error_of_the_status() {
+        let status = Status { leader: None, ..status() };
+        let told = status_response(ResponseHeader::default(), status);
+        assert_eq!(told.leader, 0);
+        assert_eq!(told.errors, ["disk is slow", "etcdserver: no leader"]);
+    }
+}

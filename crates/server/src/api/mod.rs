@@ -1,0 +1,105 @@
+//! The client port: etcd's gRPC services and a little HTTP, over the [`Handle`] of a replica.
+//!
+//! A connection is one task; a request on it is answered by a future of that connection's
+//! protocol machine. What can pile up is bounded here: connections by
+//! [`Limits::connections_max`], requests in flight on one by [`Limits::streams_max`], bytes of a
+//! request by [`Limits::request_bytes_max`], and the time to finish when stopping by
+//! [`Limits::drain`]. What reaches the replica is bounded by the handle itself.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `listen.rs` | accepting, connections, stopping |
+//! | `dispatch.rs` | which service answers |
+//! | `kv.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
+//! | `convert.rs` | wire <-> store, pure |
+//! | `errors.rs` | etcd's codes and texts |
+
+mod cluster;
+mod convert;
+mod dispatch;
+mod errors;
+mod header;
+mod health;
+mod http;
+mod kv;
+mod listen;
+mod maintenance;
+
+pub use errors::ApiError;
+pub use listen::ServeError;
+
+use crate::config::Config;
+use crate::handle::Handle;
+use dispatch::Dispatch;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// The version of etcd whose API this is. Clients decide by it what they may ask for: Kubernetes
+/// relies on progress notifications from 3.5.8 on.
+pub const ETCD_VERSION: &str = "3.5.17";
+
+/// The API version of the cluster as a whole, which etcd tells beside that of the member.
+pub const ETCD_CLUSTER_VERSION: &str = "3.5.0";
+
+/// What a received message may have beyond the largest request, as in etcd.
+const GRPC_OVERHEAD_BYTES_MAX: usize = 512 * 1024;
+
+/// Connections of one member unless told otherwise; each takes a file descriptor and, busy with
+/// small requests, some ten kilobytes.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// Time to finish when stopping: below what the member as a whole allows itself.
+const DRAIN: Duration = Duration::from_millis(1_500);
+
+/// Bounds of the client port.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request that is replicated; a larger one is refused.
+    pub request_bytes_max: usize,
+    /// Connections; a further one is closed as soon as it is accepted.
+    pub connections_max: usize,
+    /// Requests in flight on one connection; the client holds further ones back.
+    pub streams_max: u32,
+    /// Cost of a transaction in operations; a larger one is refused.
+    pub txn_ops_max: usize,
+    /// An HTTP/2 connection that is silent this long is asked for a sign of life,
+    pub ping_every: Duration,
+    /// and given up after so long without one.
+    pub pong_within: Duration,
+    /// How long requests in flight may take when stopping; then their connections are cut.
+    pub drain: Duration,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Limits {
+        Limits {
+            request_bytes_max: usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX),
+            connections_max: CONNECTIONS_MAX,
+            streams_max: config.max_concurrent_streams,
+            txn_ops_max: usize::try_from(config.max_txn_ops).unwrap_or(usize::MAX),
+            ping_every: config.grpc_keepalive_interval,
+            pong_within: config.grpc_keepalive_timeout,
+            drain: DRAIN,
+        }
+    }
+}
+
+/// Serves the API on `listeners` until `shutdown` completes: then nothing new is accepted, and
+/// what is in flight is finished within [`Limits::drain`].
+///
+/// Errors: if there is no listener, or one cannot accept any more.
+pub async fn serve(
+    handle: Handle,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let dispatch = Arc::new(Dispatch::new(handle, &limits));
+    let answer = move |request| {
+        let dispatch = Arc::clone(&dispatch);
+        async move { dispatch.answer(request).await }
+    };
+    listen::serve(answer, listeners, limits, shutdown).await
+}
