@@ -606,6 +606,26 @@ fn paper_7_a_follower_that_is_too_far_behind_gets_a_state() {
 }
 
 #[test]
+fn paper_7_what_is_forgotten_in_memory_is_found_again_after_a_restart() {
+    let mut cluster = Cluster::led(None);
+    for _ in 0..5 {
+        cluster.propose(1);
+        cluster.settle();
+    }
+    let before = cluster.records[&id(1)].len();
+    cluster.request(1, Request::Forget { upto: Index(5) });
+    assert_eq!(cluster.raft(1).base(), Position::new(1, 5));
+    assert_eq!(cluster.records[&id(1)].len(), before, "nothing covers it yet, so nothing says so");
+    let last = cluster.raft(1).last();
+    cluster.request(1, Request::Forget { upto: Index(99) });
+    assert_eq!(cluster.raft(1).base().index, cluster.raft(1).commit_index());
+    let records = cluster.records[&id(1)].clone();
+    cluster.restart(1, records);
+    assert_eq!(cluster.raft(1).base(), Position::ZERO);
+    assert_eq!(cluster.raft(1).last(), last);
+}
+
+#[test]
 fn paper_7_a_crash_while_a_state_is_installed_commits_nothing_of_the_old_log() {
     let mut cluster = Cluster::new(3, 0, None);
     let log = [1, 2, 3, 4].map(|at| Record::Entry(entry(1, at)));

@@ -25,6 +25,14 @@ impl Raft {
         self.write_snapshot(Record::Snapshot { position, configuration }, cx);
     }
 
+    /// As [`Raft::compact`], but the entries stay on disk, where a restart finds them again.
+    pub(super) fn forget(&mut self, upto: Index) {
+        let upto = upto.min(self.indicated);
+        if upto > self.log.base().index {
+            self.log.compact(upto);
+        }
+    }
+
     /// Everything that the older records say besides entries, so that they can be dropped.
     fn write_all_but_entries(&mut self, cx: &mut Context<'_, Raft>) {
         self.written_hard_state = (self.term, self.vote);
