@@ -580,7 +580,7 @@ impl Replica {
         let base = self.raft.base().index;
         let upto = Index(base.0 + self.applied.index.distance_from(base) / 2);
         if upto > base {
-            let heard = cx.child(|cx| self.raft.on_request(raft::Request::Compact { upto }, cx));
+            let heard = cx.child(|cx| self.raft.on_request(raft::Request::Forget { upto }, cx));
             self.hear(heard, cx);
         }
     }

@@ -31,6 +31,7 @@
 //! | [`Applied`] | `write.rs` | single writes |
 //! | | `txn.rs` | transactions |
 //! | | `compact.rs` | forgetting, in slices |
+//! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
 //! | [`tree::Tree`] | `tree.rs` | the map below all of this |
@@ -48,6 +49,7 @@ mod range;
 mod save;
 pub mod tree;
 mod txn;
+mod versions;
 mod write;
 
 pub use admit::{Invalid, Limits};
@@ -67,6 +69,7 @@ use digest::Digest;
 use std::fmt;
 use std::sync::Arc;
 use tree::Tree;
+use versions::Versions;
 
 /// The key-value store of one replica group.
 #[derive(Clone)]
@@ -87,10 +90,6 @@ pub struct Store {
     #[cfg(feature = "mutants")]
     mutant: Option<Mutant>,
 }
-
-/// Older versions of one key by the revision that wrote them; version 0 is a tombstone.
-#[derive(Clone, Debug, Default)]
-struct Versions(Tree<Revision, Arc<KeyValue>>);
 
 /// The place of an event in the log: its revision, and its order among the events of it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -182,14 +181,6 @@ impl Store {
     /// The one question about leases that the key-value part asks.
     fn knows_lease(&self, lease: i64) -> bool {
         self.leases.get(&lease).is_some()
-    }
-}
-
-impl Versions {
-    /// The pair that was in force at `revision`; none if the key was dead or not yet born.
-    fn at(&self, revision: Revision) -> Option<&Arc<KeyValue>> {
-        let (_, kv) = self.0.floor(&revision)?;
-        (kv.version > 0).then_some(kv)
     }
 }
 

@@ -13,9 +13,10 @@
 //! Source: etcd `server/etcdserver/txn/range.go`, `server/storage/mvcc/kvstore_txn.go`.
 
 use super::tree::Ascend;
+use super::versions::Versions;
 use super::{
     Event, Found, KeyValue, Keys, KvError, Mutant, Place, Range, Revision, SortOrder, SortTarget,
-    Store, Versions,
+    Store,
 };
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -132,7 +133,7 @@ impl Store {
         if gone || event.prev_revision == Revision(0) {
             return None;
         }
-        self.past.get(&event.kv.key[..])?.0.get(&event.prev_revision)
+        self.past.get(&event.kv.key[..])?.get(event.prev_revision)
     }
 
     /// Whether a revision of a request (0 is the latest) can be read.

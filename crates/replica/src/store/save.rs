@@ -26,9 +26,10 @@
 
 use super::codec::{unzigzag, write_number, zigzag};
 use super::digest::{Digest, xxh64};
-use super::tree::{Builder, Tree};
+use super::tree::Builder;
+use super::versions::Versions;
 use super::write::weight;
-use super::{Event, KeyValue, Mutant, Place, Revision, Store, Versions};
+use super::{Event, KeyValue, Mutant, Place, Revision, Store};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -96,8 +97,8 @@ impl Store {
         out.number(self.past.len() as u64)?;
         for (key, versions) in self.past.iter() {
             out.bytes(key)?;
-            out.number(versions.0.len() as u64)?;
-            for (_, kv) in versions.0.iter() {
+            out.number(versions.len() as u64)?;
+            for kv in versions.iter() {
                 out.version(kv)?;
             }
         }
@@ -142,13 +143,12 @@ impl Store {
         }
         let revision = event.revision();
         let versions = self.past.get(key);
-        let kept = versions.filter(|versions| {
-            versions.0.get(&revision).is_some_and(|kv| Arc::ptr_eq(kv, &event.kv))
-        });
+        let kept = versions
+            .filter(|versions| versions.get(revision).is_some_and(|kv| Arc::ptr_eq(kv, &event.kv)));
         if let Some(versions) = kept {
             out.number(FROM_PAST)?;
             out.number(self.past.rank(key) as u64)?;
-            return out.number(versions.0.rank(&revision) as u64);
+            return out.number(versions.rank(revision) as u64);
         }
         out.number(OWN)?;
         out.bytes(key)?;
@@ -228,19 +228,19 @@ fn load_past(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
             return Err(LoadError::Corrupt("past keys do not ascend"));
         }
         last = Some(key.clone());
-        let mut versions = Builder::new();
+        let count = input.number()?;
+        let mut versions: Option<Versions> = None;
         let mut latest = None;
-        for _ in 0..input.number()? {
+        for _ in 0..count {
             let kv = input.version(key.clone(), store.revision)?;
             ascend(&mut latest, kv.mod_revision)?;
             store.bytes += weight(&kv);
-            versions.push(kv.mod_revision, kv);
+            match &mut versions {
+                None => versions = Some(Versions::One(kv)),
+                Some(versions) => versions.push(kv),
+            }
         }
-        let versions: Tree<Revision, Arc<KeyValue>> = versions.finish();
-        if versions.is_empty() {
-            return Err(LoadError::Corrupt("a past key has no versions"));
-        }
-        past.push(key, Versions(versions));
+        past.push(key, versions.ok_or(LoadError::Corrupt("a past key has no versions"))?);
     }
     store.past = past.finish();
     Ok(())
@@ -269,7 +269,7 @@ fn load_source(input: &mut Input<'_>, store: &Store) -> Result<Arc<KeyValue>, Lo
         FROM_PAST => {
             let versions = store.past.nth(input.rank()?);
             let rank = input.rank()?;
-            versions.and_then(|(_, versions)| versions.0.nth(rank)).map(|(_, kv)| kv)
+            versions.and_then(|(_, versions)| versions.nth(rank))
         }
         OWN => {
             let key = input.bytes()?;

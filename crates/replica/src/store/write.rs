@@ -11,9 +11,10 @@
 //!
 //! Source: etcd `server/etcdserver/txn/txn.go` and `server/storage/mvcc/kvstore_txn.go`.
 
+use super::versions::Versions;
 use super::{
     Bytes, Command, DeleteRange, Event, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
-    Store, Versions,
+    Store,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -112,8 +113,8 @@ impl Store {
         if !self.planted(Mutant::VersionKept) {
             return 0;
         }
-        let versions = self.past.get(key).map(|versions| versions.0.iter());
-        versions.into_iter().flatten().map(|(_, kv)| kv.version).max().unwrap_or(0)
+        let versions = self.past.get(key).map(|versions| versions.iter());
+        versions.into_iter().flatten().map(|kv| kv.version).max().unwrap_or(0)
     }
 
     /// Planted bug: the digest does not see leases.
@@ -198,24 +199,27 @@ impl Store {
     /// Adds a superseded version or a tombstone to the past of its key.
     fn keep(&mut self, kv: Arc<KeyValue>) {
         if let Some(versions) = self.past.get_mut(&kv.key[..]) {
-            versions.0.insert(kv.mod_revision, kv);
+            versions.push(kv);
             return;
         }
-        let key = kv.key.clone();
-        let mut versions = Versions::default();
-        versions.0.insert(kv.mod_revision, kv);
-        self.past.insert(key, versions);
+        self.past.insert(kv.key.clone(), Versions::One(kv));
     }
 
     /// Drops one version from the past of its key, if it is there.
     pub(super) fn forget(&mut self, key: &[u8], revision: Revision) {
         let Some(versions) = self.past.get_mut(key) else { return };
-        let Some(kv) = versions.0.remove(&revision) else { return };
-        let emptied = versions.0.is_empty();
+        let kv = match versions {
+            Versions::One(kv) if kv.mod_revision == revision => {
+                let kv = Arc::clone(kv);
+                self.past.remove(key);
+                kv
+            }
+            versions => match versions.remove(revision) {
+                Some(kv) => kv,
+                None => return,
+            },
+        };
         self.bytes -= weight(&kv);
-        if emptied {
-            self.past.remove(key);
-        }
     }
 
     fn record(&mut self, write: &mut Write, event: Event) {

@@ -91,6 +91,13 @@ pub enum Request {
         /// Last index to drop.
         upto: Index,
     },
+    /// Drop entries at or below `upto` from memory only. The records stay, so nothing is asked of
+    /// the layer above; a follower that needs such an entry is sent a state instead. Indices that
+    /// are not committed are not dropped.
+    Forget {
+        /// Last index to drop.
+        upto: Index,
+    },
     /// The layer above has received and durably stored the state as of `position`.
     Installed {
         /// The last entry which that state covers.

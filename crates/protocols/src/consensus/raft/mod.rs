@@ -406,6 +406,7 @@ impl Protocol for Raft {
             Request::TransferLeadership { to } => self.transfer_leadership(to, cx),
             Request::Reconfigure { voters, learners } => self.reconfigure(voters, learners, cx),
             Request::Compact { upto } => self.compact(upto, cx),
+            Request::Forget { upto } => self.forget(upto),
             Request::Installed { position, configuration } => {
                 self.installed(position, configuration, cx);
             }

@@ -605,6 +605,43 @@ fn paper_7_a_follower_that_is_too_far_behind_gets_a_state() {
     assert_eq!(cluster.raft(3).last(), Position::new(1, 6));
 }
 
+#[test]
+fn paper_7_what_is_forgotten_in_memory_is_found_again_after_a_restart() {
+    let mut cluster = Cluster::led(None);
+    for _ in 0..5 {
+        cluster.propose(1);
+        cluster.settle();
+    }
+    let before = cluster.records[&id(1)].len();
+    cluster.request(1, Request::Forget { upto: Index(5) });
+    assert_eq!(cluster.raft(1).base(), Position::new(1, 5));
+    assert_eq!(cluster.records[&id(1)].len(), before, "nothing covers it yet, so nothing says so");
+    let last = cluster.raft(1).last();
+    cluster.request(1, Request::Forget { upto: Index(99) });
+    assert_eq!(cluster.raft(1).base().index, cluster.raft(1).commit_index());
+    let records = cluster.records[&id(1)].clone();
+    cluster.restart(1, records);
+    assert_eq!(cluster.raft(1).base(), Position::ZERO);
+    assert_eq!(cluster.raft(1).last(), last);
+}
+
+#[test]
+fn paper_7_a_crash_while_a_state_is_installed_commits_nothing_of_the_old_log() {
+    let mut cluster = Cluster::new(3, 0, None);
+    let log = [1, 2, 3, 4].map(|at| Record::Entry(entry(1, at)));
+    cluster.restart(3, [hard_state(2)].into_iter().chain(log).collect());
+    let before = cluster.records[&id(3)].len();
+    let position = Position::new(2, 3);
+    let configuration = Configuration::of(ids(&[1, 2, 3]));
+    cluster.request(3, Request::Installed { position, configuration });
+    let records = cluster.records[&id(3)].clone();
+    for end in before..=records.len() {
+        cluster.restart(3, records[..end].to_vec());
+        let commit = cluster.raft(3).commit_index();
+        assert!(commit == Index(0) || cluster.raft(3).base() == position, "{end}: {commit}");
+    }
+}
+
 /// The disk of a member of term 2 whose second entry is damaged.
 fn damaged() -> Vec<Record> {
     vec![

@@ -3,8 +3,8 @@
 //! The layer above keeps states; Raft keeps the position that a state covers, and says who needs
 //! one ([`Indication::SnapshotWanted`]). No message carries a state.
 //!
-//! A compaction writes a run of records, from `HardState` to `Snapshot`. Once that run is durable,
-//! every record before it may be dropped but entries beyond the snapshot's position.
+//! A compaction writes a run of records, from `HardState` to `Snapshot` (or `Replaced`). Once that run
+//! is durable, every record before it may be dropped but entries beyond the snapshot's position.
 //!
 //! Sources: paper, section 7; dissertation, section 5.1.
 
@@ -21,8 +21,16 @@ impl Raft {
         }
         let configuration = self.log.configuration_at(upto).clone();
         self.log.compact(upto);
-        self.write_all_but_entries(cx);
-        cx.write(Record::Snapshot { position: self.log.base(), configuration });
+        let position = self.log.base();
+        self.write_snapshot(Record::Snapshot { position, configuration }, cx);
+    }
+
+    /// As [`Raft::compact`], but the entries stay on disk, where a restart finds them again.
+    pub(super) fn forget(&mut self, upto: Index) {
+        let upto = upto.min(self.indicated);
+        if upto > self.log.base().index {
+            self.log.compact(upto);
+        }
     }
 
     /// Everything that the older records say besides entries, so that they can be dropped.
@@ -33,6 +41,13 @@ impl Raft {
         if let Some(last) = self.mending {
             cx.write(Record::Mending { last });
         }
+    }
+
+    /// Ends the run. The hint comes last: before the log is replaced, it would speak of entries
+    /// which are not those that are committed.
+    fn write_snapshot(&mut self, snapshot: Record, cx: &mut Context<'_, Raft>) {
+        self.write_all_but_entries(cx);
+        cx.write(snapshot);
         self.hinted = self.commit;
         cx.write(Record::Commit(self.commit));
     }
@@ -70,8 +85,7 @@ impl Raft {
         self.term = self.term.max(position.term);
         self.commit = position.index;
         self.indicated = position.index;
-        self.write_all_but_entries(cx);
-        cx.write(record);
+        self.write_snapshot(record, cx);
     }
 
     pub(super) fn snapshot_sent(&mut self, to: NodeId, position: Position) {
