@@ -78,7 +78,8 @@ impl std::fmt::Display for IdentityError {
             IdentityError::Foreign { dir, found, wanted } => write!(
                 f,
                 "{} belongs to member {:x} of cluster {:x}, but this is member {:x} of cluster \
-                 {:x}: give another --data-dir, or the --initial-cluster and token it was made with",
+                 {:x}: give another --data-dir, or the --initial-cluster and token it was made \
+                 with",
                 dir.display(),
                 found.1,
                 found.0,

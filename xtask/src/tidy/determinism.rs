@@ -31,7 +31,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// Modules of the standard library that have no place there.
-const STD_MODULES: &[&str] = &["env", "fs", "io", "net", "os", "process", "thread"];
+const STD_MODULES: &[&str] = &["env", "fs", "net", "os", "process", "thread"];
 
 pub(super) fn check(tree: &Tree, offences: &mut Vec<Offence>) {
     for (path, source) in tree.sources() {

@@ -13,7 +13,17 @@ pub(super) struct Exception {
 }
 
 /// Functions of more than 70 lines.
-pub(super) const LONG_FUNCTIONS: &[Exception] = &[];
+pub(super) const LONG_FUNCTIONS: &[Exception] = &[Exception {
+    path: "crates/server/src/run.rs",
+    name: "run_member",
+    lines_max: 90,
+    reason: "the order in which a member starts and ends: each line rests on the one before",
+}];
 
 /// Files of more than 700 lines without their tests.
-pub(super) const LONG_FILES: &[Exception] = &[];
+pub(super) const LONG_FILES: &[Exception] = &[Exception {
+    path: "crates/replica/src/replica.rs",
+    name: "",
+    lines_max: 750,
+    reason: "one machine: its handlers share queue, deadlines and store",
+}];

@@ -11,6 +11,9 @@ const FILE_LINES_MAX: usize = 700;
 /// Columns of a line.
 const COLUMNS_MAX: usize = 100;
 
+/// An exception may stand so much above what it excuses before it must be lowered.
+const SLACK_LINES: usize = 30;
+
 /// Words that must not be committed. Put together here, so that this file may be.
 const BANNED: &[(&str, &str)] = &[
     (concat!("TO", "DO"), "do it, or write down in the docs what is missing"),
@@ -62,16 +65,19 @@ fn check_text(path: &str, text: &str, offences: &mut Vec<Offence>) {
     }
 }
 
-/// Transcripts and what a tool wrote are as wide as they are; so are tables and links.
+/// Transcripts and what a tool wrote are as wide as they are; so are tables, links and texts.
 fn may_be_wide(path: &str, line: &str, is_fenced: bool) -> bool {
     let is_document = path.ends_with(".md");
     let is_checked = is_document || path.ends_with(".rs");
+    let is_text = ["\"", "r\"", "r#\""].iter().any(|quote| line.trim_start().starts_with(quote));
     let is_row = line.starts_with("//! |") || line.trim_start().starts_with("/// |");
     !is_checked
         || line.contains("http://")
         || line.contains("https://")
         || is_row
+        || is_text
         || (is_document && (is_fenced || line.starts_with('|') || line.contains("](")))
+        || (is_document && line.starts_with("    "))
 }
 
 /// True if the word at `at` is not a part of a longer one.
@@ -149,13 +155,14 @@ fn check_exceptions(
             let advice = format!("say why {path} {name} may be long");
             offences.push(Offence::new(HERE, 1, "exceptions", advice));
         }
-        if lines < *lines_max {
-            let advice = match lines > limit {
-                true => format!("{path} {name} shrank: lower its lines_max to {lines}"),
-                false => format!("{path} {name} is no exception any more: remove it"),
-            };
-            offences.push(Offence::new(HERE, 1, "exceptions", advice));
-        }
+        let advice = if lines <= limit {
+            format!("{path} {name} is no exception any more: remove it")
+        } else if lines + SLACK_LINES < *lines_max {
+            format!("{path} {name} shrank: lower its lines_max to {lines}")
+        } else {
+            continue;
+        };
+        offences.push(Offence::new(HERE, 1, "exceptions", advice));
     }
 }
 
@@ -197,10 +204,11 @@ mod tests {
     #[test]
     fn an_exception_may_shrink_but_not_grow() {
         let path = "crates/a/src/a.rs";
-        let excused = [Exception { path, name: "long", lines_max: 80, reason: REASON }];
+        let excused = [Exception { path, name: "long", lines_max: 110, reason: REASON }];
         let with = |lines| found_with(&[(path, &function_of(lines))], &excused, &[]);
+        assert_eq!(with(110), [""; 0]);
         assert_eq!(with(80), [""; 0]);
-        assert!(with(81)[0].contains("81 lines of 80"));
+        assert!(with(111)[0].contains("111 lines of 110"));
         assert!(with(75)[0].contains("lower its lines_max to 75"));
         assert!(with(20)[0].contains("remove it"));
     }

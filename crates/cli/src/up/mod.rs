@@ -46,8 +46,8 @@ Examples:
   quorate up --json | jq .event            for programs
 
 Member i serves clients on PORT-BASE + 10 (i-1) and peers on the port after it. Run it again with
-the same --data to continue. Exit status: 0 stopped in order, 1 a member had to be killed, 2 could not
-start.";
+the same --data to continue. Exit status: 0 stopped in order, 1 a member had to be killed, 2 could
+not start.";
 
 /// The flags of `quorate up`.
 #[derive(Args, Debug)]

@@ -1,7 +1,7 @@
 //! What a script can say.
 //!
 //! ```text
-//! cluster nodes=3 key=value...     a new story: n1, n2, n3 begin; other keys are the protocol's own
+//! cluster nodes=3 key=value...     a new story: n1, n2, n3 begin; other keys are the protocol's
 //! node n4 key=value...             one more begins
 //! request n1 words...              the layer above n1 asks; the words are the protocol's own
 //! deliver SELECTION                messages arrive (those under way now, in the order of sending)

@@ -2,8 +2,8 @@
 //!
 //! Every member dials every other one and speaks only on the connections that it dialled, so two
 //! members hold two one-way connections and neither waits for the other. A connection begins with
-//! a hello (cluster, caller, callee, data id, lane) that is answered by a welcome or by a refusal in
-//! words. Checkpoints travel on a lane of their own.
+//! a hello (cluster, caller, callee, data id, lane) that is answered by a welcome or by a refusal
+//! in words. Checkpoints travel on a lane of their own.
 //!
 //! | file | |
 //! |---|---|

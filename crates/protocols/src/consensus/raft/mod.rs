@@ -7,8 +7,8 @@
 //! was durable; nobody lies; delays are bounded only most of the time
 //! ([`SystemModel::DATA_CENTRE`]). Safety needs no clock at all.
 //!
-//! **Idea.** Time is cut into *terms*; a majority elects at most one leader in each. Only the leader
-//! appends; its followers copy. An entry of the leader's own term which a majority holds durably is
+//! **Idea.** Time is cut into *terms*; a majority elects at most one leader in each. Only it may
+//! append; its followers copy. An entry of the leader's own term which a majority holds durably is
 //! *committed*, and everything before it too, because a later leader needs the vote of one of those
 //! who hold it, and none of them votes for a shorter log.
 //!
@@ -52,9 +52,9 @@
 //! campaign and votes only for those who have reached it, so what it once acknowledged stays
 //! acknowledged.
 //!
-//! **Left out.** Leases (reads that trust clocks), witnesses, flexible quorums. States travel by the
-//! layer above; a message never carries one. A forwarded command that is lost or refused on its way
-//! is not reported: its proposer gives up after a while.
+//! **Left out.** Leases (reads that trust clocks), witnesses, flexible quorums. States travel by
+//! the layer above; a message never carries one. A forwarded command that is lost or refused on its
+//! way is not reported: its proposer gives up after a while.
 //!
 //! **Sources.** Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014),
 //! here "paper"; Ongaro, "Consensus: Bridging Theory and Practice" (2014), here "dissertation";

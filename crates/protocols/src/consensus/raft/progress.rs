@@ -339,7 +339,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_order_of_events_breaks_an_invariant(events in proptest::collection::vec(event(), 0..60)) {
+        fn no_order_of_events_breaks_an_invariant(
+            events in proptest::collection::vec(event(), 0..60),
+        ) {
             let mut progress = Progress::new(Index(20));
             let mut unanswered = 0;
             for event in events {

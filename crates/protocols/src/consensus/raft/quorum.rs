@@ -70,7 +70,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_majority_is_more_than_half(set in voters(), held in proptest::collection::vec(0u64..9, 40)) {
+        fn a_majority_is_more_than_half(
+            set in voters(),
+            held in proptest::collection::vec(0u64..9, 40),
+        ) {
             let of = |id: NodeId| held[id.0 as usize];
             prop_assert_eq!(majority(&set, of), naive(&set, of));
         }

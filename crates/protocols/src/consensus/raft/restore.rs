@@ -11,8 +11,8 @@
 //! (`mending`) and neither campaigns nor helps a shorter log to win until it holds as much again.
 //! If the damaged record can have been its vote, it must not take part at all.
 //!
-//! A record whose identity is lost may have been an entry or may have said that the log was replaced
-//! by a state. Only what was known to be committed before it is kept.
+//! A record whose identity is lost may have been an entry or may have said that the log was
+//! replaced by a state. Only what was known to be committed before it is kept.
 //!
 //! Source: after Alagappan et al. (FAST 2018), more conservatively: whole tails are fetched again.
 

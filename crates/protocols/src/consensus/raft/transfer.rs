@@ -1,8 +1,8 @@
 //! Handing over leadership.
 //!
-//! The leader stops taking proposals, waits until the wanted leader holds the whole log, and asks it
-//! to campaign at once. That campaign is a usual one, but nobody protects the old leader from it.
-//! If nothing has come of it after an election timeout, the old leader goes on.
+//! The leader stops taking proposals, waits until the wanted leader holds the whole log, and asks
+//! it to campaign at once. That campaign is a usual one, but nobody protects the old leader from
+//! it. If nothing has come of it after an election timeout, the old leader goes on.
 //!
 //! Source: dissertation 3.10.
 
