@@ -7,13 +7,12 @@
 //! ```
 //!
 //! What is refused here are requests that have no meaning (a sort order that does not exist, an
-//! operation without content). Whether a request that has a meaning is allowed is the business
-//! of the store. Keys and values are never copied: they share the buffer they came in.
+//! operation without content). Whether a request that has a meaning is admitted is said by the
+//! store's limits. Keys and values are never copied: they share the buffer they came in.
 
 use super::errors::ApiError;
-use crate::handle::{Consistency, Read};
+use crate::handle::Consistency;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use crate::proto::etcdserverpb::range_request as wire_range;
 use crate::proto::etcdserverpb::request_op::Request as WireOp;
 use crate::proto::etcdserverpb::response_op::Response as WireAnswer;
 use crate::proto::{etcdserverpb as pb, mvccpb};
@@ -27,7 +26,7 @@ use quorate_replica::store::{
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
     /// No branch writes.
-    Read(Read, Consistency),
+    Read(Txn, Consistency),
     /// Some branch may write.
     Write(Command),
 }
@@ -36,28 +35,14 @@ pub(crate) enum Plan {
 ///
 /// Errors: [`ApiError::InvalidSortOption`].
 pub(crate) fn range(request: pb::RangeRequest) -> Result<(Range, Consistency), ApiError> {
-    let order = wire_range::SortOrder::try_from(request.sort_order);
-    let target = wire_range::SortTarget::try_from(request.sort_target);
-    let sort_order = match order.map_err(|_| ApiError::InvalidSortOption)? {
-        wire_range::SortOrder::None => SortOrder::None,
-        wire_range::SortOrder::Ascend => SortOrder::Ascend,
-        wire_range::SortOrder::Descend => SortOrder::Descend,
-    };
-    let sort_target = match target.map_err(|_| ApiError::InvalidSortOption)? {
-        wire_range::SortTarget::Key => SortTarget::Key,
-        wire_range::SortTarget::Version => SortTarget::Version,
-        wire_range::SortTarget::Create => SortTarget::Create,
-        wire_range::SortTarget::Mod => SortTarget::Mod,
-        wire_range::SortTarget::Value => SortTarget::Value,
-    };
     let consistency =
         if request.serializable { Consistency::Serializable } else { Consistency::Linearizable };
     let range = Range {
         keys: Keys { key: request.key, range_end: request.range_end },
         limit: not_negative(request.limit),
         revision: Revision(not_negative(request.revision)),
-        sort_order,
-        sort_target,
+        sort_order: SortOrder::try_from(request.sort_order)?,
+        sort_target: SortTarget::try_from(request.sort_target)?,
         keys_only: request.keys_only,
         count_only: request.count_only,
         min_mod_revision: Revision(not_negative(request.min_mod_revision)),
@@ -105,8 +90,8 @@ pub(crate) fn plan_txn(request: pb::TxnRequest) -> Result<Plan, ApiError> {
     let mut needs = Needs::SerializableRead;
     let txn = txn(request, &mut needs)?;
     Ok(match needs {
-        Needs::SerializableRead => Plan::Read(Read::Txn(txn), Consistency::Serializable),
-        Needs::LinearizableRead => Plan::Read(Read::Txn(txn), Consistency::Linearizable),
+        Needs::SerializableRead => Plan::Read(txn, Consistency::Serializable),
+        Needs::LinearizableRead => Plan::Read(txn, Consistency::Linearizable),
         Needs::Write => Plan::Write(Command::Txn(txn)),
     })
 }
@@ -116,7 +101,21 @@ pub(crate) fn plan_txn(request: pb::TxnRequest) -> Result<Plan, ApiError> {
 /// Panics: if the outcome is not that of a range.
 pub(crate) fn range_response(header: pb::ResponseHeader, outcome: Outcome) -> pb::RangeResponse {
     let Outcome::Range(found) = outcome else { panic!("a range was answered with {outcome:?}") };
-    found_response(header, &found)
+    found_response(Some(header), &found)
+}
+
+/// The answer to a range, or a slice of it, which may have no header.
+pub(crate) fn found_response(
+    header: Option<pb::ResponseHeader>,
+    found: &Found,
+) -> pb::RangeResponse {
+    let pair = if found.keys_only { key_only } else { key_value };
+    pb::RangeResponse {
+        header,
+        kvs: found.kvs.iter().map(|kv| pair(kv)).collect(),
+        more: found.more,
+        count: signed(found.count),
+    }
 }
 
 /// The answer to a put.
@@ -154,23 +153,6 @@ pub(crate) fn txn_response(header: pb::ResponseHeader, outcome: Outcome) -> pb::
     let mut revision = if wrote(&outcomes) { after - 1 } else { after };
     let responses = op_responses(outcomes, after, &mut revision);
     pb::TxnResponse { header: Some(header), succeeded, responses }
-}
-
-/// One pair as clients see it, sharing the bytes of key and value.
-pub(crate) fn key_value(pair: &KeyValue) -> mvccpb::KeyValue {
-    mvccpb::KeyValue { value: pair.value.clone(), ..key_only(pair) }
-}
-
-/// One pair without its value.
-pub(crate) fn key_only(pair: &KeyValue) -> mvccpb::KeyValue {
-    mvccpb::KeyValue {
-        key: pair.key.clone(),
-        create_revision: signed(pair.create_revision.0),
-        mod_revision: signed(pair.mod_revision.0),
-        version: signed(pair.version),
-        value: Bytes::new(),
-        lease: pair.lease,
-    }
 }
 
 /// The wire counts in signed numbers.
@@ -261,13 +243,20 @@ fn compare(request: pb::Compare) -> Result<Compare, ApiError> {
     Ok(Compare { keys, relation, operand })
 }
 
-fn found_response(header: pb::ResponseHeader, found: &Found) -> pb::RangeResponse {
-    let pair = if found.keys_only { key_only } else { key_value };
-    pb::RangeResponse {
-        header: Some(header),
-        kvs: found.kvs.iter().map(|kv| pair(kv)).collect(),
-        more: found.more,
-        count: signed(found.count),
+/// One pair as clients see it, sharing the bytes of key and value.
+fn key_value(pair: &KeyValue) -> mvccpb::KeyValue {
+    mvccpb::KeyValue { value: pair.value.clone(), ..key_only(pair) }
+}
+
+/// One pair without its value.
+fn key_only(pair: &KeyValue) -> mvccpb::KeyValue {
+    mvccpb::KeyValue {
+        key: pair.key.clone(),
+        create_revision: signed(pair.create_revision.0),
+        mod_revision: signed(pair.mod_revision.0),
+        version: signed(pair.version),
+        value: Bytes::new(),
+        lease: pair.lease,
     }
 }
 
@@ -545,7 +534,7 @@ mod tests {
             }
             let plan = plan_txn(sent(&client::txn(&meant, fresh)));
             let (arrived, path) = match plan.expect("it has a meaning") {
-                Plan::Read(Read::Txn(txn), consistency) => (txn, Some(consistency)),
+                Plan::Read(txn, consistency) => (txn, Some(consistency)),
                 Plan::Write(Command::Txn(txn)) => (txn, None),
                 other => panic!("{other:?}"),
             };

@@ -30,6 +30,7 @@ use crate::proto::health::health_server::HealthServer;
 use axum::Router;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response, Version};
+use quorate_replica::store;
 use std::convert::Infallible;
 use std::future::ready;
 use tonic::Status;
@@ -56,8 +57,12 @@ pub(crate) struct Dispatch {
 impl Dispatch {
     /// Everyone, over one replica.
     pub(crate) fn new(handle: Handle, limits: &Limits) -> Dispatch {
-        let message_bytes_max = limits.request_bytes_max + GRPC_OVERHEAD_BYTES_MAX;
-        let kv = KvServer::new(Kv::new(handle.clone(), limits.request_bytes_max))
+        let message_bytes_max = limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES_MAX);
+        let admitted = store::Limits {
+            txn_ops_max: limits.txn_ops_max,
+            request_bytes_max: limits.request_bytes_max,
+        };
+        let kv = KvServer::new(Kv::new(handle.clone(), admitted))
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
         Dispatch {

@@ -4,7 +4,7 @@
 //! code. An error that etcd does not have carries a text of its own.
 
 use crate::Refusal;
-use quorate_replica::store::KvError;
+use quorate_replica::store::{Invalid, KvError};
 use tonic::{Code, Status};
 
 /// Why a request was not carried out, as clients are told.
@@ -209,6 +209,21 @@ impl From<Refusal> for ApiError {
     }
 }
 
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> ApiError {
+        match invalid {
+            Invalid::KeyNotProvided => ApiError::EmptyKey,
+            Invalid::ValueProvided => ApiError::ValueProvided,
+            Invalid::LeaseProvided => ApiError::LeaseProvided,
+            Invalid::TooManyOps => ApiError::TooManyOps,
+            Invalid::DuplicateKey => ApiError::DuplicateKey,
+            Invalid::InvalidSortOption => ApiError::InvalidSortOption,
+            Invalid::EmptyOp => ApiError::KeyNotFound,
+            Invalid::RequestTooLarge => ApiError::RequestTooLarge,
+        }
+    }
+}
+
 impl From<KvError> for ApiError {
     fn from(error: KvError) -> ApiError {
         match error {
@@ -224,7 +239,7 @@ impl From<KvError> for ApiError {
 mod tests {
     use super::ApiError;
     use crate::Refusal;
-    use quorate_replica::store::{KvError, Revision};
+    use quorate_replica::store::{Invalid, KvError, Revision};
     use tonic::Status;
 
     /// What is on the wire: the number of the code and the text, written out once more so that a
@@ -338,6 +353,23 @@ mod tests {
                 ApiError::TimedOut | ApiError::TimedOutLeaderLost | ApiError::Stopped
             );
             assert_eq!(open, !refusal.is_definite(), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_admitted_is_told_in_the_words_of_the_store() {
+        for invalid in [
+            Invalid::KeyNotProvided,
+            Invalid::ValueProvided,
+            Invalid::LeaseProvided,
+            Invalid::TooManyOps,
+            Invalid::DuplicateKey,
+            Invalid::InvalidSortOption,
+            Invalid::EmptyOp,
+            Invalid::RequestTooLarge,
+        ] {
+            let (_, text) = ApiError::from(invalid).code_and_text();
+            assert_eq!(text, invalid.to_string());
         }
     }
 

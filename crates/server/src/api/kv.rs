@@ -6,15 +6,15 @@
 use super::convert::{self, Plan};
 use super::errors::ApiError;
 use super::header::Headers;
-use crate::handle::{Applied, Consistency, Handle, Read};
+use crate::handle::{Applied, Handle, Read};
+use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
-use crate::proto::{etcdserverpb as pb, mvccpb};
-use prost::Message;
-use quorate_replica::store::{Command, Found, KeyValue, Outcome, Range, SortOrder, SortTarget};
+use quorate_replica::store::{
+    Command, Found, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
+};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::vec;
+use tokio::task::spawn_blocking;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -27,26 +27,19 @@ const SLICE_BYTES_MAX: usize = 512 * 1024;
 pub(crate) struct Kv {
     handle: Handle,
     headers: Headers,
-    /// Above this a request that would be replicated is refused.
-    request_bytes_max: usize,
+    /// What is refused before it reaches the replica.
+    limits: Limits,
 }
 
 impl Kv {
-    /// The service; writes larger than `request_bytes_max` bytes are refused.
-    pub(crate) fn new(handle: Handle, request_bytes_max: usize) -> Kv {
+    /// The service, with these limits on requests.
+    pub(crate) fn new(handle: Handle, limits: Limits) -> Kv {
         let headers = Headers::of(&handle);
-        Kv { handle, headers, request_bytes_max }
+        Kv { handle, headers, limits }
     }
 
-    async fn found(
-        &self,
-        range: Range,
-        consistency: Consistency,
-    ) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
-        self.opened(self.handle.read(Read::Range(range), consistency).await?)
-    }
-
-    async fn written(&self, command: Command) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
+    async fn write(&self, command: Command) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
+        self.limits.admit(&command)?;
         self.opened(self.handle.write(command).await?)
     }
 
@@ -62,7 +55,9 @@ impl kv_server::Kv for Kv {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
         let (range, consistency) = convert::range(request.into_inner())?;
-        let (header, outcome) = self.found(range, consistency).await?;
+        self.limits.admit_range(&range).map_err(ApiError::from)?;
+        let applied = self.handle.read(Read::Range(range), consistency).await;
+        let (header, outcome) = self.opened(applied.map_err(ApiError::from)?)?;
         Ok(Response::new(convert::range_response(header, outcome)))
     }
 
@@ -77,20 +72,24 @@ impl kv_server::Kv for Kv {
             // As in etcd: what must be sorted first cannot be streamed; clients then ask Range.
             return Err(Status::unimplemented("etcdserver: a sorted range cannot be streamed"));
         }
-        let (header, outcome) = self.found(range, consistency).await?;
-        let Outcome::Range(found) = outcome else {
-            panic!("a range was answered with {outcome:?}")
-        };
-        Ok(Response::new(Slices::of(header, found)))
+        self.limits.admit_range(&range).map_err(ApiError::from)?;
+        let snapshot = self.handle.snapshot(consistency).await.map_err(ApiError::from)?;
+        let header = self.headers.at(snapshot.store.revision(), snapshot.term);
+        // Filters have to visit the whole range before the first page.
+        let begun = spawn_blocking(move || {
+            let pages = snapshot.store.pages(&range, SLICE_BYTES_MAX)?;
+            Ok(Slices::new(header, pages))
+        });
+        let slices: Result<_, KvError> = begun.await.expect("a read does not panic");
+        Ok(Response::new(slices.map_err(ApiError::from)?))
     }
 
     async fn put(
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let request = request.into_inner();
-        check_size(&request, self.request_bytes_max)?;
-        let (header, outcome) = self.written(Command::Put(convert::put(request))).await?;
+        let command = Command::Put(convert::put(request.into_inner()));
+        let (header, outcome) = self.write(command).await?;
         Ok(Response::new(convert::put_response(header, outcome)))
     }
 
@@ -98,10 +97,8 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let request = request.into_inner();
-        check_size(&request, self.request_bytes_max)?;
-        let command = Command::DeleteRange(convert::delete_range(request));
-        let (header, outcome) = self.written(command).await?;
+        let command = Command::DeleteRange(convert::delete_range(request.into_inner()));
+        let (header, outcome) = self.write(command).await?;
         Ok(Response::new(convert::delete_response(header, outcome)))
     }
 
@@ -109,14 +106,13 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
-        let request = request.into_inner();
-        check_size(&request, self.request_bytes_max)?;
-        let (header, outcome) = match convert::plan_txn(request)? {
-            Plan::Read(read, consistency) => {
-                let applied = self.handle.read(read, consistency).await;
+        let (header, outcome) = match convert::plan_txn(request.into_inner())? {
+            Plan::Read(txn, consistency) => {
+                self.limits.admit_txn(&txn).map_err(ApiError::from)?;
+                let applied = self.handle.read(Read::Txn(txn), consistency).await;
                 self.opened(applied.map_err(ApiError::from)?)?
             }
-            Plan::Write(command) => self.written(command).await?,
+            Plan::Write(command) => self.write(command).await?,
         };
         Ok(Response::new(convert::txn_response(header, outcome)))
     }
@@ -128,53 +124,40 @@ impl kv_server::Kv for Kv {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         let command = convert::compact(request.into_inner())?;
-        let (header, outcome) = self.written(command).await?;
+        let (header, outcome) = self.write(command).await?;
         assert!(matches!(outcome, Outcome::Compact), "a compaction was answered otherwise");
         Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
     }
 }
 
 /// The slices of a streamed range, each made when the connection has room for it: what a slow
-/// client costs is one slice and the shared pairs, not a second copy of the whole answer.
+/// client costs is one slice and a frozen copy of the store, not a second copy of the answer.
 ///
 /// As in etcd 3.7, only the last slice has a header, `more` and the count, so that merging all
 /// slices gives the answer of an unary range.
-#[derive(Debug)]
 pub(crate) struct Slices {
-    pairs: vec::IntoIter<Arc<KeyValue>>,
-    pair: fn(&KeyValue) -> mvccpb::KeyValue,
-    /// What the last slice ends with; absent when it has been sent.
-    end: Option<pb::RangeResponse>,
+    pages: Pages,
+    /// One page ahead, because the last page is the one after which there is none.
+    page: Option<Found>,
+    /// For the last slice.
+    header: pb::ResponseHeader,
 }
 
 impl Slices {
-    fn of(header: pb::ResponseHeader, found: Found) -> Slices {
-        let pair = if found.keys_only { convert::key_only } else { convert::key_value };
-        let end = pb::RangeResponse {
-            header: Some(header),
-            kvs: Vec::new(),
-            more: found.more,
-            count: convert::signed(found.count),
-        };
-        Slices { pairs: found.kvs.into_iter(), pair, end: Some(end) }
+    fn new(header: pb::ResponseHeader, mut pages: Pages) -> Slices {
+        let page = pages.next();
+        Slices { pages, page, header }
     }
+}
 
-    fn slice(&mut self) -> Option<pb::RangeResponse> {
-        self.end.as_ref()?;
-        let mut kvs = Vec::new();
-        let mut bytes = 0;
-        while bytes < SLICE_BYTES_MAX
-            && let Some(pair) = self.pairs.next()
-        {
-            let pair = (self.pair)(&pair);
-            bytes += pair.encoded_len();
-            kvs.push(pair);
-        }
-        if self.pairs.len() > 0 {
-            return Some(pb::RangeResponse { kvs, ..pb::RangeResponse::default() });
-        }
-        let end = self.end.take()?;
-        Some(pb::RangeResponse { kvs, ..end })
+impl Iterator for Slices {
+    type Item = pb::RangeResponse;
+
+    fn next(&mut self) -> Option<pb::RangeResponse> {
+        let page = self.page.take()?;
+        self.page = self.pages.next();
+        let header = if self.page.is_none() { Some(self.header) } else { None };
+        Some(convert::found_response(header, &page))
     }
 }
 
@@ -182,87 +165,74 @@ impl Stream for Slices {
     type Item = Result<pb::RangeStreamResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.slice().map(|range_response| {
-            Ok(pb::RangeStreamResponse { range_response: Some(range_response) })
-        }))
+        let wrap = |slice| Ok(pb::RangeStreamResponse { range_response: Some(slice) });
+        Poll::Ready(self.next().map(wrap))
     }
-}
-
-/// What is replicated is bounded, so that one request cannot occupy log and network for long.
-fn check_size(request: &impl Message, bytes_max: usize) -> Result<(), ApiError> {
-    if request.encoded_len() > bytes_max {
-        return Err(ApiError::RequestTooLarge);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SLICE_BYTES_MAX, Slices, check_size};
-    use crate::api::{convert, errors::ApiError};
+    use super::{SLICE_BYTES_MAX, Slices};
+    use crate::api::convert;
     use crate::proto::etcdserverpb as pb;
     use bytes::Bytes;
-    use quorate_replica::store::{Found, KeyValue, Outcome, Revision};
-    use std::sync::Arc;
+    use quorate_replica::store::{Command, Keys, Outcome, Put, Range, Store};
 
     fn header() -> pb::ResponseHeader {
         pb::ResponseHeader { cluster_id: 1, member_id: 2, revision: 9, raft_term: 4 }
     }
 
-    fn found(pairs: usize, value_bytes: usize) -> Found {
-        let pair = |number: usize| {
-            Arc::new(KeyValue {
-                key: Bytes::from(format!("key-{number:04}")),
-                value: Bytes::from(vec![b'v'; value_bytes]),
-                create_revision: Revision(2),
-                mod_revision: Revision(3),
-                version: 2,
-                lease: 0,
-            })
-        };
-        let kvs: Vec<_> = (0..pairs).map(pair).collect();
-        Found { count: pairs as u64 + 5, kvs, more: true, keys_only: false }
+    fn store(pairs: usize, value_bytes: usize) -> Store {
+        let mut store = Store::new();
+        for number in 0..pairs {
+            let key = Bytes::from(format!("key-{number:04}"));
+            let value = Bytes::from(vec![b'v'; value_bytes]);
+            store.apply(&Command::Put(Put { key, value, ..Put::default() }));
+        }
+        store
     }
 
-    fn slices(found: Found) -> Vec<pb::RangeResponse> {
-        let mut slices = Slices::of(header(), found);
-        std::iter::from_fn(|| slices.slice()).collect()
+    fn everything() -> Range {
+        let end = Bytes::from_static(b"\0");
+        Range { keys: Keys { key: end.clone(), range_end: end }, ..Range::default() }
+    }
+
+    fn slices(store: &Store, range: &Range) -> Vec<pb::RangeResponse> {
+        let pages = store.pages(range, SLICE_BYTES_MAX).expect("the latest can be read");
+        Slices::new(header(), pages).collect()
     }
 
     #[test]
     fn merging_the_slices_gives_the_answer_of_a_range() {
-        for (pairs, value_bytes) in [(0, 0), (1, 10), (3, 10), (40, 100_000), (3, SLICE_BYTES_MAX)]
-        {
-            let whole =
-                convert::range_response(header(), Outcome::Range(found(pairs, value_bytes)));
-            let slices = slices(found(pairs, value_bytes));
-            let (last, before) = slices.split_last().expect("there is always a last slice");
-            for slice in before {
-                assert_eq!(slice.header, None);
-                assert!(!slice.more && slice.count == 0 && !slice.kvs.is_empty());
+        let cases = [(0, 0), (1, 10), (3, 10), (40, 100_000), (3, SLICE_BYTES_MAX)];
+        for (pairs, value_bytes) in cases {
+            let store = store(pairs, value_bytes);
+            for range in [
+                everything(),
+                Range { limit: 7, ..everything() },
+                Range { keys_only: true, ..everything() },
+                Range { count_only: true, ..everything() },
+            ] {
+                let found = store.range(&range).expect("the latest can be read");
+                let whole = convert::range_response(header(), Outcome::Range(found));
+                let slices = slices(&store, &range);
+                let (last, before) = slices.split_last().expect("there is always a last slice");
+                for slice in before {
+                    assert_eq!(slice.header, None);
+                    assert!(!slice.more && slice.count == 0 && !slice.kvs.is_empty());
+                }
+                let kvs: Vec<_> = slices.iter().flat_map(|slice| slice.kvs.clone()).collect();
+                assert_eq!(pb::RangeResponse { kvs, ..last.clone() }, whole);
             }
-            let kvs: Vec<_> = slices.iter().flat_map(|slice| slice.kvs.clone()).collect();
-            assert_eq!(pb::RangeResponse { kvs, ..last.clone() }, whole);
         }
     }
 
     #[test]
-    fn a_slice_is_as_large_as_its_limit_and_one_pair_at_most() {
-        let slices = slices(found(40, 100_000));
+    fn a_large_answer_comes_in_slices() {
+        let slices = slices(&store(40, 100_000), &everything());
         assert_eq!(slices.len(), 7, "6 pairs pass the limit, so 40 pairs take 7 slices");
         for slice in &slices[..6] {
             assert_eq!(slice.kvs.len(), 6);
         }
-    }
-
-    #[test]
-    fn the_limit_of_a_request_is_inclusive() {
-        let put = |value_bytes: usize| pb::PutRequest {
-            value: Bytes::from(vec![0; value_bytes]),
-            ..pb::PutRequest::default()
-        };
-        // One byte of tag and one of length come with the value.
-        assert_eq!(check_size(&put(98), 100), Ok(()));
-        assert_eq!(check_size(&put(99), 100), Err(ApiError::RequestTooLarge));
     }
 }
