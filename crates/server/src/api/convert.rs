@@ -40,7 +40,7 @@ pub(crate) fn range(request: pb::RangeRequest) -> Result<(Range, Consistency), A
     let range = Range {
         keys: Keys { key: request.key, range_end: request.range_end },
         limit: not_negative(request.limit),
-        revision: Revision(not_negative(request.revision)),
+        revision: revision(request.revision),
         sort_order: SortOrder::try_from(request.sort_order)?,
         sort_target: SortTarget::try_from(request.sort_target)?,
         keys_only: request.keys_only,
@@ -153,6 +153,11 @@ pub(crate) fn txn_response(header: pb::ResponseHeader, outcome: Outcome) -> pb::
     let mut revision = if wrote(&outcomes) { after - 1 } else { after };
     let responses = op_responses(outcomes, after, &mut revision);
     pb::TxnResponse { header: Some(header), succeeded, responses }
+}
+
+/// The revision to read: zero or less is the latest.
+pub(crate) fn revision(number: i64) -> Revision {
+    Revision(not_negative(number))
 }
 
 /// The wire counts in signed numbers.
@@ -404,7 +409,7 @@ mod tests {
         (bytes(), bytes()).prop_map(|(key, range_end)| Keys { key, range_end })
     }
 
-    fn revision() -> impl Strategy<Value = Revision> {
+    fn some_revision() -> impl Strategy<Value = Revision> {
         prop_oneof![Just(0), 1..9_u64, Just(i64::MAX as u64)].prop_map(Revision)
     }
 
@@ -418,7 +423,7 @@ mod tests {
             Just(SortTarget::Mod),
             Just(SortTarget::Value),
         ];
-        let revisions = proptest::array::uniform5(revision());
+        let revisions = proptest::array::uniform5(some_revision());
         (keys(), 0..9_u64, order, target, any::<[bool; 2]>(), revisions).prop_map(
             |(keys, limit, sort_order, sort_target, [keys_only, count_only], revisions)| Range {
                 keys,

@@ -101,7 +101,7 @@ impl Dispatch {
         }
         let path = request.uri().path();
         match service(path) {
-            "etcdserverpb.KV" => self.kv.clone().call(request).await,
+            "etcdserverpb.KV" => self.kv.clone().call(request).await.map(told_too_large),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
             "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
             "grpc.health.v1.Health" => self.health.clone().call(request).await,
@@ -126,6 +126,20 @@ fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
 
 fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
+}
+
+/// A message that is too large to be received at all is refused below us, with a code that etcd
+/// has for revisions. To the client it is a request that is too large.
+fn told_too_large(response: Response<Body>) -> Response<Body> {
+    let is = |name, begin: &str| {
+        let value = response.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
+        value.starts_with(begin.as_bytes())
+    };
+    // A call that was answered has its status in the trailers, so this looks at refusals only.
+    if is("grpc-status", "11") && is("grpc-message", "Error,%20decoded%20message%20length") {
+        return Status::from(ApiError::RequestTooLarge).into_http();
+    }
+    response
 }
 
 /// `/package.Service/Method` -> `package.Service`; empty if the path is none.
@@ -162,10 +176,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{is_grpc, not_served, requires_leader, service};
+    use super::{is_grpc, not_served, requires_leader, service, told_too_large};
     use hyper::Version;
     use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-    use tonic::Code;
+    use tonic::{Code, Status};
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -197,6 +211,19 @@ mod tests {
         for path in ["", "/", "etcdserverpb.KV/Range", "/etcdserverpb.KV"] {
             assert_eq!(service(path), "", "{path}");
         }
+    }
+
+    #[test]
+    fn a_message_too_large_to_receive_is_a_request_too_large() {
+        let below = |text: &str| Status::out_of_range(text).into_http();
+        let told = |response| Status::from_header_map(told_too_large(response).headers());
+        let text = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
+        let status = told(below(text)).expect("a refusal");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "etcdserver: request is too large");
+        let text = "etcdserver: mvcc: required revision has been compacted";
+        let status = told(below(text)).expect("a refusal");
+        assert_eq!((status.code(), status.message()), (Code::OutOfRange, text));
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use super::errors::ApiError;
 use super::header::Headers;
 use super::{ETCD_VERSION, convert};
-use crate::handle::{Handle, Status as MemberStatus};
+use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
+use quorate_replica::store::{KvError, Revision, Store};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::task::spawn_blocking;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -70,11 +72,19 @@ impl maintenance_server::Maintenance for Maintenance {
         Err(Status::unimplemented("etcdserver: Hash is not served yet"))
     }
 
+    /// Of this member's own state, so that the answers of two members can be compared.
     async fn hash_kv(
         &self,
-        _: Request<pb::HashKvRequest>,
+        request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: HashKV is not served yet"))
+        let wanted = convert::revision(request.into_inner().revision);
+        let snapshot = self.handle.snapshot(Consistency::Serializable).await;
+        let snapshot = snapshot.map_err(ApiError::from)?;
+        let header = self.headers.at(snapshot.store.revision(), snapshot.term);
+        // Every pair is visited, which would hold up the requests of other clients.
+        let hashing = spawn_blocking(move || hash_kv(&snapshot.store, wanted));
+        let answer = hashing.await.expect("a read does not panic").map_err(ApiError::from)?;
+        Ok(Response::new(pb::HashKvResponse { header: Some(header), ..answer }))
     }
 
     type SnapshotStream = NoSnapshot;
@@ -119,6 +129,17 @@ impl Stream for NoSnapshot {
     }
 }
 
+fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvError> {
+    let hash = store.hash_kv(wanted)?;
+    let hashed = if wanted == Revision(0) { store.revision() } else { wanted };
+    Ok(pb::HashKvResponse {
+        header: None,
+        hash: (hash ^ (hash >> 32)) as u32, // Both halves count; the wire has room for one.
+        compact_revision: convert::signed(store.compact_revision().0),
+        hash_revision: convert::signed(hashed.0),
+    })
+}
+
 fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::StatusResponse {
     let mut errors = status.errors;
     if status.leader.is_none() {
@@ -145,11 +166,12 @@ fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::Stat
 
 #[cfg(test)]
 mod tests {
-    use super::status_response;
+    use super::{hash_kv, status_response};
     use crate::handle::Status;
     use crate::proto::etcdserverpb::ResponseHeader;
+    use bytes::Bytes;
     use quorate_core::{NodeId, Term};
-    use quorate_replica::store::Revision;
+    use quorate_replica::store::{Command, KvError, Put, Revision, Store};
 
     fn status() -> Status {
         Status {
@@ -174,6 +196,27 @@ mod tests {
         assert_eq!((told.raft_index, told.raft_applied_index), (21, 20));
         assert!(told.is_learner);
         assert_eq!(told.errors, ["disk is slow"]);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_wanted_revision() {
+        let store = |keys: &[&'static str]| {
+            let mut store = Store::new();
+            for key in keys {
+                let key = Bytes::from_static(key.as_bytes());
+                store.apply(&Command::Put(Put { key, ..Put::default() }));
+            }
+            store
+        };
+        let (short, long) = (store(&["a", "b"]), store(&["a", "b", "c"]));
+        let latest = hash_kv(&short, Revision(0)).expect("readable");
+        assert_eq!((latest.hash_revision, latest.compact_revision), (3, 0));
+        let before = hash_kv(&long, Revision(3)).expect("readable");
+        assert_eq!(before, latest, "members at different revisions agree on a common one");
+        let after = hash_kv(&long, Revision(0)).expect("readable");
+        assert_ne!(after.hash, latest.hash);
+        let future = KvError::FutureRevision { current: Revision(3) };
+        assert_eq!(hash_kv(&short, Revision(9)), Err(future));
     }
 
     #[test]
