@@ -3,7 +3,7 @@
 //! ```text
 //! cluster nodes=5 learners=n5 term=3 log=1,1,2 n2.term=4 n2.log=1,1,3
 //!                                                  terms of the entries that are on disk already
-//! request n1 propose apple | read 7 | transfer n2 | compact 5
+//! request n1 propose apple | read 7 | transfer n2 | compact 5 | forget 5
 //! request n1 reconfigure voters=n1,n2,n4 learners=n5
 //! request n3 installed 5@2 voters=n1,n2,n3         the layer above has stored a state
 //! request n1 sent n3 5@2 | failed n3               the layer above has, or has not, sent one
@@ -43,6 +43,7 @@ impl Transcript for RaftStory {
             ["propose", command] => Ok(Request::Propose { command: (*command).to_owned().into() }),
             ["read", ticket] => Ok(Request::Read { ticket: number("ticket", ticket)? }),
             ["transfer", to] => Ok(Request::TransferLeadership { to: node(to)? }),
+            ["forget", upto] => Ok(Request::Forget { upto: Index(number("index", upto)?) }),
             ["compact", upto] => Ok(Request::Compact { upto: Index(number("index", upto)?) }),
             ["reconfigure", rest @ ..] => {
                 let Configuration { incoming, learners, .. } = configuration(rest)?;
