@@ -9,12 +9,33 @@
 //! request n1 sent n3 5@2 | failed n3               the layer above has, or has not, sent one
 //! ```
 
+pub(super) mod flawed;
+
 use quorate_core::{Index, NodeId, Position, Term};
-use quorate_drivers::scenario::{DamagedRecord, Misread, Options, Seat, Transcript};
+use quorate_drivers::scenario::{Misread, Options, Seat, Transcript};
 use quorate_protocols::consensus::raft::{
-    self, Body, Config, Configuration, Entry, Indication, Message, Payload, Raft, Record, Request,
+    self, Body, Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record,
+    Request,
 };
 use std::collections::BTreeSet;
+
+/// Every known mistake, by its name.
+const MUTANTS: &[Mutant] = &[
+    Mutant::AckBeforeDurable,
+    Mutant::VoteWithoutPersisting,
+    Mutant::VoteTwice,
+    Mutant::CommitOldTerms,
+    Mutant::ReadWithoutQuorum,
+    Mutant::ReadBeforeOwnCommit,
+    Mutant::ReadAnswerOfFormerLife,
+    Mutant::DuplicateVotesCounted,
+    Mutant::JointBypassed,
+    Mutant::LearnerCounted,
+    Mutant::PurgedPrevTruncates,
+    Mutant::MendingVotes,
+    Mutant::ReconfigureEarly,
+    Mutant::VoteForAnyLog,
+];
 
 pub(super) struct RaftStory;
 
@@ -159,12 +180,12 @@ impl Transcript for RaftStory {
     }
 
     /// The identity of an entry is kept apart from its payload, and outlives it.
-    fn damaged(record: &Record) -> Option<DamagedRecord<Raft>> {
+    fn damaged(record: &Record) -> Option<Record> {
         let position = match record {
             Record::Entry(entry) => entry.position,
             _ => Position::ZERO,
         };
-        Some(DamagedRecord(Record::Damaged { position: Some(position) }))
+        Some(Record::Damaged { position: Some(position) })
     }
 
     fn safety(nodes: &[&Raft]) {

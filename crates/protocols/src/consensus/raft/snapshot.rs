@@ -4,7 +4,8 @@
 //! one ([`Indication::SnapshotWanted`]). No message carries a state.
 //!
 //! A compaction writes a run of records, from `HardState` to `Snapshot` (or `Replaced`). Once that
-//! run is durable, every record before it may be dropped but entries beyond the snapshot's position.
+//! run is durable, every record before it may be dropped but entries beyond the snapshot's
+//! position.
 //!
 //! Sources: paper, section 7; dissertation, section 5.1.
 
