@@ -459,6 +459,9 @@ impl Replica {
         let (life, ticket, encoded) = envelope::open(sealed).expect("a committed envelope opens");
         let command = Command::decode(encoded).expect("a committed command decodes");
         let applied = self.store.apply(&command);
+        if matches!(command, Command::Compact { .. }) {
+            cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
+        }
         if life != self.life || self.writes.remove(&ticket).is_none() {
             return;
         }

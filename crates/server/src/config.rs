@@ -438,15 +438,33 @@ impl Config {
     /// Settings that are understood but not in force yet, as flags: whoever sets one must be told.
     pub fn not_in_force(&self) -> Vec<&'static str> {
         let usual = Config::default();
-        let settings = [
-            ("listen-metrics-urls", self.listen_metrics_urls != usual.listen_metrics_urls),
-            ("quota-backend-bytes", self.quota_backend_bytes != usual.quota_backend_bytes),
-            ("auto-compaction-retention", self.auto_compaction != usual.auto_compaction),
-            ("max-learners", self.learners_max != usual.learners_max),
-            ("metrics", self.metrics != usual.metrics),
-            ("experimental-initial-corrupt-check", self.initial_corrupt_check),
-            ("experimental-corrupt-check-time", !self.corrupt_check_time.is_zero()),
-        ];
+        macro_rules! changed {
+            ($($flag:literal: $field:ident,)*) => {
+                [$(($flag, self.$field != usual.$field)),*]
+            };
+        }
+        let settings = changed! {
+            "auth-token-ttl": auth_token_ttl,
+            "auto-compaction-retention": auto_compaction,
+            "bcrypt-cost": bcrypt_cost,
+            "compaction-batch-limit": compaction_batch_limit,
+            "compaction-sleep-interval": compaction_sleep_interval,
+            "corrupt-check-time": corrupt_check_time,
+            "enable-grpc-gateway": enable_grpc_gateway,
+            "experimental-initial-corrupt-check": initial_corrupt_check,
+            "force-new-cluster": force_new_cluster,
+            "grpc-keepalive-min-time": grpc_keepalive_min_time,
+            "initial-election-tick-advance": initial_election_tick_advance,
+            "listen-metrics-urls": listen_metrics_urls,
+            "max-learners": learners_max,
+            "metrics": metrics,
+            "pre-vote": pre_vote,
+            "quota-backend-bytes": quota_backend_bytes,
+            "strict-reconfig-check": strict_reconfig_check,
+            "warning-apply-duration": warning_apply_duration,
+            "warning-unary-request-duration": warning_unary_request_duration,
+            "watch-progress-notify-interval": watch_progress_notify_interval,
+        };
         settings.iter().filter(|(_, set)| *set).map(|(flag, _)| *flag).collect()
     }
 
@@ -555,6 +573,13 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.verify_bootstrap(), Ok(()));
         assert_eq!(three().verify_bootstrap(), Ok(()));
+    }
+
+    #[test]
+    fn a_setting_that_does_nothing_yet_is_told_when_it_is_set() {
+        assert_eq!(Config::default().not_in_force(), [""; 0]);
+        let config = Config { pre_vote: false, quota_backend_bytes: None, ..Config::default() };
+        assert_eq!(config.not_in_force(), ["pre-vote", "quota-backend-bytes"]);
     }
 
     #[test]

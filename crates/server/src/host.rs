@@ -283,7 +283,12 @@ impl ReplicaHost {
         }
     }
 
-    fn checkpoint_taken(&mut self, outcome: Result<Position, String>, node: &Replica) {
+    fn checkpoint_taken(
+        &mut self,
+        outcome: Result<Position, String>,
+        node: &Replica,
+        requests: &mut Vec<Request>,
+    ) {
         self.checkpoints.writing = false;
         match outcome {
             Ok(position) => {
@@ -300,6 +305,9 @@ impl ReplicaHost {
                 // The log still holds everything, so nothing is lost; it only grows.
                 tracing::error!(why, "the checkpoint could not be written; trying again later");
                 self.errors.insert("checkpoint", format!("checkpoint failed: {why}"));
+                // The consensus asks again while these followers still need one.
+                let wanted_by = std::mem::take(&mut self.checkpoints.wanted_by);
+                requests.extend(wanted_by.into_iter().map(|to| Request::CheckpointNotSent { to }));
             }
         }
     }
@@ -402,7 +410,7 @@ impl Host<Replica> for ReplicaHost {
             Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
             Ask::StepAside { reply } => self.step_aside(node, reply, requests),
             Ask::Install(checkpoint) => requests.push(Request::Install(checkpoint)),
-            Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node),
+            Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node, requests),
             Ask::CheckpointSent { to, outcome } => requests.push(match outcome {
                 Ok(position) => Request::CheckpointSent { to, position },
                 Err(why) => {

@@ -2,12 +2,8 @@
 
 use crate::serve::flag::{Flag, Kind, Standing};
 use crate::serve::table::GROUPS;
+use quorate_server::api::ETCD_VERSION;
 use std::fmt::Write as _;
-
-/// The etcd version whose behaviour this release follows; clients decide by it what they may use.
-///
-/// Kubernetes trusts progress notifications of watches only from 3.5.8 on.
-const ETCD_VERSION: &str = "3.6.5";
 
 const HEAD: &str = "\
 Run one member, with etcd's flags, environment variables and configuration file.
