@@ -96,7 +96,9 @@ pub trait Transcript {
 
     /// What recovery finds in the place of a record whose payload is damaged, if this protocol can
     /// name such a record at all.
-    fn damaged(_record: &<Self::Node as Protocol>::Record) -> Option<DamagedRecord<Self::Node>> {
+    fn damaged(
+        _record: &<Self::Node as Protocol>::Record,
+    ) -> Option<<Self::Node as Protocol>::Record> {
         None
     }
 
@@ -104,7 +106,3 @@ pub trait Transcript {
     /// left out.
     fn safety(_nodes: &[&Self::Node]) {}
 }
-
-/// A record as recovery finds it after its payload was damaged.
-#[derive(Clone, Debug)]
-pub struct DamagedRecord<P: Protocol>(pub P::Record);

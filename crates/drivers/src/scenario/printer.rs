@@ -58,7 +58,8 @@ impl Printer {
         self.silent_event = None;
         match self.lines.is_empty() {
             true => vec!["ok".to_owned()],
-            false => std::mem::take(&mut self.lines),
+            // A value that prints as nothing at the end of a line leaves no blank there.
+            false => self.lines.drain(..).map(|line| line.trim_end().to_owned()).collect(),
         }
     }
 }

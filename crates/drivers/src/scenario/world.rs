@@ -4,7 +4,7 @@ use super::command::{Command, Switch};
 use super::network::{Flight, Network, Selection, Ticket};
 use super::place::{Alarm, Life, Place, Synced};
 use super::printer::Printer;
-use super::{DamagedRecord, Misread, Options, Transcript};
+use super::{Misread, Options, Transcript};
 use quorate_core::{Context, Effect, Lsn, NodeId, Protocol, Release, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -255,7 +255,7 @@ impl<T: Transcript> World<T> {
         let place = self.place(id)?;
         let none = || Misread(format!("{id} has no durable record {number}"));
         let slot = place.disk.get_mut(number.wrapping_sub(1)).ok_or_else(none)?;
-        let DamagedRecord(found) = T::damaged(slot)
+        let found = T::damaged(slot)
             .ok_or_else(|| Misread(format!("this protocol cannot name record {number}")))?;
         let before = T::record(&std::mem::replace(slot, found));
         self.printer.event(format!("{id} damage in {number}: {before}"));

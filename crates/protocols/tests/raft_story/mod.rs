@@ -3,18 +3,39 @@
 //! ```text
 //! cluster nodes=5 learners=n5 term=3 log=1,1,2 n2.term=4 n2.log=1,1,3
 //!                                                  terms of the entries that are on disk already
-//! request n1 propose apple | read 7 | transfer n2 | compact 5
+//! request n1 propose apple | read 7 | transfer n2 | compact 5 | forget 5
 //! request n1 reconfigure voters=n1,n2,n4 learners=n5
 //! request n3 installed 5@2 voters=n1,n2,n3         the layer above has stored a state
 //! request n1 sent n3 5@2 | failed n3               the layer above has, or has not, sent one
 //! ```
 
+pub(super) mod flawed;
+
 use quorate_core::{Index, NodeId, Position, Term};
-use quorate_drivers::scenario::{DamagedRecord, Misread, Options, Seat, Transcript};
+use quorate_drivers::scenario::{Misread, Options, Seat, Transcript};
 use quorate_protocols::consensus::raft::{
-    self, Body, Config, Configuration, Entry, Indication, Message, Payload, Raft, Record, Request,
+    self, Body, Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record,
+    Request,
 };
 use std::collections::BTreeSet;
+
+/// Every known mistake, by its name.
+const MUTANTS: &[Mutant] = &[
+    Mutant::AckBeforeDurable,
+    Mutant::VoteWithoutPersisting,
+    Mutant::VoteTwice,
+    Mutant::CommitOldTerms,
+    Mutant::ReadWithoutQuorum,
+    Mutant::ReadBeforeOwnCommit,
+    Mutant::ReadAnswerOfFormerLife,
+    Mutant::DuplicateVotesCounted,
+    Mutant::JointBypassed,
+    Mutant::LearnerCounted,
+    Mutant::PurgedPrevTruncates,
+    Mutant::MendingVotes,
+    Mutant::ReconfigureEarly,
+    Mutant::VoteForAnyLog,
+];
 
 pub(super) struct RaftStory;
 
@@ -43,6 +64,7 @@ impl Transcript for RaftStory {
             ["propose", command] => Ok(Request::Propose { command: (*command).to_owned().into() }),
             ["read", ticket] => Ok(Request::Read { ticket: number("ticket", ticket)? }),
             ["transfer", to] => Ok(Request::TransferLeadership { to: node(to)? }),
+            ["forget", upto] => Ok(Request::Forget { upto: Index(number("index", upto)?) }),
             ["compact", upto] => Ok(Request::Compact { upto: Index(number("index", upto)?) }),
             ["reconfigure", rest @ ..] => {
                 let Configuration { incoming, learners, .. } = configuration(rest)?;
@@ -158,12 +180,12 @@ impl Transcript for RaftStory {
     }
 
     /// The identity of an entry is kept apart from its payload, and outlives it.
-    fn damaged(record: &Record) -> Option<DamagedRecord<Raft>> {
+    fn damaged(record: &Record) -> Option<Record> {
         let position = match record {
             Record::Entry(entry) => entry.position,
             _ => Position::ZERO,
         };
-        Some(DamagedRecord(Record::Damaged { position: Some(position) }))
+        Some(Record::Damaged { position: Some(position) })
     }
 
     fn safety(nodes: &[&Raft]) {

@@ -3,8 +3,9 @@
 //! The layer above keeps states; Raft keeps the position that a state covers, and says who needs
 //! one ([`Indication::SnapshotWanted`]). No message carries a state.
 //!
-//! A compaction writes a run of records, from `HardState` to `Snapshot` (or `Replaced`). Once that run
-//! is durable, every record before it may be dropped but entries beyond the snapshot's position.
+//! A compaction writes a run of records, from `HardState` to `Snapshot` (or `Replaced`). Once that
+//! run is durable, every record before it may be dropped but entries beyond the snapshot's
+//! position.
 //!
 //! Sources: paper, section 7; dissertation, section 5.1.
 
