@@ -212,7 +212,9 @@ struct Outgoing {
 /// When the next checkpoint is due.
 #[derive(Debug)]
 struct Checkpoints {
-    /// Log bytes between two checkpoints, at least.
+    /// Log bytes between two checkpoints, at least. Beyond that a checkpoint waits until the log
+    /// since the last one is as long as that one: so what is written for checkpoints is no more
+    /// than what is written to the log, and a restart reads at most twice the state.
     every_bytes_min: u64,
     /// What the replica had applied, in bytes, at the last one.
     applied_bytes: u64,
@@ -331,7 +333,9 @@ impl ReplicaHost {
     }
 
     fn checkpoint_if_due(&mut self, node: &Replica) {
-        let due = self.checkpoints.every_bytes_min.max(node.store().bytes_in_use());
+        // Of the last checkpoint and not of the state now: that grows with the log and is always
+        // the longer one while nothing is compacted.
+        let due = self.checkpoints.every_bytes_min.max(self.desk.newest_bytes());
         if node.applied_bytes() - self.checkpoints.applied_bytes >= due {
             self.take_checkpoint(node);
         }

@@ -15,6 +15,10 @@ use quorate_storage::{
 use std::io::BufReader;
 use std::path::Path;
 
+/// Segments of the log are at least this long; shorter ones would only be many.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// And at most this long: what has to be zeroed ahead, and what the last one may waste.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read from a checkpoint at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -107,8 +111,11 @@ pub(crate) fn open(
     let identity = LogIdentity { cluster, member, data };
     let checkpoints = Checkpoints::open(RealDisk, &dir.join("checkpoints"), &identity)?;
     let checkpoint = newest(&checkpoints)?;
-    let options =
-        WalOptions { critical_kinds: codec::CRITICAL_KINDS.to_vec(), ..WalOptions::default() };
+    // The log is released in whole segments: one that outlived several checkpoints would keep what
+    // they have made superfluous.
+    let segment_bytes = config.checkpoint_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) as u32;
+    let critical_kinds = codec::CRITICAL_KINDS.to_vec();
+    let options = WalOptions { segment_bytes, critical_kinds, ..WalOptions::default() };
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join("wal"));
     let (wal, recovery) = Wal::open(RealDisk, &wal_dir, options, &identity)?;
     if recovery.created && admitted {

@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 /// How long one request may take.
-pub const PATIENCE: Duration = Duration::from_millis(1_500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Writers of [`fill`].
 const FILL_LANES: usize = 16;
@@ -22,7 +22,7 @@ const FILL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request that was not answered with a result.
 #[derive(Clone, Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// It has not happened and never will.
     Definite(Status),
     /// It may have happened, or happen later.
@@ -42,7 +42,7 @@ impl fmt::Display for Failure {
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Freshness {
+pub(crate) enum Freshness {
     /// It sees every write acknowledged before.
     Linearizable,
     /// It sees what the member has.
@@ -51,25 +51,25 @@ pub enum Freshness {
 
 /// One key as a read found it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The value, as text.
-    pub value: String,
+    pub(crate) value: String,
     /// Revision of the write.
-    pub mod_revision: i64,
+    pub(crate) mod_revision: i64,
 }
 
 /// The answer to a read of one key.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Revision of the store when it was read.
-    pub revision: i64,
+    pub(crate) revision: i64,
     /// The key, unless it did not exist.
-    pub found: Option<Found>,
+    pub(crate) found: Option<Found>,
 }
 
 /// The answer to a compare-and-swap.
 #[derive(Clone, Debug)]
-pub enum Swap {
+pub(crate) enum Swap {
     /// The key was as expected and is written now.
     Done {
         /// Revision of the write.
@@ -81,28 +81,28 @@ pub enum Swap {
 
 /// The whole store at one revision.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Revision of the store.
-    pub revision: i64,
+    pub(crate) revision: i64,
     /// Every key with all its numbers, by key.
-    pub kvs: Vec<KeyValue>,
+    pub(crate) kvs: Vec<KeyValue>,
 }
 
 /// A connection to one member; it reconnects by itself.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// Key-value calls, for requests that this type has no method for.
-    pub kv: pb::kv_client::KvClient<Channel>,
+    pub(crate) kv: pb::kv_client::KvClient<Channel>,
     /// Calls about the member.
-    pub maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
+    pub(crate) maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
     /// Calls about the cluster.
-    pub cluster: pb::cluster_client::ClusterClient<Channel>,
+    pub(crate) cluster: pb::cluster_client::ClusterClient<Channel>,
     patience: Duration,
 }
 
 impl Client {
     /// A client of the member that serves clients at `port`; connects with the first request.
-    pub fn new(port: u16) -> Client {
+    pub(crate) fn new(port: u16) -> Client {
         let channel = Endpoint::from_shared(format!("http://{}", loopback(port)))
             .expect("an address")
             .connect_timeout(Duration::from_millis(500))
@@ -117,13 +117,17 @@ impl Client {
     }
 
     /// The same with another limit on the time of one request.
-    pub fn with_patience(mut self, patience: Duration) -> Client {
+    pub(crate) fn with_patience(mut self, patience: Duration) -> Client {
         self.patience = patience;
         self
     }
 
     /// Writes one key and returns the revision.
-    pub async fn put(&mut self, key: &str, value: impl Into<Vec<u8>>) -> Result<i64, Failure> {
+    pub(crate) async fn put(
+        &mut self,
+        key: &str,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<i64, Failure> {
         let request =
             pb::PutRequest { key: text(key), value: value.into().into(), ..Default::default() };
         let answer = judge(self.patience, self.kv.put(request)).await?;
@@ -131,14 +135,14 @@ impl Client {
     }
 
     /// Deletes one key and returns the revision and the number of keys deleted.
-    pub async fn delete(&mut self, key: &str) -> Result<(i64, i64), Failure> {
+    pub(crate) async fn delete(&mut self, key: &str) -> Result<(i64, i64), Failure> {
         let request = pb::DeleteRangeRequest { key: text(key), ..Default::default() };
         let answer = judge(self.patience, self.kv.delete_range(request)).await?;
         Ok((answer.header.expect("a header").revision, answer.deleted))
     }
 
     /// Reads one key.
-    pub async fn get(&mut self, key: &str, freshness: Freshness) -> Result<Seen, Failure> {
+    pub(crate) async fn get(&mut self, key: &str, freshness: Freshness) -> Result<Seen, Failure> {
         let request = pb::RangeRequest {
             key: text(key),
             serializable: freshness == Freshness::Serializable,
@@ -148,7 +152,7 @@ impl Client {
     }
 
     /// Reads keys as they were, each at its own revision, from this member alone.
-    pub async fn get_past(
+    pub(crate) async fn get_past(
         &mut self,
         places: impl Iterator<Item = (&str, i64)>,
     ) -> Result<Vec<Option<Found>>, Failure> {
@@ -174,7 +178,7 @@ impl Client {
     }
 
     /// Reads everything.
-    pub async fn all(&mut self, freshness: Freshness) -> Result<Snapshot, Failure> {
+    pub(crate) async fn all(&mut self, freshness: Freshness) -> Result<Snapshot, Failure> {
         let request = pb::RangeRequest {
             key: Bytes::from_static(b"\0"),
             range_end: Bytes::from_static(b"\0"),
@@ -186,7 +190,12 @@ impl Client {
     }
 
     /// Writes `value` if the key's last write is still the one at `expected` (0: no such key).
-    pub async fn swap(&mut self, key: &str, expected: i64, value: &str) -> Result<Swap, Failure> {
+    pub(crate) async fn swap(
+        &mut self,
+        key: &str,
+        expected: i64,
+        value: &str,
+    ) -> Result<Swap, Failure> {
         use pb::compare::{CompareResult, CompareTarget, TargetUnion};
         use pb::{request_op, response_op};
         let put = pb::PutRequest { key: text(key), value: text(value), ..Default::default() };
@@ -218,12 +227,12 @@ impl Client {
     }
 
     /// What the member says of itself.
-    pub async fn status(&mut self) -> Result<pb::StatusResponse, Failure> {
+    pub(crate) async fn status(&mut self) -> Result<pb::StatusResponse, Failure> {
         judge(self.patience, self.maintenance.status(pb::StatusRequest {})).await
     }
 
     /// The members as this one knows them.
-    pub async fn members(&mut self) -> Result<pb::MemberListResponse, Failure> {
+    pub(crate) async fn members(&mut self) -> Result<pb::MemberListResponse, Failure> {
         let request = pb::MemberListRequest::default();
         judge(self.patience, self.cluster.member_list(request)).await
     }
@@ -233,7 +242,7 @@ impl Client {
 /// its name as the value. Writes are repeated until they are acknowledged.
 ///
 /// Panics: if a write is not acknowledged in time.
-pub async fn fill(client: &Client, prefix: &str, count: usize, bytes: usize) {
+pub(crate) async fn fill(client: &Client, prefix: &str, count: usize, bytes: usize) {
     let lanes: Vec<_> = (0..FILL_LANES)
         .map(|lane| {
             let keys: Vec<String> =
@@ -257,7 +266,7 @@ async fn fill_lane(mut client: Client, keys: Vec<String>, bytes: usize) {
 }
 
 /// Checks that a store holds what [`fill`] wrote, whole.
-pub fn assert_filled(snapshot: &Snapshot, prefix: &str, count: usize, bytes: usize) {
+pub(crate) fn assert_filled(snapshot: &Snapshot, prefix: &str, count: usize, bytes: usize) {
     for number in 0..count {
         let key = key(prefix, number);
         let at = snapshot.kvs.binary_search_by(|kv| kv.key.as_ref().cmp(key.as_bytes()));
@@ -277,7 +286,7 @@ fn filler(key: &str, bytes: usize) -> Vec<u8> {
 }
 
 /// Waits for an answer and tells definite refusals from unknown outcomes.
-pub async fn judge<T>(
+pub(crate) async fn judge<T>(
     patience: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Failure> {

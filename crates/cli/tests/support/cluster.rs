@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything that must happen may take, on a machine that is busy with other tests.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Time between two looks at something that is waited for.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 25;
 
 /// The binary under test.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     match std::env::var_os("QUORATE_BIN") {
         Some(path) => path.into(),
         None => env!("CARGO_BIN_EXE_quorate").into(),
@@ -29,7 +29,7 @@ pub fn binary() -> PathBuf {
 
 /// What runs as a member.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Program {
+pub(crate) enum Program {
     /// The binary under test.
     Quorate,
     /// The original, found on the search path, to compare with.
@@ -38,24 +38,24 @@ pub enum Program {
 
 /// What the members of a cluster are started with.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What runs.
-    pub program: Program,
+    pub(crate) program: Program,
     /// How many members.
-    pub members: usize,
+    pub(crate) members: usize,
     /// Time between heartbeats. Unit: milliseconds.
-    pub heartbeat_ms: u64,
+    pub(crate) heartbeat_ms: u64,
     /// Silence after which a follower stands for election. Unit: milliseconds.
-    pub election_ms: u64,
+    pub(crate) election_ms: u64,
     /// `--initial-cluster-token`.
-    pub token: String,
+    pub(crate) token: String,
     /// Flags that every member gets besides.
-    pub extra: Vec<String>,
+    pub(crate) extra: Vec<String>,
 }
 
 impl Settings {
     /// `members` members that notice a lost leader fast, to keep tests short.
-    pub fn of(members: usize) -> Settings {
+    pub(crate) fn of(members: usize) -> Settings {
         Settings {
             program: Program::Quorate,
             members,
@@ -67,7 +67,7 @@ impl Settings {
     }
 
     /// The same with one more flag.
-    pub fn with(mut self, flag: &str, value: impl ToString) -> Settings {
+    pub(crate) fn with(mut self, flag: &str, value: impl ToString) -> Settings {
         self.extra.extend([flag.to_owned(), value.to_string()]);
         self
     }
@@ -75,33 +75,33 @@ impl Settings {
 
 /// One member: its place on disk and in the network, and its process while it runs.
 #[derive(Debug)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it serves clients.
-    pub client_port: u16,
+    pub(crate) client_port: u16,
     /// Where it serves peers.
-    pub peer_port: u16,
+    pub(crate) peer_port: u16,
     /// `--data-dir`.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Where its output goes, over all its lives.
-    pub log_file: PathBuf,
+    pub(crate) log_file: PathBuf,
     child: Option<Child>,
     paused: bool,
 }
 
 /// A cluster of real processes. Dropping it kills them; after a failure the directory stays.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The members, in the order of their names.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     settings: Settings,
     dir: Option<TempDir>,
 }
 
 impl Cluster {
     /// Ports and directories, but no process yet.
-    pub fn prepare(settings: Settings) -> Cluster {
+    pub(crate) fn prepare(settings: Settings) -> Cluster {
         let dir = tempfile::Builder::new().prefix("quorate-test-").tempdir().expect("a directory");
         let members = (1..=settings.members)
             .map(|number| Member {
@@ -118,7 +118,7 @@ impl Cluster {
     }
 
     /// A cluster that serves.
-    pub async fn start(settings: Settings) -> Cluster {
+    pub(crate) async fn start(settings: Settings) -> Cluster {
         let mut cluster = Cluster::prepare(settings);
         cluster.spawn_all();
         cluster.wait_ready().await;
@@ -126,12 +126,12 @@ impl Cluster {
     }
 
     /// The directory of everything.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.as_ref().expect("it is taken only by drop").path()
     }
 
     /// Starts every member that does not run.
-    pub fn spawn_all(&mut self) {
+    pub(crate) fn spawn_all(&mut self) {
         for i in 0..self.members.len() {
             if self.members[i].child.is_none() {
                 self.spawn(i);
@@ -140,13 +140,13 @@ impl Cluster {
     }
 
     /// Starts member `i` as it was configured.
-    pub fn spawn(&mut self, i: usize) {
+    pub(crate) fn spawn(&mut self, i: usize) {
         let flags = self.flags(i);
         self.spawn_with(i, &flags);
     }
 
     /// Starts member `i` with other flags than its own.
-    pub fn spawn_with(&mut self, i: usize, flags: &[String]) {
+    pub(crate) fn spawn_with(&mut self, i: usize, flags: &[String]) {
         assert!(self.members[i].child.is_none(), "{} runs already", self.members[i].name);
         let log = File::options().create(true).append(true).open(&self.members[i].log_file);
         let log = log.expect("a log file");
@@ -172,7 +172,7 @@ impl Cluster {
     }
 
     /// The flags of member `i`, in pairs of name and value.
-    pub fn flags(&self, i: usize) -> Vec<String> {
+    pub(crate) fn flags(&self, i: usize) -> Vec<String> {
         let member = &self.members[i];
         let settings = &self.settings;
         let client_url = format!("http://127.0.0.1:{}", member.client_port);
@@ -194,20 +194,20 @@ impl Cluster {
     }
 
     /// The value of `--initial-cluster`.
-    pub fn initial_cluster(&self) -> String {
+    pub(crate) fn initial_cluster(&self) -> String {
         let names = self.members.iter().map(|m| format!("{}={}", m.name, m.peer_url()));
         names.collect::<Vec<_>>().join(",")
     }
 
     /// Ends member `i` at once: `kill -9`. A process that has ended by itself is only cleared away.
-    pub fn kill(&mut self, i: usize) {
+    pub(crate) fn kill(&mut self, i: usize) {
         let mut child = self.members[i].child.take().expect("a running member");
         child.kill().expect("SIGKILL");
         child.wait().expect("a dead child");
     }
 
     /// Kills every member that runs, without waiting in between.
-    pub fn kill_all(&mut self) {
+    pub(crate) fn kill_all(&mut self) {
         for member in &mut self.members {
             if let Some(child) = &mut member.child {
                 child.kill().expect("SIGKILL");
@@ -221,25 +221,25 @@ impl Cluster {
     }
 
     /// Asks member `i` to end (SIGTERM) and returns how it did.
-    pub fn stop(&mut self, i: usize) -> ExitStatus {
+    pub(crate) fn stop(&mut self, i: usize) -> ExitStatus {
         self.signal(i, Signal::TERM);
         self.wait_exit(i, SOON)
     }
 
     /// Freezes member `i`: its sockets stay open, but nothing answers.
-    pub fn pause(&mut self, i: usize) {
+    pub(crate) fn pause(&mut self, i: usize) {
         self.signal(i, Signal::STOP);
         self.members[i].paused = true;
     }
 
     /// Lets member `i` go on.
-    pub fn resume(&mut self, i: usize) {
+    pub(crate) fn resume(&mut self, i: usize) {
         self.signal(i, Signal::CONT);
         self.members[i].paused = false;
     }
 
     /// Memory of member `i` that is resident. Unit: bytes.
-    pub fn resident_bytes(&self, i: usize) -> u64 {
+    pub(crate) fn resident_bytes(&self, i: usize) -> u64 {
         let pid = self.members[i].child.as_ref().expect("a running member").id();
         let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("a living process");
         let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
@@ -247,23 +247,23 @@ impl Cluster {
     }
 
     /// True if member `i` has a process and the process is not frozen.
-    pub fn is_up(&self, i: usize) -> bool {
+    pub(crate) fn is_up(&self, i: usize) -> bool {
         self.members[i].child.is_some() && !self.members[i].paused
     }
 
     /// True if member `i` is frozen.
-    pub fn is_paused(&self, i: usize) -> bool {
+    pub(crate) fn is_paused(&self, i: usize) -> bool {
         self.members[i].child.is_some() && self.members[i].paused
     }
 
     /// True if the process of member `i` has not ended by itself.
-    pub fn is_alive(&mut self, i: usize) -> bool {
+    pub(crate) fn is_alive(&mut self, i: usize) -> bool {
         let child = self.members[i].child.as_mut();
         child.is_some_and(|child| child.try_wait().expect("a child").is_none())
     }
 
     /// Waits until member `i` has ended by itself.
-    pub fn wait_exit(&mut self, i: usize, limit: Duration) -> ExitStatus {
+    pub(crate) fn wait_exit(&mut self, i: usize, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             let child = self.members[i].child.as_mut().expect("a running member");
@@ -277,12 +277,12 @@ impl Cluster {
     }
 
     /// A client of member `i`.
-    pub fn client(&self, i: usize) -> Client {
+    pub(crate) fn client(&self, i: usize) -> Client {
         Client::new(self.members[i].client_port)
     }
 
     /// Waits until every member that is up answers a linearizable read.
-    pub async fn wait_ready(&mut self) {
+    pub(crate) async fn wait_ready(&mut self) {
         for i in 0..self.members.len() {
             if self.is_up(i) {
                 self.wait_ready_one(i).await;
@@ -291,7 +291,7 @@ impl Cluster {
     }
 
     /// Waits until member `i` answers a linearizable read.
-    pub async fn wait_ready_one(&mut self, i: usize) {
+    pub(crate) async fn wait_ready_one(&mut self, i: usize) {
         let mut client = self.client(i);
         let deadline = Instant::now() + SOON;
         loop {
@@ -307,7 +307,7 @@ impl Cluster {
     }
 
     /// The leader, once every member that is up names the same one and it is up.
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let deadline = Instant::now() + SOON;
         loop {
             if let Some(leader) = self.leader_now().await {
@@ -319,7 +319,7 @@ impl Cluster {
     }
 
     /// The leader, if at this moment all members that are up agree on one of them.
-    pub async fn leader_now(&self) -> Option<usize> {
+    pub(crate) async fn leader_now(&self) -> Option<usize> {
         let mut ids = Vec::new();
         let mut leaders = Vec::new();
         for i in (0..self.members.len()).filter(|i| self.is_up(*i)) {
@@ -333,7 +333,7 @@ impl Cluster {
     }
 
     /// Somebody who is not the leader.
-    pub async fn follower(&self) -> usize {
+    pub(crate) async fn follower(&self) -> usize {
         let leader = self.leader().await;
         (0..self.members.len()).find(|i| *i != leader && self.is_up(*i)).expect("a follower")
     }
@@ -341,7 +341,7 @@ impl Cluster {
     /// Waits until every member that is up has the same store, and returns it.
     ///
     /// Panics: if they do not agree in time; the message names the first difference.
-    pub async fn wait_agreement(&self) -> Snapshot {
+    pub(crate) async fn wait_agreement(&self) -> Snapshot {
         let deadline = Instant::now() + SOON;
         loop {
             let mut all = Vec::new();
@@ -360,13 +360,13 @@ impl Cluster {
     }
 
     /// Everything that member `i` has written to its output.
-    pub fn log(&self, i: usize) -> String {
+    pub(crate) fn log(&self, i: usize) -> String {
         let bytes = fs::read(&self.members[i].log_file).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Waits until the log of member `i` holds one of `needles`, ignoring case.
-    pub async fn wait_log(&self, i: usize, needles: &[&str]) {
+    pub(crate) async fn wait_log(&self, i: usize, needles: &[&str]) {
         let deadline = Instant::now() + SOON;
         loop {
             let log = self.log(i).to_lowercase();
@@ -401,17 +401,17 @@ impl Cluster {
 
 impl Member {
     /// Where its peers reach it.
-    pub fn peer_url(&self) -> String {
+    pub(crate) fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
     }
 
     /// Where its write-ahead log lies.
-    pub fn wal_dir(&self) -> PathBuf {
+    pub(crate) fn wal_dir(&self) -> PathBuf {
         self.data_dir.join("member/wal")
     }
 
     /// Where its checkpoints lie.
-    pub fn checkpoint_dir(&self) -> PathBuf {
+    pub(crate) fn checkpoint_dir(&self) -> PathBuf {
         self.data_dir.join("member/checkpoints")
     }
 }

@@ -21,22 +21,22 @@ use std::fmt;
 
 /// One operation of one client on one key.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// Who.
-    pub client: usize,
+    pub(crate) client: usize,
     /// When it was sent. Unit: nanoseconds since the test began.
-    pub invoked: u64,
+    pub(crate) invoked: u64,
     /// When the answer came, or the client stopped waiting.
-    pub returned: u64,
+    pub(crate) returned: u64,
     /// Which key.
-    pub key: String,
+    pub(crate) key: String,
     /// What, and what came of it.
-    pub action: Action,
+    pub(crate) action: Action,
 }
 
 /// An operation and its outcome. Values are unique in a history.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// An acknowledged write.
     Wrote {
         /// The value.
@@ -69,16 +69,16 @@ pub enum Action {
 
 /// A broken promise of the store.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// Which promise.
-    pub rule: Rule,
+    pub(crate) rule: Rule,
     /// Who saw what.
-    pub story: String,
+    pub(crate) story: String,
 }
 
 /// The promises that are checked.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// Two acknowledged writes have one revision.
     RevisionShared,
     /// An operation has an older revision than one that was over before it began.
@@ -104,7 +104,7 @@ impl fmt::Display for Violation {
 }
 
 /// All broken promises of a history; none if it is what a linearizable store can show.
-pub fn check(events: &[Event]) -> Vec<Violation> {
+pub(crate) fn check(events: &[Event]) -> Vec<Violation> {
     let mut found = Vec::new();
     let writes = Writes::of(events, &mut found);
     check_real_time(events, &writes, &mut found);

@@ -15,9 +15,9 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this support code")]
 
-pub mod client;
-pub mod cluster;
-pub mod files;
-pub mod history;
-pub mod net;
-pub mod seed;
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod files;
+pub(crate) mod history;
+pub(crate) mod net;
+pub(crate) mod seed;

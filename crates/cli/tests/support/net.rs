@@ -15,12 +15,12 @@ const PORT_MAX: u16 = 31_500;
 static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A port that nobody listens on.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     free_ports(1)
 }
 
 /// The first of `count` neighbouring ports that nobody listens on.
-pub fn free_ports(count: u16) -> u16 {
+pub(crate) fn free_ports(count: u16) -> u16 {
     let mut taken = TAKEN.lock().expect("no test panics while it holds the lock");
     let span = u32::from(PORT_MAX - PORT_MIN - count);
     // Test programs that run side by side begin their search at different places.
@@ -39,12 +39,12 @@ pub fn free_ports(count: u16) -> u16 {
 }
 
 /// Where `port` is on this machine.
-pub fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Status line and body of a plain HTTP/1.1 GET.
-pub fn http_get(port: u16, path: &str) -> std::io::Result<(String, String)> {
+pub(crate) fn http_get(port: u16, path: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect_timeout(&loopback(port), Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;

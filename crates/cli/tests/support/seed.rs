@@ -5,16 +5,16 @@
 /// Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014),
 /// SplitMix64.
 #[derive(Clone, Debug)]
-pub struct Seed(u64);
+pub(crate) struct Seed(u64);
 
 impl Seed {
     /// A generator that starts at `seed`.
-    pub fn new(seed: u64) -> Seed {
+    pub(crate) fn new(seed: u64) -> Seed {
         Seed(seed)
     }
 
     /// The seed of the environment, or a new one; a failing test prints it.
-    pub fn of_this_run() -> u64 {
+    pub(crate) fn of_this_run() -> u64 {
         match std::env::var("QUORATE_TEST_SEED") {
             Ok(text) => text.parse().expect("QUORATE_TEST_SEED is a number"),
             Err(_) => {
@@ -28,12 +28,12 @@ impl Seed {
     }
 
     /// A generator for a part of the test, independent of the others' use of theirs.
-    pub fn fork(&mut self) -> Seed {
+    pub(crate) fn fork(&mut self) -> Seed {
         Seed(self.next())
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -42,29 +42,29 @@ impl Seed {
     }
 
     /// A number of `0..limit`.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         assert!(limit > 0, "nothing to choose from");
         (self.next() % limit as u64) as usize
     }
 
     /// A number of `from..to`.
-    pub fn between(&mut self, from: usize, to: usize) -> usize {
+    pub(crate) fn between(&mut self, from: usize, to: usize) -> usize {
         from + self.below(to - from)
     }
 
     /// One of `choices`.
-    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 
     /// `count` arbitrary bytes.
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.next() as u8).collect()
     }
 }
 
 /// How long a randomized test causes trouble.
-pub fn chaos_seconds(default: u64) -> u64 {
+pub(crate) fn chaos_seconds(default: u64) -> u64 {
     match std::env::var("QUORATE_TEST_SECONDS") {
         Ok(text) => text.parse().expect("QUORATE_TEST_SECONDS is a number"),
         Err(_) => default,

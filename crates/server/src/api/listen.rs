@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 
@@ -83,13 +83,23 @@ where
     let mut outcome = Ok(());
     tokio::select! {
         () = shutdown => {}
-        Some(broken) = doors.join_next() => outcome = broken.expect("a door does not panic"),
+        Some(broken) = doors.join_next() => outcome = closed(broken),
     }
     drop(stop);
-    while let Some(closed) = doors.join_next().await {
-        outcome = outcome.and(closed.expect("a door does not panic"));
+    while let Some(door) = doors.join_next().await {
+        outcome = outcome.and(closed(door));
     }
     outcome.map_err(ServeError::Accept)
+}
+
+/// How a door ended. One that was cancelled did so because the runtime is going away, which is how
+/// a member ends that cannot go on.
+fn closed(door: Result<io::Result<()>, JoinError>) -> io::Result<()> {
+    match door {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_cancelled() => Ok(()),
+        Err(error) => panic!("a door does not panic: {error}"),
+    }
 }
 
 /// One listener and the connections that came through it.

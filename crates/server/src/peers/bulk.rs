@@ -92,6 +92,11 @@ impl CheckpointDesk {
         lock(&self.newest).as_ref().map(|manifest| manifest.position)
     }
 
+    /// Size of the newest checkpoint on our disk; 0 if there is none.
+    pub(crate) fn newest_bytes(&self) -> u64 {
+        lock(&self.newest).as_ref().map_or(0, |manifest| manifest.size)
+    }
+
     /// The oldest checkpoint that is kept: the log before it is not needed.
     pub(crate) fn oldest_kept(&self) -> Option<Position> {
         *lock(&self.oldest_kept)

@@ -712,6 +712,26 @@ fn damage_a_leader_sends_again_what_an_acknowledging_follower_lost() {
 }
 
 #[test]
+fn damage_is_noticed_by_a_leader_that_has_nothing_to_send() {
+    let mut cluster = Cluster::led(None);
+    for _ in 0..4 {
+        cluster.propose(1);
+        cluster.settle();
+    }
+    let mut records = cluster.records[&id(2)].clone();
+    let at = records.iter().position(
+        |record| matches!(record, Record::Entry(entry) if entry.position.index == Index(3)),
+    );
+    let position = Some(Position::new(1, 3));
+    records[at.expect("the third entry")] = Record::Damaged { position };
+    cluster.restart(2, records);
+    cluster.heartbeat(1);
+    cluster.settle();
+    assert!(!cluster.raft(2).is_mending());
+    assert_eq!(cluster.raft(2).commit_index(), cluster.raft(1).commit_index());
+}
+
+#[test]
 fn damage_of_the_last_vote_or_of_the_only_log_is_an_error() {
     let config = Config::new(id(2), Configuration::of(ids(&[1, 2, 3])));
     let lost_vote = [hard_state(1), Record::Damaged { position: None }];

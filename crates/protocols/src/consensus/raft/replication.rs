@@ -322,6 +322,12 @@ impl Raft {
         self.hear_leader(from, cx);
         self.advance_commit(commit);
         cx.send(from, self.say(Body::HeartbeatReply { round }));
+        let hint = self.log.last();
+        if commit > hint.index {
+            // It believes that we hold what our disk lost. While nothing is proposed, no append
+            // will find out.
+            cx.send(from, self.say(Body::AppendRejected { prev: commit, hint }));
+        }
         self.questions.ask_again_if_older_than(self.config.heartbeat_interval * 2, cx.now);
     }
 
