@@ -194,12 +194,19 @@ pub(crate) struct ReplicaHost {
     /// The question that the reads of this turn share.
     turn_read: Option<Ticket>,
     /// Waiting for the end of the turn, when what they tell can also be read.
-    answers: Vec<(Reply<Result<Answer, Refusal>>, Result<Answer, Refusal>)>,
+    answers: Vec<Owed>,
     readable: Vec<Readers>,
     moving: Vec<Reply<Result<(), Refusal>>>,
     seen_applied: Position,
     errors: BTreeMap<&'static str, String>,
     checkpoints: Checkpoints,
+}
+
+/// An answer, and who waits for it.
+#[derive(Debug)]
+struct Owed {
+    reply: Reply<Result<Answer, Refusal>>,
+    answer: Result<Answer, Refusal>,
 }
 
 /// The frames for one peer that this step has produced.
@@ -434,7 +441,7 @@ impl Host<Replica> for ReplicaHost {
         match indication {
             Indication::Answered { ticket, answer } => {
                 if let Some(reply) = self.writes.remove(&ticket) {
-                    self.answers.push((reply, answer));
+                    self.answers.push(Owed { reply, answer });
                 }
             }
             Indication::Readable { ticket } => {
@@ -495,7 +502,7 @@ impl Host<Replica> for ReplicaHost {
             self.checkpoint_if_due(node);
         }
         self.report(node);
-        for (reply, answer) in self.answers.drain(..) {
+        for Owed { reply, answer } in self.answers.drain(..) {
             reply.send(answer);
         }
         if !self.readable.is_empty() {
