@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::client::{Freshness, assert_filled, fill};
+use support::client::{Freshness, Snapshot, assert_filled, fill};
 use support::cluster::{Cluster, SOON, Settings};
 use support::files::{copy_tree, data_end, files_below, find_last, flip_bit};
 use support::net::{free_port, loopback};
@@ -294,15 +294,17 @@ async fn assert_stays_out(cluster: &mut Cluster, i: usize, words: &[&str]) {
 
 /// Where [`damage_value`] strikes: a value that stands in the log once.
 fn marker(i: usize) -> String {
-    format!("the value that member {i} will find damaged")
+    format!("value {i} of those that its member will find damaged")
 }
 
-/// Flips a bit of a value in the log of member `i`, which must be down.
+/// Flips a bit of a value in the log of member `i`, which must be down; twice undoes it.
 fn damage_value(cluster: &Cluster, i: usize) {
-    let needle = marker(i);
+    let marker = marker(i);
+    // The half that stays as it is, so that a second flip finds the place of the first.
+    let (needle, rest) = marker.split_at(marker.len() / 2);
     for segment in segments(&cluster.members[i].wal_dir()) {
         if let Some(at) = find_last(&segment, needle.as_bytes()) {
-            return flip_bit(&segment, at + needle.len() as u64 / 2);
+            return flip_bit(&segment, at + (needle.len() + rest.len() / 2) as u64);
         }
     }
     panic!("the log of {} does not hold the marker", cluster.members[i].name);
@@ -339,25 +341,60 @@ async fn a_flipped_bit_in_a_followers_log_is_named_and_mended() {
     assert_eq!(found.value, marker(follower));
 }
 
-/// Each member has lost another entry, so no log is whole, but every entry has two good copies.
+/// Two of three have lost an entry, each another one; the third is whole and must be believed.
 #[tokio::test]
-async fn damage_on_every_member_is_mended_where_copies_are_left() {
+async fn damage_on_a_majority_is_mended_by_the_member_that_is_whole() {
     let mut cluster = Cluster::start(Settings::of(3)).await;
-    for i in 0..3 {
-        cluster.client(0).put(&format!("marker/{i}"), marker(i)).await.expect("a write");
-        fill(&cluster.client(0), &format!("k{i}"), 10, 200).await;
-    }
-    let before = cluster.wait_agreement().await;
+    let before = write_markers(&cluster).await;
     cluster.kill_all();
-    for i in 0..3 {
+    for i in [0, 1] {
         damage_value(&cluster, i);
     }
     cluster.spawn_all();
     cluster.wait_ready().await;
     assert_eq!(cluster.wait_agreement().await, before, "the store after the damage");
+    for i in [0, 1] {
+        cluster.wait_log(i, &["damage"]).await;
+    }
+}
+
+/// No log is whole: whoever led would ask the others to forget. Nobody must serve until one member
+/// is whole again, and then nothing may be missing.
+#[tokio::test]
+async fn damage_on_every_member_stops_the_cluster_until_one_is_whole_again() {
+    let mut cluster = Cluster::start(Settings::of(3)).await;
+    let before = write_markers(&cluster).await;
+    cluster.kill_all();
+    for i in 0..3 {
+        damage_value(&cluster, i);
+    }
+    cluster.spawn_all();
     for i in 0..3 {
         cluster.wait_log(i, &["damage"]).await;
     }
+    let mut client = cluster.client(0).with_patience(SEVERAL_ELECTIONS);
+    assert!(client.put("new", "x").await.is_err(), "a cluster without a whole log took a write");
+    assert!(client.get("marker/0", Freshness::Linearizable).await.is_err(), "it served a read");
+
+    // The same bit once more: the operator has brought back a good copy.
+    cluster.kill(1);
+    damage_value(&cluster, 1);
+    cluster.spawn(1);
+    cluster.wait_ready().await;
+    let after = cluster.wait_agreement().await;
+    let markers = |store: &Snapshot| {
+        store.kvs.iter().filter(|kv| kv.key.starts_with(b"marker/")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(markers(&after), markers(&before), "the store after the damage");
+}
+
+/// Gives each member a value of its own to lose, with others around it.
+async fn write_markers(cluster: &Cluster) -> Snapshot {
+    for i in 0..3 {
+        cluster.client(0).put(&format!("marker/{i}"), marker(i)).await.expect("a write");
+        fill(&cluster.client(0), &format!("k{i}"), 10, 200).await;
+    }
+    cluster.wait_agreement().await
 }
 
 /// With one copy only, nothing can be mended: the member must say so and not serve a lesser store.
@@ -410,6 +447,52 @@ async fn a_single_member_falls_back_to_the_older_checkpoint() {
     cluster.wait_ready().await;
     assert_filled(&cluster.wait_agreement().await, "k", KEYS, VALUE_BYTES);
     cluster.wait_log(0, &["damage"]).await;
+}
+
+/// The log of a member that received its state does not reach back to its older checkpoint, so it
+/// has to be sent the state again. It must not take the hole for the end.
+#[tokio::test]
+async fn a_damaged_checkpoint_that_was_received_is_received_again() {
+    let mut cluster = Cluster::start(small_logs(3)).await;
+    let follower = cluster.follower().await;
+    let leader = cluster.leader().await;
+    fill(&cluster.client(leader), "first", KEYS, VALUE_BYTES).await;
+    wait_checkpoint(&cluster, follower).await;
+    cluster.kill(follower);
+    fill(&cluster.client(leader), "second", 2 * KEYS, VALUE_BYTES).await;
+    cluster.spawn(follower);
+    cluster.wait_ready().await;
+    cluster.wait_log(follower, &["received a checkpoint"]).await;
+    cluster.client(leader).put("after", "the transfer").await.expect("a write");
+    cluster.wait_agreement().await;
+    cluster.kill(follower);
+    let newest = newest_checkpoint(&cluster, follower);
+    let middle = fs::metadata(&newest).expect("a file").len() / 2;
+    flip_bit(&newest, middle);
+    cluster.spawn(follower);
+    cluster.wait_ready().await;
+    let store = cluster.wait_agreement().await;
+    assert_filled(&store, "first", KEYS, VALUE_BYTES);
+    assert_filled(&store, "second", 2 * KEYS, VALUE_BYTES);
+    cluster.wait_log(follower, &["damage"]).await;
+}
+
+/// Every checkpoint of a follower, and with them the beginning of its history.
+#[tokio::test]
+async fn a_follower_without_any_whole_checkpoint_starts_from_the_leaders() {
+    let mut cluster = Cluster::start(small_logs(3)).await;
+    let follower = cluster.follower().await;
+    fill(&cluster.client(0), "k", 2 * KEYS, VALUE_BYTES).await;
+    wait_checkpoint(&cluster, follower).await;
+    cluster.wait_agreement().await;
+    cluster.stop(follower);
+    for file in with_ending(&cluster.members[follower].checkpoint_dir(), ".checkpoint") {
+        let middle = fs::metadata(&file).expect("a file").len() / 2;
+        flip_bit(&file, middle);
+    }
+    cluster.spawn(follower);
+    cluster.wait_ready().await;
+    assert_filled(&cluster.wait_agreement().await, "k", 2 * KEYS, VALUE_BYTES);
 }
 
 /// Bytes of a write that was interrupted: never acknowledged, so nothing is lost by cutting them.

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod digests;
 mod envelope;
+mod held;
 mod message;
 mod replica;
 pub mod store;

@@ -12,6 +12,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::digests::{Digests, Verdict};
 use crate::envelope::{self, Life, Ticket};
+use crate::held::HeldRecords;
 use crate::message::Message;
 use crate::store::{Command, KvError, Outcome, Revision, Store};
 use bytes::Bytes;
@@ -617,6 +618,7 @@ impl Protocol for Replica {
             let configuration = configuration.clone();
             first = Some(raft::Record::Snapshot { position: applied, configuration });
         }
+        let records = HeldRecords::new(records, applied);
         Replica {
             raft: Raft::restore(&config.raft, &mut first.into_iter().chain(records)),
             store,
