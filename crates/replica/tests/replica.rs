@@ -1,0 +1,355 @@
+//! Replicas among each other, driven by hand: every message delivered in order, every record
+//! durable at once, time moved by the test.
+
+use bytes::Bytes;
+use quorate_core::{Context, Effect, NodeId, Protocol, Time};
+use quorate_protocols::consensus::raft::{self, Configuration, Record, RoleName};
+use quorate_replica::store::{Command, DeleteRange, Keys, Mutant, Outcome, Put, Revision, Store};
+use quorate_replica::{
+    Answer, Checkpoint, Config, Indication, Life, Message, Refusal, Replica, Request, Ticket,
+    Timer, seal,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+const STEP: Duration = Duration::from_millis(50);
+
+/// Three replicas and the wires between them.
+struct Town {
+    nodes: BTreeMap<NodeId, House>,
+    wire: VecDeque<(NodeId, NodeId, Message)>,
+    cut_off: Vec<NodeId>,
+    now: Time,
+    tickets: u64,
+}
+
+struct House {
+    node: Replica,
+    records: Vec<Record>,
+    timers: BTreeMap<Timer, Time>,
+    told: Vec<Indication>,
+}
+
+impl Town {
+    fn new() -> Town {
+        let mut town = Town {
+            nodes: BTreeMap::new(),
+            wire: VecDeque::new(),
+            cut_off: Vec::new(),
+            now: Time::from_nanos(1),
+            tickets: 0,
+        };
+        for id in 1..=3 {
+            town.start(NodeId(id), None, Vec::new());
+        }
+        town
+    }
+
+    fn start(&mut self, id: NodeId, checkpoint: Option<Checkpoint>, records: Vec<Record>) {
+        let voters = Configuration::of([1, 2, 3].map(NodeId));
+        let config = Config {
+            raft: raft::Config::new(id, voters),
+            life: Life(id.0 * 1_000 + self.now.as_nanos()),
+            checkpoint,
+            request_timeout: Duration::from_secs(5),
+            log_retain_bytes: 1 << 20,
+        };
+        let node = Replica::restore(&config, &mut records.clone().into_iter());
+        let house = House { node, records, timers: BTreeMap::new(), told: Vec::new() };
+        self.nodes.insert(id, house);
+        self.call(id, |node, cx| node.on_start(cx));
+        self.settle();
+    }
+
+    fn life(&self, id: NodeId) -> Life {
+        Life(id.0 * 1_000 + 1)
+    }
+
+    fn call(&mut self, id: NodeId, run: impl FnOnce(&mut Replica, &mut Context<'_, Replica>)) {
+        let house = self.nodes.get_mut(&id).expect("a replica of the town");
+        let mut effects = Vec::new();
+        let mut choose = |_: usize| 0;
+        let mut cx = Context::new(id, self.now, &mut choose, &mut effects);
+        run(&mut house.node, &mut cx);
+        house.node.on_flush(&mut cx);
+        house.node.invariants();
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message, .. } => self.wire.push_back((id, to, message)),
+                // Different members take different times, or their elections would never end.
+                Effect::SetTimer { timer, within } => {
+                    let at = self.now.after(within.start + within.start / 8 * id.0 as u32);
+                    house.timers.insert(timer, at);
+                }
+                Effect::CancelTimer { timer } => drop(house.timers.remove(&timer)),
+                Effect::Write { record } => house.records.push(record),
+                Effect::Indicate { indication } => house.told.push(indication),
+            }
+        }
+    }
+
+    /// Delivers until nobody has anything to say.
+    fn settle(&mut self) {
+        while let Some((from, to, message)) = self.wire.pop_front() {
+            let cut = from != to && (self.cut_off.contains(&from) || self.cut_off.contains(&to));
+            if !cut && self.nodes.contains_key(&to) {
+                self.call(to, |node, cx| node.on_message(from, message, cx));
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        while self.now < end {
+            self.now = self.now.after(STEP);
+            for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let now = self.now;
+                let due = |house: &House| {
+                    house.timers.iter().find(|(_, at)| **at <= now).map(|(timer, _)| *timer)
+                };
+                while let Some(timer) = due(&self.nodes[&id]) {
+                    self.nodes.get_mut(&id).expect("listed").timers.remove(&timer);
+                    self.call(id, |node, cx| node.on_timer(timer, cx));
+                }
+            }
+            self.settle();
+        }
+    }
+
+    fn leader(&self) -> NodeId {
+        let leads = |house: &&House| house.node.raft().role() == RoleName::Leader;
+        let leader = self.nodes.values().find(leads).expect("somebody leads");
+        leader.node.raft().leader().expect("a leader knows itself")
+    }
+
+    fn follower(&self) -> NodeId {
+        let leader = self.leader();
+        *self.nodes.keys().find(|id| **id != leader).expect("others follow")
+    }
+
+    fn write(&mut self, at: NodeId, command: &Command) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let mut envelope = Vec::new();
+        seal(self.life(at), ticket, &mut envelope);
+        command.encode(&mut envelope);
+        let request = Request::Write { ticket, envelope: Bytes::from(envelope) };
+        self.call(at, |node, cx| node.on_request(request, cx));
+        self.settle();
+        ticket
+    }
+
+    fn read(&mut self, at: NodeId) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.call(at, |node, cx| node.on_request(Request::Read { ticket }, cx));
+        self.settle();
+        ticket
+    }
+
+    fn answer(&self, at: NodeId, wanted: Ticket) -> Option<&Result<Answer, Refusal>> {
+        self.nodes[&at].told.iter().find_map(|told| match told {
+            Indication::Answered { ticket, answer } if *ticket == wanted => Some(answer),
+            _ => None,
+        })
+    }
+
+    fn told(&self, at: NodeId, wanted: impl Fn(&Indication) -> bool) -> bool {
+        self.nodes[&at].told.iter().any(wanted)
+    }
+
+    fn refused(&self, at: NodeId, wanted: Ticket) -> Option<Refusal> {
+        self.answer(at, wanted)?.as_ref().err().copied()
+    }
+}
+
+fn put(key: &str, value: &str) -> Command {
+    let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::from(value.to_owned()));
+    Command::Put(Put { key, value, ..Put::default() })
+}
+
+fn delete(key: &'static str) -> Command {
+    let keys = Keys { key: Bytes::from_static(key.as_bytes()), range_end: Bytes::new() };
+    Command::DeleteRange(DeleteRange { keys, prev_kv: false })
+}
+
+fn settled() -> Town {
+    let mut town = Town::new();
+    town.pass(Duration::from_secs(5));
+    town.leader();
+    town
+}
+
+#[test]
+fn a_write_is_answered_by_whoever_was_asked_once_it_is_applied_there() {
+    let mut town = settled();
+    for at in [town.leader(), town.follower()] {
+        let ticket = town.write(at, &put("k", "v"));
+        let answer = town.answer(at, ticket).expect("answered").as_ref().expect("applied");
+        assert_eq!(answer.outcome, Ok(Outcome::Put { prev: None }));
+        assert_eq!(answer.revision, town.nodes[&at].node.store().revision());
+    }
+    town.pass(Duration::from_secs(1));
+    for house in town.nodes.values() {
+        assert_eq!(house.node.store().revision(), Revision(3), "each write moves it by one");
+    }
+}
+
+#[test]
+fn a_read_is_served_at_a_follower_only_when_its_state_is_fresh_enough() {
+    let mut town = settled();
+    let (leader, follower) = (town.leader(), town.follower());
+    let ticket = town.read(follower);
+    let readable = |want: Ticket| move |told: &Indication| matches!(told, Indication::Readable { ticket } if *ticket == want);
+    assert!(town.told(follower, readable(ticket)));
+    town.cut_off = vec![follower];
+    let written = town.write(leader, &put("k", "new"));
+    assert!(matches!(town.answer(leader, written), Some(Ok(_))), "two of three suffice");
+    let ticket = town.read(follower);
+    assert!(!town.told(follower, readable(ticket)), "it does not know what it missed");
+    town.cut_off.clear();
+    town.pass(Duration::from_secs(2));
+    assert!(town.told(follower, readable(ticket)), "a read is asked again until it can be served");
+    assert_eq!(town.nodes[&follower].node.store().revision(), Revision(2));
+}
+
+#[test]
+fn an_error_knows_whether_the_write_may_still_happen() {
+    let mut town = settled();
+    let (leader, follower) = (town.leader(), town.follower());
+    town.cut_off = vec![leader];
+    let sent = town.write(leader, &put("k", "lost?"));
+    town.pass(Duration::from_secs(7));
+    let why = town.refused(leader, sent).expect("given up");
+    assert!(!why.is_definite(), "{why:?}: it stands in a log and may be committed");
+
+    town.cut_off = town.nodes.keys().copied().collect();
+    town.pass(Duration::from_secs(5));
+    let never_sent = town.write(follower, &put("k", "never"));
+    town.pass(Duration::from_secs(7));
+    assert_eq!(town.refused(follower, never_sent), Some(Refusal::NoLeader));
+    assert!(Refusal::NoLeader.is_definite());
+}
+
+#[test]
+fn what_waits_for_a_leader_is_written_once_there_is_one() {
+    let mut town = Town::new();
+    let ticket = town.write(NodeId(2), &put("k", "early"));
+    assert!(town.answer(NodeId(2), ticket).is_none());
+    town.pass(Duration::from_secs(4));
+    assert!(matches!(town.answer(NodeId(2), ticket), Some(Ok(_))));
+}
+
+#[test]
+fn a_command_of_a_former_life_is_no_answer_to_a_question_of_this_one() {
+    let mut town = settled();
+    let follower = town.follower();
+    let others: Vec<NodeId> = town.nodes.keys().copied().filter(|id| *id != follower).collect();
+    let old = town.write(follower, &put("old", "1"));
+    assert!(town.answer(follower, old).is_some());
+    // Started anew with the log it has: the old command is applied again, to nobody's question.
+    let records = town.nodes[&follower].records.clone();
+    town.cut_off = others;
+    town.start(follower, None, records);
+    town.pass(Duration::from_secs(1));
+    town.cut_off.clear();
+    town.pass(Duration::from_secs(4));
+    assert!(town.answer(follower, old).is_none(), "an old ticket was answered in a new life");
+    assert_eq!(town.nodes[&follower].node.store().revision(), Revision(2));
+}
+
+#[test]
+fn a_restart_from_a_checkpoint_and_the_log_after_it_loses_nothing() {
+    let mut town = settled();
+    let (leader, follower) = (town.leader(), town.follower());
+    town.write(leader, &put("a", "1"));
+    town.pass(Duration::from_secs(1));
+    let checkpoint = town.nodes[&follower].node.checkpoint();
+    town.write(leader, &put("b", "2"));
+    town.pass(Duration::from_secs(1));
+    let before = town.nodes[&follower].node.store().digest();
+    let records = town.nodes[&follower].records.clone();
+    town.start(follower, Some(checkpoint), records);
+    town.pass(Duration::from_secs(2));
+    assert_eq!(town.nodes[&follower].node.store().digest(), before);
+}
+
+#[test]
+fn a_checkpoint_of_a_peer_replaces_a_state_that_is_behind_and_no_other() {
+    let mut town = settled();
+    let (leader, follower) = (town.leader(), town.follower());
+    let old = town.nodes[&leader].node.checkpoint();
+    town.cut_off = vec![follower];
+    for value in ["1", "2", "3"] {
+        town.write(leader, &put("k", value));
+    }
+    let ahead = town.nodes[&leader].node.checkpoint();
+    let revision = ahead.store.revision();
+    let install = |checkpoint| Request::Install(Box::new(checkpoint));
+    town.call(follower, |node, cx| node.on_request(install(ahead), cx));
+    assert_eq!(town.nodes[&follower].node.store().revision(), revision);
+    town.call(follower, |node, cx| node.on_request(install(old), cx));
+    assert_eq!(town.nodes[&follower].node.store().revision(), revision, "it never goes back");
+    town.cut_off.clear();
+    town.pass(Duration::from_secs(2));
+    town.write(leader, &put("k", "4"));
+    town.pass(Duration::from_secs(1));
+    let digest = |id: &NodeId| town.nodes[id].node.store().digest();
+    assert_eq!(digest(&leader), digest(&follower));
+}
+
+/// Replicas whose third member starts from a state with a planted bug, then many writes.
+fn with_a_bug(mutant: Option<Mutant>) -> Town {
+    let mut town = settled();
+    let wrong = NodeId(3);
+    let mut store = Store::new();
+    if let Some(mutant) = mutant {
+        store.plant(mutant);
+    }
+    let position = quorate_core::Position::ZERO;
+    let configuration = Configuration::of([1, 2, 3].map(NodeId));
+    let records = town.nodes[&wrong].records.clone();
+    town.start(wrong, Some(Checkpoint { position, configuration, store }), records);
+    town.pass(Duration::from_secs(5));
+    let leader = town.leader();
+    for number in 0..40 {
+        town.write(leader, &put("k", &number.to_string()));
+        town.write(leader, &delete("k"));
+    }
+    town.pass(Duration::from_secs(3));
+    town
+}
+
+#[test]
+fn a_replica_that_goes_another_way_is_fenced_and_serves_nothing() {
+    let diverged = |told: &Indication| matches!(told, Indication::Diverged { .. });
+    let mut town = with_a_bug(Some(Mutant::VersionKept));
+    assert!(town.told(NodeId(3), diverged), "it finds itself out");
+    for right in [1, 2].map(NodeId) {
+        assert!(!town.told(right, diverged), "{right} is right");
+        assert!(town.nodes[&right].node.fenced().is_none());
+    }
+    let ticket = town.write(NodeId(3), &put("k", "v"));
+    assert_eq!(town.refused(NodeId(3), ticket), Some(Refusal::Corrupt));
+    let ticket = town.read(NodeId(3));
+    let refused = |told: &Indication| {
+        let why = Refusal::Corrupt;
+        matches!(told, Indication::ReadRefused { ticket: t, why: w } if *t == ticket && *w == why)
+    };
+    assert!(town.told(NodeId(3), refused));
+    town.pass(Duration::from_secs(5));
+    assert_ne!(town.leader(), NodeId(3), "and it does not lead");
+}
+
+#[test]
+fn replicas_that_go_the_same_way_are_left_alone() {
+    let diverged = |told: &Indication| {
+        matches!(told, Indication::Diverged { .. } | Indication::Disputed { .. })
+    };
+    let town = with_a_bug(None);
+    for id in [1, 2, 3].map(NodeId) {
+        assert!(!town.told(id, diverged), "{id} was suspected");
+    }
+    let digests: Vec<u64> = town.nodes.values().map(|h| h.node.store().digest()).collect();
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+}
