@@ -137,11 +137,14 @@ async fn a_newer_format_is_refused_and_left_alone() {
     let (log, checkpoint) = (segments(&member.wal_dir()), manifests(&member.checkpoint_dir()));
     let log = log.last().expect("a segment").clone();
     let checkpoint = checkpoint.last().expect("a manifest").clone();
-    let cases: [(&Path, fn(&[u8]) -> Vec<u8>); 3] =
-        [(&identity, newer_identity), (&log, newer_segment), (&checkpoint, newer_manifest)];
-    for (file, spoil) in cases {
-        let before = fs::read(file).expect("a file");
-        let newer = spoil(&before);
+    let read = |file: &Path| fs::read(file).expect("a file");
+    let cases = [
+        (&identity, newer_identity(&read(&identity))),
+        (&log, newer_segment(&read(&log))),
+        (&checkpoint, newer_manifest(&read(&checkpoint))),
+    ];
+    for (file, newer) in cases {
+        let before = read(file);
         fs::write(file, &newer).expect("the newer file");
         fs::write(&cluster.members[0].log_file, "").expect("an empty log");
         cluster.spawn(0);

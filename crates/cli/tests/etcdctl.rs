@@ -1,6 +1,8 @@
 //! The official command line client, if it is installed: what it prints is compared with what is
 //! known to be right, and, if the original server is installed too, with what it prints there.
 
+#![allow(clippy::print_stderr, reason = "a test talks to the developer")]
+
 mod support;
 
 use std::process::{Command, Output, Stdio};

@@ -14,6 +14,8 @@
 //!
 //! A failure prints the seed; `QUORATE_TEST_SEED` replays the choices, though not the exact times.
 
+#![allow(clippy::print_stderr, reason = "a test talks to the developer")]
+
 mod support;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@
 //! | `QUORATE_TEST_SECONDS` | length of the chaos of a randomized test |
 //! | `QUORATE_TEST_KEEP` | keeps the directories of tests that pass, too |
 
+#![allow(clippy::print_stderr, reason = "a test talks to the developer")]
 #![allow(dead_code, reason = "each test program uses its own part of this support code")]
 
 pub(crate) mod client;
