@@ -200,7 +200,12 @@ fn a_read_is_served_at_a_follower_only_when_its_state_is_fresh_enough() {
     let mut town = settled();
     let (leader, follower) = (town.leader(), town.follower());
     let ticket = town.read(follower);
-    let readable = |want: Ticket| move |told: &Indication| matches!(told, Indication::Readable { ticket } if *ticket == want);
+    let readable = |want: Ticket| {
+        move |told: &Indication| match told {
+            Indication::Readable { ticket } => *ticket == want,
+            _ => false,
+        }
+    };
     assert!(town.told(follower, readable(ticket)));
     town.cut_off = vec![follower];
     let written = town.write(leader, &put("k", "new"));
