@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use tempfile::TempDir;
 
 /// Ports are searched for between these, below those that the system gives to clients.
@@ -72,13 +73,18 @@ fn binary() -> PathBuf {
     std::env::var_os("QUORATE_BIN").map_or_else(|| release.into(), PathBuf::from)
 }
 
-/// A first port such that every port of the cluster is free.
+/// A first port such that every port of the cluster is free, and that no other cluster of this
+/// process was given.
 fn free_port_base() -> u16 {
-    let start = PORT_MIN + (std::process::id() % 1_000) as u16 * PORT_STRIDE;
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().expect("nobody panics while holding it");
+    let first = PORT_MIN + (std::process::id() % 1_000) as u16 * PORT_STRIDE;
     let span = MEMBERS * PORT_STRIDE;
     let can_bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    (start..PORT_MAX)
+    let base = (next.unwrap_or(first)..PORT_MAX)
         .step_by(span.into())
         .find(|base| (*base..base + span).all(can_bind))
-        .expect("free ports")
+        .expect("free ports");
+    *next = Some(base + span);
+    base
 }

@@ -1,7 +1,7 @@
 //! The `etcd-client` crate against quorate, through the calls that its users make.
 
 use etcd_client::{
-    Client, Compare, CompareOp, CompactionOptions, DeleteOptions, GetOptions, PutOptions,
+    Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions,
     SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use quorate_outside_etcd_client::{Cluster, MEMBERS};
