@@ -4,6 +4,7 @@
 //! neither HTTP/1.1 nor HTTP/2 end their connection and nothing else.
 
 use super::Limits;
+use super::authority::Tolerant;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -176,7 +177,8 @@ async fn connection<A, F>(
         }
     }
     let builder = protocols(limits);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service_fn(answer)));
+    let mut served =
+        pin!(builder.serve_connection(TokioIo::new(Tolerant::new(stream)), service_fn(answer)));
     tokio::select! {
         _ = served.as_mut() => return,
         _ = stopped.changed() => {}

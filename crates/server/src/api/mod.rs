@@ -9,11 +9,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `listen.rs` | accepting, connections, stopping |
+//! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
 //! | `kv.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
+mod authority;
 mod cluster;
 mod convert;
 mod dispatch;
