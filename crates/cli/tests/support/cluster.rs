@@ -3,6 +3,7 @@
 use crate::support::client::{Client, Failure, Freshness, Snapshot};
 use crate::support::files::files_below;
 use crate::support::net::free_port;
+use crate::support::proxy::Network;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,15 @@ pub(crate) enum Program {
     Etcd,
 }
 
+/// How the members reach each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wires {
+    /// Directly.
+    Direct,
+    /// Through a network that the test can cut.
+    Proxied,
+}
+
 /// What the members of a cluster are started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -49,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) election_ms: u64,
     /// `--initial-cluster-token`.
     pub(crate) token: String,
+    /// How the members reach each other.
+    pub(crate) wires: Wires,
     /// Flags that every member gets besides.
     pub(crate) extra: Vec<String>,
 }
@@ -62,6 +74,7 @@ impl Settings {
             heartbeat_ms: 40,
             election_ms: 250,
             token: "test".to_owned(),
+            wires: Wires::Direct,
             extra: Vec::new(),
         }
     }
@@ -82,6 +95,8 @@ pub(crate) struct Member {
     pub(crate) client_port: u16,
     /// Where it serves peers.
     pub(crate) peer_port: u16,
+    /// Where its peers reach it: the same, or a proxy.
+    pub(crate) advertised_port: u16,
     /// `--data-dir`.
     pub(crate) data_dir: PathBuf,
     /// Where its output goes, over all its lives.
@@ -95,6 +110,8 @@ pub(crate) struct Member {
 pub(crate) struct Cluster {
     /// The members, in the order of their names.
     pub(crate) members: Vec<Member>,
+    /// What lies between the members, if the wires are proxied.
+    pub(crate) network: Option<Network>,
     settings: Settings,
     dir: Option<TempDir>,
 }
@@ -104,22 +121,31 @@ impl Cluster {
     pub(crate) fn prepare(settings: Settings) -> Cluster {
         let dir = tempfile::Builder::new().prefix("quorate-test-").tempdir().expect("a directory");
         let members = (1..=settings.members)
-            .map(|number| Member {
+            .map(|number| (number, free_port()))
+            .map(|(number, peer_port)| Member {
                 name: format!("m{number}"),
                 client_port: free_port(),
-                peer_port: free_port(),
+                peer_port,
+                advertised_port: match settings.wires {
+                    Wires::Direct => peer_port,
+                    Wires::Proxied => free_port(),
+                },
                 data_dir: dir.path().join(format!("m{number}")),
                 log_file: dir.path().join(format!("m{number}.log")),
                 child: None,
                 paused: false,
             })
             .collect();
-        Cluster { members, settings, dir: Some(dir) }
+        Cluster { members, network: None, settings, dir: Some(dir) }
     }
 
     /// A cluster that serves.
     pub(crate) async fn start(settings: Settings) -> Cluster {
         let mut cluster = Cluster::prepare(settings);
+        if cluster.settings.wires == Wires::Proxied {
+            let ports = cluster.members.iter().map(|m| (m.advertised_port, m.peer_port));
+            cluster.network = Some(Network::start(&ports.collect::<Vec<_>>()).await);
+        }
         cluster.spawn_all();
         cluster.wait_ready().await;
         cluster
@@ -181,7 +207,7 @@ impl Cluster {
             ("--data-dir", member.data_dir.display().to_string()),
             ("--listen-client-urls", client_url.clone()),
             ("--advertise-client-urls", client_url),
-            ("--listen-peer-urls", member.peer_url()),
+            ("--listen-peer-urls", format!("http://127.0.0.1:{}", member.peer_port)),
             ("--initial-advertise-peer-urls", member.peer_url()),
             ("--initial-cluster", self.initial_cluster()),
             ("--initial-cluster-token", settings.token.clone()),
@@ -402,7 +428,7 @@ impl Cluster {
 impl Member {
     /// Where its peers reach it.
     pub(crate) fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://127.0.0.1:{}", self.advertised_port)
     }
 
     /// Where its write-ahead log lies.

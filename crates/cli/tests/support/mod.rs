@@ -21,4 +21,6 @@ pub(crate) mod cluster;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod net;
+pub(crate) mod proxy;
 pub(crate) mod seed;
+pub(crate) mod workload;

@@ -13,9 +13,9 @@ impl Seed {
         Seed(seed)
     }
 
-    /// The seed of the environment, or a new one; a failing test prints it.
-    pub(crate) fn of_this_run() -> u64 {
-        match std::env::var("QUORATE_TEST_SEED") {
+    /// The seed of the environment, or a new one. It is printed, so a failing test shows it.
+    pub(crate) fn of_this_run() -> Seed {
+        let number = match std::env::var("QUORATE_TEST_SEED") {
             Ok(text) => text.parse().expect("QUORATE_TEST_SEED is a number"),
             Err(_) => {
                 let since = std::time::SystemTime::now()
@@ -24,7 +24,9 @@ impl Seed {
                 // Six digits are enough to vary and short enough to type.
                 (u64::from(since.subsec_nanos()) ^ u64::from(std::process::id())) % 1_000_000
             }
-        }
+        };
+        eprintln!("QUORATE_TEST_SEED={number} replays the choices of this run");
+        Seed::new(number)
     }
 
     /// A generator for a part of the test, independent of the others' use of theirs.
