@@ -86,7 +86,7 @@ fn etcdctl(endpoints: &str, words: &str, typed: &str) -> Output {
 }
 
 fn endpoints(cluster: &Cluster) -> String {
-    let all = cluster.members.iter().map(|m| format!("127.0.0.1:{}", m.client_port));
+    let all = cluster.members.iter().map(|m| format!("http://127.0.0.1:{}", m.client_port));
     all.collect::<Vec<_>>().join(",")
 }
 
