@@ -12,7 +12,7 @@ mod support;
 use std::time::{Duration, Instant};
 use support::cluster::{Cluster, Settings};
 use support::seed::{Seed, chaos_seconds};
-use support::workload::Workload;
+use support::workload::{History, Workload};
 
 /// Chaos per test in CI; `QUORATE_TEST_SECONDS` makes it longer.
 const CHAOS_SECONDS: u64 = 20;
@@ -22,21 +22,22 @@ static ONE_STORM: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_keep_their_word() {
-    storm(Settings::of(3)).await;
+    storm(Settings::of(3), History::Kept).await;
 }
 
-/// Five members, and so little log that checkpoints and their transfer happen all the time.
+/// Five members, so little log that checkpoints and their transfer happen all the time, and a
+/// history that is shortened meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_members_with_constant_checkpoints_keep_their_word() {
     let settings = Settings::of(5).with("--checkpoint-bytes", 32 << 10);
-    storm(settings.with("--log-retain-bytes", 16 << 10)).await;
+    storm(settings.with("--log-retain-bytes", 16 << 10), History::Compacted).await;
 }
 
-async fn storm(settings: Settings) {
+async fn storm(settings: Settings, history: History) {
     let _alone = ONE_STORM.lock().await;
     let mut seed = Seed::of_this_run();
     let mut cluster = Cluster::start(settings).await;
-    let workload = Workload::start(&cluster, &mut seed);
+    let workload = Workload::start(&cluster, &mut seed, history);
     let length = Duration::from_secs(chaos_seconds(CHAOS_SECONDS));
     let trouble = Nemesis::new(seed.fork()).rage(&mut cluster, length).await;
     eprintln!("{trouble:?}");
@@ -56,6 +57,8 @@ struct Trouble {
     leader_kills: usize,
     pauses: usize,
     leader_pauses: usize,
+    stops: usize,
+    moves: usize,
 }
 
 impl Nemesis {
@@ -93,19 +96,32 @@ impl Nemesis {
         let (draw, any) = (self.seed.below(100), *self.seed.pick(&up));
         let leader = cluster.leader_now().await;
         match (draw, leader) {
-            (0..45, _) => {
+            (0..40, _) => {
                 cluster.kill(any);
                 self.trouble.kills += 1;
             }
-            (45..70, Some(leader)) => {
+            (40..60, Some(leader)) => {
                 cluster.kill(leader);
                 self.trouble.kills += 1;
                 self.trouble.leader_kills += 1;
             }
-            (70..85, Some(leader)) => {
+            (60..72, Some(leader)) => {
                 cluster.pause(leader);
                 self.trouble.pauses += 1;
                 self.trouble.leader_pauses += 1;
+            }
+            (72..80, _) => {
+                let status = cluster.stop(any);
+                assert!(status.success(), "an orderly stop is a success: {status}");
+                self.trouble.stops += 1;
+            }
+            (80..88, Some(leader)) => {
+                if let Ok(status) = cluster.client(any).status().await {
+                    let target = status.header.expect("a header").member_id;
+                    // Whoever it moves to: the work must not notice more than a pause.
+                    let _ = cluster.client(leader).move_leader(target).await;
+                    self.trouble.moves += 1;
+                }
             }
             _ => {
                 cluster.pause(any);

@@ -4,11 +4,12 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::client::{Client, Freshness};
+use support::client::{Client, Freshness, Seen};
 use support::cluster::{Cluster, SOON, Settings, Wires};
+use support::history::{Action, Event, Rule, check};
 use support::proxy::Cut;
 use support::seed::{Seed, chaos_seconds};
-use support::workload::Workload;
+use support::workload::{History, Workload};
 
 /// Long enough for several elections at the timeouts of the tests.
 const SEVERAL_ELECTIONS: Duration = Duration::from_secs(2);
@@ -67,18 +68,19 @@ async fn a_leader_that_is_cut_off_neither_writes_nor_reads() {
     for how in [Cut::Stalled, Cut::Closed] {
         let (cluster, ids) = start(3).await;
         let old = cluster.leader().await;
-        cluster.client(old).put("k", "before").await.expect("a write");
+        let before = cluster.client(old).put("k", "before").await.expect("a write");
         isolate(&cluster, &ids, old, how);
         // At once, while the old leader has no reason yet to doubt itself.
         let mut cut_off = cluster.client(old).with_patience(SEVERAL_ELECTIONS);
         let mut other = cluster.client((old + 1) % 3);
-        let (lonely, _) =
+        let (lonely, after) =
             tokio::join!(cut_off.put("k", "lonely"), put_at_last(&mut other, "k", "after"));
         assert!(lonely.is_err(), "a write without a majority was acknowledged");
         let read = cut_off.get("k", Freshness::Linearizable).await;
         assert!(read.is_err(), "a leader without a majority answered {read:?}");
         let read = cut_off.get("k", Freshness::Serializable).await.expect("its own state");
-        assert_eq!(read.found.expect("the key").value, "before");
+        assert_eq!(read.found.as_ref().expect("the key").value, "before");
+        assert!(is_noticed(before, after, read), "the checker takes a stale read for a fresh one");
 
         heal(&cluster);
         let deadline = Instant::now() + SOON;
@@ -92,6 +94,25 @@ async fn a_leader_that_is_cut_off_neither_writes_nor_reads() {
         assert_eq!(value, "after", "a write of the cut-off leader came through");
         cluster.wait_agreement().await;
     }
+}
+
+/// True if the checker of histories notices that `read` came too late to be what it is.
+fn is_noticed(before: i64, after: i64, read: Seen) -> bool {
+    let wrote =
+        |value: &str, revision| Action::Wrote { value: value.to_owned(), revision, over: None };
+    let actions = [wrote("before", before), wrote("after", after), Action::Read(read)];
+    let events: Vec<Event> = (0..)
+        .step_by(10)
+        .zip(actions)
+        .map(|(invoked, action)| Event {
+            client: 0,
+            invoked,
+            returned: invoked + 5,
+            key: "k".to_owned(),
+            action,
+        })
+        .collect();
+    check(&events).iter().any(|broken| broken.rule == Rule::WentBack)
 }
 
 /// A member that does not hear the leader, but whom everybody hears, would raise the term for ever
@@ -146,7 +167,7 @@ async fn a_cut_between_two_of_three_leaves_a_cluster_that_serves() {
 async fn the_history_holds_while_the_network_falls_apart() {
     let mut seed = Seed::of_this_run();
     let (mut cluster, ids) = start(5).await;
-    let workload = Workload::start(&cluster, &mut seed);
+    let workload = Workload::start(&cluster, &mut seed, History::Kept);
     let length = Duration::from_secs(chaos_seconds(CHAOS_SECONDS));
     let end = Instant::now() + length;
     let mut cuts = 0;

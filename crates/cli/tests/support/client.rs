@@ -231,6 +231,24 @@ impl Client {
         judge(self.patience, self.maintenance.status(pb::StatusRequest {})).await
     }
 
+    /// Forgets the history before `revision`.
+    pub(crate) async fn compact(&mut self, revision: i64) -> Result<(), Failure> {
+        let request = pb::CompactionRequest { revision, physical: false };
+        judge(self.patience, self.kv.compact(request)).await.map(|_| ())
+    }
+
+    /// The hash of the history up to `revision`.
+    pub(crate) async fn hash_kv(&mut self, revision: i64) -> Result<pb::HashKvResponse, Failure> {
+        let request = pb::HashKvRequest { revision };
+        judge(self.patience * 4, self.maintenance.hash_kv(request)).await
+    }
+
+    /// Asks this member, which should be the leader, to hand leadership to another.
+    pub(crate) async fn move_leader(&mut self, target_id: u64) -> Result<(), Failure> {
+        let request = pb::MoveLeaderRequest { target_id };
+        judge(self.patience, self.maintenance.move_leader(request)).await.map(|_| ())
+    }
+
     /// The members as this one knows them.
     pub(crate) async fn members(&mut self) -> Result<pb::MemberListResponse, Failure> {
         let request = pb::MemberListRequest::default();

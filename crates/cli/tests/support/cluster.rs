@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// How the members reach each other.
     pub(crate) wires: Wires,
+    /// Shell commands before a member starts, for example `ulimit -n 64`.
+    pub(crate) prelude: String,
     /// Flags that every member gets besides.
     pub(crate) extra: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Settings {
             election_ms: 250,
             token: "test".to_owned(),
             wires: Wires::Direct,
+            prelude: String::new(),
             extra: Vec::new(),
         }
     }
@@ -151,6 +154,11 @@ impl Cluster {
         cluster
     }
 
+    /// Replaces the shell commands before members that start from now on.
+    pub(crate) fn set_prelude(&mut self, prelude: &str) {
+        self.settings.prelude = prelude.to_owned();
+    }
+
     /// The directory of everything.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.as_ref().expect("it is taken only by drop").path()
@@ -176,10 +184,14 @@ impl Cluster {
         assert!(self.members[i].child.is_none(), "{} runs already", self.members[i].name);
         let log = File::options().create(true).append(true).open(&self.members[i].log_file);
         let log = log.expect("a log file");
-        let mut command = match self.settings.program {
-            Program::Quorate => Command::new(binary()),
-            Program::Etcd => Command::new("etcd"),
+        let program = match self.settings.program {
+            Program::Quorate => binary(),
+            Program::Etcd => "etcd".into(),
         };
+        // The shell becomes the member, so its process is the one to be killed.
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{}\nexec \"$@\"", self.settings.prelude)).arg("sh");
+        command.arg(program);
         if self.settings.program == Program::Quorate {
             command.args(["serve", "--log-format", "text"]);
         }
@@ -376,13 +388,29 @@ impl Cluster {
                 all.push((self.members[i].name.as_str(), snapshot));
             }
             match first_difference(&all) {
-                None => return all.remove(0).1.expect("no difference means that all answered"),
+                None => {
+                    let snapshot = all.remove(0).1.expect("no difference: all answered");
+                    self.assert_same_history(snapshot.revision).await;
+                    return snapshot;
+                }
                 Some(difference) => {
                     assert!(Instant::now() < deadline, "members differ: {difference}");
                 }
             }
             tokio::time::sleep(GLANCE).await;
         }
+    }
+
+    /// Checks that all members have the same history, not only the same present.
+    async fn assert_same_history(&self, revision: i64) {
+        let mut hashes = Vec::new();
+        for i in (0..self.members.len()).filter(|i| self.is_up(*i)) {
+            let answer = self.client(i).hash_kv(revision).await;
+            let answer = answer.unwrap_or_else(|failure| panic!("no hash: {failure}"));
+            hashes.push((answer.hash, answer.compact_revision));
+        }
+        let same = hashes.iter().all(|other| *other == hashes[0]);
+        assert!(same, "hash and compaction of the histories differ: {hashes:?}");
     }
 
     /// Everything that member `i` has written to its output.

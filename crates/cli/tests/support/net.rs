@@ -46,7 +46,7 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
 /// Status line and body of a plain HTTP/1.1 GET.
 pub(crate) fn http_get(port: u16, path: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect_timeout(&loopback(port), Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

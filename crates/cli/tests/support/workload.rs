@@ -32,6 +32,12 @@ const BREATH: Duration = Duration::from_millis(10);
 /// Reads of the past in one request; a transaction takes 128 operations.
 const PAST_BATCH: usize = 100;
 
+/// Time between two compactions.
+const COMPACT_EVERY: Duration = Duration::from_millis(700);
+
+/// Revisions that a compaction leaves readable.
+const HISTORY_KEPT: i64 = 300;
+
 /// Acknowledged writes per second, at least. Far below what is measured: the machine may be slow,
 /// not idle.
 const WRITES_PER_SECOND_MIN: usize = 20;
@@ -41,11 +47,22 @@ pub(crate) struct Workload {
     start: Instant,
     over: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Vec<Event>>>,
+    /// Returns the highest revision that it tried to compact.
+    compactor: JoinHandle<i64>,
+}
+
+/// Whether the history is shortened while the clients work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum History {
+    /// It stays whole, so all of it can be checked afterwards.
+    Kept,
+    /// All but the last revisions are compacted again and again.
+    Compacted,
 }
 
 impl Workload {
     /// Sets clients to work on all members.
-    pub(crate) fn start(cluster: &Cluster, seed: &mut Seed) -> Workload {
+    pub(crate) fn start(cluster: &Cluster, seed: &mut Seed, history: History) -> Workload {
         let start = Instant::now();
         let over = Arc::new(AtomicBool::new(false));
         let ports: Vec<u16> = cluster.members.iter().map(|member| member.client_port).collect();
@@ -55,7 +72,11 @@ impl Workload {
                 tokio::spawn(worker.work(Arc::clone(&over)))
             })
             .collect();
-        Workload { start, over, workers }
+        let compactor = match history {
+            History::Kept => tokio::spawn(std::future::ready(0)),
+            History::Compacted => tokio::spawn(compact(ports, Arc::clone(&over), seed.fork())),
+        };
+        Workload { start, over, workers, compactor }
     }
 
     /// Ends the work, waits until every member is back, and checks everything.
@@ -68,14 +89,16 @@ impl Workload {
         for worker in self.workers {
             events.extend(worker.await.expect("a client"));
         }
+        let compacted = self.compactor.await.expect("the compactor");
         cluster.wait_ready().await;
         let last = cluster.wait_agreement().await;
         read_everything(cluster, &mut events, self.start).await;
         let tally = Tally::of(&events);
-        eprintln!("{tally:?} {} keys at revision {}", last.kvs.len(), last.revision);
+        let (keys, revision) = (last.kvs.len(), last.revision);
+        eprintln!("{tally:?} {keys} keys at revision {revision}, compacted at {compacted}");
         assert_history(&events);
         assert_counter(&events, &last);
-        assert_past(cluster, &events).await;
+        assert_past(cluster, &events, compacted).await;
         tally.assert_progress(length);
     }
 }
@@ -197,6 +220,23 @@ impl Worker {
     }
 }
 
+/// Compacts through any member, whatever becomes of it; returns the highest revision tried.
+async fn compact(ports: Vec<u16>, over: Arc<AtomicBool>, mut seed: Seed) -> i64 {
+    let mut highest = 0;
+    while !over.load(Ordering::SeqCst) {
+        tokio::time::sleep(COMPACT_EVERY).await;
+        let mut client = Client::new(*seed.pick(&ports));
+        let Ok(seen) = client.get(COUNTER, Freshness::Serializable).await else { continue };
+        let revision = seen.revision - HISTORY_KEPT;
+        if revision > highest {
+            highest = revision;
+            // An unknown outcome is as good as any: what is checked afterwards lies above.
+            let _ = client.compact(revision).await;
+        }
+    }
+    highest
+}
+
 /// How the operations ended.
 #[derive(Debug, Default)]
 struct Tally {
@@ -274,10 +314,14 @@ fn assert_counter(events: &[Event], last: &Snapshot) {
     );
 }
 
-/// Nothing was compacted, so each acknowledged write is readable at its own revision, everywhere.
-async fn assert_past(cluster: &Cluster, events: &[Event]) {
-    let writes: Vec<&Event> =
-        events.iter().filter(|event| matches!(event.action, Action::Wrote { .. })).collect();
+/// Each acknowledged write that was not compacted is readable at its own revision, everywhere.
+async fn assert_past(cluster: &Cluster, events: &[Event], compacted: i64) {
+    let is_kept = |event: &&Event| match &event.action {
+        Action::Wrote { revision, .. } => *revision >= compacted,
+        _ => false,
+    };
+    let writes: Vec<&Event> = events.iter().filter(is_kept).collect();
+    assert!(!writes.is_empty(), "no write is left to look for");
     for i in 0..cluster.members.len() {
         let mut client = cluster.client(i);
         for batch in writes.chunks(PAST_BATCH) {
