@@ -40,7 +40,7 @@ async fn storm(settings: Settings, history: History) {
     let workload = Workload::start(&cluster, &mut seed, history);
     let length = Duration::from_secs(chaos_seconds(CHAOS_SECONDS));
     let trouble = Nemesis::new(seed.fork()).rage(&mut cluster, length).await;
-    eprintln!("{trouble:?}");
+    support::report(format_args!("{trouble:?}"));
     workload.finish(&mut cluster).await;
     trouble.assert_trouble(length);
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use support::client::{Client, Freshness, assert_filled, fill};
 use support::cluster::{Cluster, SOON, Settings};
 use support::files::{bytes_below, files_below};
+use support::seed::Seed;
 
 /// Enough keys for several checkpoints of [`CHECKPOINT_BYTES`].
 const KEYS: usize = 600;
@@ -196,6 +197,51 @@ async fn wait_listening(cluster: &Cluster, i: usize) {
     while tokio::net::TcpStream::connect(address).await.is_err() {
         assert!(Instant::now() < deadline, "nobody listens on {address}");
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What is left when processes end while directories, identities and logs are being made must
+/// neither be taken for a lost disk nor for somebody else's.
+#[tokio::test]
+async fn a_cluster_killed_while_it_is_born_is_born_all_the_same() {
+    let mut seed = Seed::of_this_run();
+    let mut cluster = Cluster::prepare(small_logs());
+    for _ in 0..12 {
+        cluster.spawn_all();
+        tokio::time::sleep(Duration::from_millis(seed.below(150) as u64)).await;
+        if seed.below(2) == 0 {
+            cluster.kill_all();
+        } else {
+            cluster.kill(seed.below(3));
+        }
+    }
+    cluster.spawn_all();
+    cluster.wait_ready().await;
+    fill(&cluster.client(0), "k", 20, VALUE_BYTES).await;
+    assert_filled(&cluster.wait_agreement().await, "k", 20, VALUE_BYTES);
+}
+
+/// Clients are told where a member is now, not where it once was.
+#[tokio::test]
+async fn a_member_may_come_back_on_another_client_port() {
+    let mut cluster = Cluster::start(Settings::of(3)).await;
+    cluster.client(0).put("k", "x").await.expect("a write");
+    cluster.stop(1);
+    cluster.members[1].client_port = support::net::free_port();
+    cluster.spawn(1);
+    cluster.wait_ready().await;
+    let port = cluster.members[1].client_port.to_string();
+    let deadline = Instant::now() + SOON;
+    for i in 0..3 {
+        loop {
+            let members = cluster.client(i).members().await.expect("a list").members;
+            let member = members.iter().find(|member| member.name == "m2").expect("m2");
+            if member.client_ur_ls.iter().any(|url| url.ends_with(&port)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "m{} names {:?}", i + 1, member.client_ur_ls);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

@@ -24,3 +24,8 @@ pub(crate) mod net;
 pub(crate) mod proxy;
 pub(crate) mod seed;
 pub(crate) mod workload;
+
+/// Says something about a run that is worth reading when it failed.
+pub(crate) fn report(what: impl std::fmt::Display) {
+    eprintln!("{what}");
+}
