@@ -119,6 +119,7 @@ impl LogThread {
         shared.lock().bytes = log.bytes();
         let theirs = Arc::clone(&shared);
         let body = move || {
+            let _obituary = Obituary(&inbox);
             if let Err(failure) = run(log, &theirs, &inbox) {
                 inbox.log_failed(failure.why);
             }
@@ -139,8 +140,19 @@ impl Drop for LogThread {
         work.stop = true;
         self.handle.shared.wake(work);
         if let Some(thread) = self.thread.take() {
-            // A panic of the log thread was reported by its own message; we are ending anyway.
+            // A panic of the log thread has been told to the loop; we are ending anyway.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Tells the loop of a panic. Without it the node would lead on, and queue frames for nobody.
+struct Obituary<'a, M, A>(&'a Inbox<M, A>);
+
+impl<M, A> Drop for Obituary<'_, M, A> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.log_failed("an internal check of the log failed".to_owned());
         }
     }
 }

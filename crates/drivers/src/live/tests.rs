@@ -177,6 +177,42 @@ fn a_failed_sync_stops_the_node_and_acknowledges_nothing() {
     assert!(!acknowledged, "a record that may be lost was acknowledged");
 }
 
+/// A log with a mistake in it.
+struct BrokenLog;
+
+impl Log for BrokenLog {
+    fn append(&mut self, _: &Frame) {}
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        panic!("a broken invariant")
+    }
+
+    fn idle(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn release(&mut self, _: Index) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_log_thread_that_panics_stops_the_node() {
+    let inbox = Arc::new(Inbox::new(InboxLimits::default()));
+    let log = LogThread::start(BrokenLog, Arc::clone(&inbox)).expect("a thread");
+    let host = Street { left: channel().0 };
+    let live = Live::new(ME, Clerk, host, Arc::clone(&inbox), log.handle(), 7);
+    let (tell, ended) = channel();
+    std::thread::spawn(move || tell.send(live.run()));
+    inbox.ask(9).expect("room");
+    let stopped = ended.recv_timeout(Duration::from_secs(5)).expect("the loop ends");
+    assert!(matches!(stopped, Stopped::LogFailed { .. }), "{stopped:?}");
+}
+
 #[test]
 fn what_arrives_during_a_sync_shares_the_next_one() {
     let node = run(Duration::from_millis(50), Ok(()));
