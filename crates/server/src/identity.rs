@@ -7,7 +7,7 @@
 //!   DIR/member/checkpoints/  states to start from
 //! ```
 
-use crate::peers::replace_file;
+use crate::peers::{replace_file, with_checksum, without_checksum};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -156,7 +156,7 @@ impl Identity {
             "format {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\ndata {data:016x}\n\
              admitted {admitted}\n"
         );
-        replace_file(&dir.join(FILE), text.as_bytes())
+        replace_file(&dir.join(FILE), with_checksum(&text).as_bytes())
     }
 
     fn parse(text: &str, dir: &Path) -> Result<Identity, IdentityError> {
@@ -170,6 +170,8 @@ impl Identity {
         if found > FORMAT {
             return Err(IdentityError::Newer { dir: dir.to_owned(), found });
         }
+        // After the format, which a newer version may seal in another way.
+        without_checksum(text).ok_or_else(damaged)?;
         Ok(Identity {
             cluster: hex("cluster").ok_or_else(damaged)?,
             member: hex("member").ok_or_else(damaged)?,
@@ -208,6 +210,19 @@ mod tests {
         assert_eq!(Identity::open(dir.path(), 1, 2).expect("the same"), made);
         let foreign = Identity::open(dir.path(), 1, 3);
         assert!(matches!(foreign, Err(IdentityError::Foreign { found: (1, 2), .. })));
+    }
+
+    #[test]
+    fn a_flipped_bit_makes_no_other_identity() {
+        let dir = tempfile::tempdir().expect("a directory");
+        Identity::open(dir.path(), 1, 2).expect("a new directory");
+        let good = fs::read(dir.path().join(FILE)).expect("an identity");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(dir.path().join(FILE), bad).expect("written");
+            assert!(Identity::open(dir.path(), 1, 2).is_err(), "bit {bit} went unnoticed");
+        }
     }
 
     #[test]

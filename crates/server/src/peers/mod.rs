@@ -27,7 +27,7 @@ pub(crate) use hello::BadHello;
 pub(crate) use hello::Profile;
 pub(crate) use link::Link;
 pub use roster::DiskLost;
-pub(crate) use roster::{Roster, replace_file};
+pub(crate) use roster::{Roster, replace_file, with_checksum, without_checksum};
 pub(crate) use wire::BadFrame;
 
 use bytes::Bytes;

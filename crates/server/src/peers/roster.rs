@@ -112,7 +112,7 @@ impl Roster {
 
     fn write(&self, known: &BTreeMap<u64, u64>) -> io::Result<()> {
         let lines = known.iter().map(|(member, data)| format!("{member:016x} {data:016x}\n"));
-        replace_file(&self.path, lines.collect::<String>().as_bytes())
+        replace_file(&self.path, with_checksum(&lines.collect::<String>()).as_bytes())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
@@ -120,13 +120,27 @@ impl Roster {
     }
 }
 
+/// A bit that flipped in here would tell a sound peer that it lost its disk, and stop it.
 fn parse(text: &str) -> io::Result<BTreeMap<u64, u64>> {
     let line = |line: &str| {
         let (member, data) = line.split_once(' ')?;
         Some((u64::from_str_radix(member, 16).ok()?, u64::from_str_radix(data, 16).ok()?))
     };
-    let lines: Option<BTreeMap<_, _>> = text.lines().map(line).collect();
+    let whole = without_checksum(text);
+    let lines = whole.and_then(|text| text.lines().map(line).collect::<Option<BTreeMap<_, _>>>());
     lines.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the roster is damaged"))
+}
+
+/// The text with a last line which says that it is whole.
+pub(crate) fn with_checksum(text: &str) -> String {
+    format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// What [`with_checksum`] was given. None: it has changed since.
+pub(crate) fn without_checksum(text: &str) -> Option<&str> {
+    let start = text.strip_suffix('\n')?.rfind('\n').map_or(0, |end| end + 1);
+    let (whole, _) = text.split_at_checked(start)?;
+    (with_checksum(whole) == text).then_some(whole)
 }
 
 /// Replaces a small file so that after a crash it is either the old or the new one.
@@ -167,6 +181,24 @@ mod tests {
         assert_eq!(roster.known(), [(1, 10), (3, 30)]);
         let lost = DiskLost { member: ME, known: 11, presented: 10 };
         assert_eq!(roster.hear(&[(1, 11)]).expect("no write needed"), Err(lost));
+    }
+
+    #[test]
+    fn a_flipped_bit_accuses_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
+        roster.meet(PEER, 20).expect("written").expect("new");
+        let good = fs::read(dir.path().join(FILE)).expect("a roster");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(dir.path().join(FILE), bad).expect("written");
+            assert!(Roster::open(dir.path(), ME, 10).is_err(), "bit {bit} went unnoticed");
+        }
+        for cut in 0..good.len() {
+            fs::write(dir.path().join(FILE), &good[..cut]).expect("written");
+            assert!(Roster::open(dir.path(), ME, 10).is_err(), "a cut at {cut} went unnoticed");
+        }
     }
 
     #[test]
