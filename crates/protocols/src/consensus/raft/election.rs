@@ -13,9 +13,13 @@ use super::progress::Progress;
 use super::read::Rounds;
 use super::record::{Entry, Payload};
 use super::{Body, Cause, Leader, Raft, Role, Timer, TransferOutcome, Verdict};
-use quorate_core::{Context, NodeId, Position, Term, Time};
+use quorate_core::{Context, Index, NodeId, Position, Term, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// A leader whose disk took nothing for so many election timeouts, while a quorum went on without
+/// it, makes room for another.
+const STALLED_CHECKS_MAX: u32 = 3;
 
 /// The answers to one campaign. A set, so that an answer that arrives twice counts once.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -110,6 +114,9 @@ impl Raft {
         if !self.agreed(heard) {
             return self.follow(self.term, None, cx);
         }
+        if self.is_stalled() {
+            return self.follow(self.term, None, cx);
+        }
         let (position, configuration) = self.log.configuration();
         let leaving_since = position.index;
         let Role::Leader(leader) = &mut self.role else { return };
@@ -118,6 +125,18 @@ impl Raft {
             *id == own || configuration.contains(*id) || !informed
         });
         leader.progress.values_mut().for_each(Progress::forget_heard);
+    }
+
+    /// True if the disk hangs while others commit: what is proposed here would only pile up, and
+    /// nobody else would take over, because heartbeats need no disk.
+    fn is_stalled(&mut self) -> bool {
+        let (own, commit) = (self.id(), self.commit);
+        let Role::Leader(leader) = &mut self.role else { return false };
+        let held = leader.progress.get(&own).map_or(Index(0), Progress::matched);
+        let (before, checks) = leader.stalled;
+        let checks = if held < commit && held == before { checks + 1 } else { 0 };
+        leader.stalled = (held, checks);
+        checks >= STALLED_CHECKS_MAX
     }
 
     /// True if this member may ask for votes. One that votes no more must still do so until the
@@ -255,7 +274,9 @@ impl Raft {
         let last = self.log.last().index;
         let mut members = self.configuration().members();
         members.insert(self.id());
-        let progress = members.into_iter().map(|id| (id, Progress::new(last))).collect();
+        let mut progress: BTreeMap<NodeId, Progress> =
+            members.into_iter().map(|id| (id, Progress::new(last))).collect();
+        progress.insert(self.id(), Progress::of_own(last));
         let uncommitted = self.log.fitting(self.commit.next(), last, usize::MAX);
         let uncommitted = self.log.slice(self.commit.next(), uncommitted);
         let uncommitted_bytes = uncommitted.map(Entry::size).sum();
@@ -263,6 +284,7 @@ impl Raft {
             progress,
             rounds: Rounds::default(),
             uncommitted_bytes,
+            stalled: (Index(0), 0),
         }));
         self.leader = Some(self.id());
         self.owed.election_timer = true;

@@ -169,6 +169,9 @@ struct Leader {
     progress: BTreeMap<NodeId, Progress>,
     rounds: Rounds,
     uncommitted_bytes: usize,
+    /// How far our own disk had come at the last check of the quorum, and for how many checks it
+    /// has stood there although others went on.
+    stalled: (Index, u32),
 }
 
 impl Raft {

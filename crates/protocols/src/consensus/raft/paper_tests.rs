@@ -121,6 +121,15 @@ impl Cluster {
         }
     }
 
+    /// As [`Cluster::settle`], but nothing that `number` writes becomes durable.
+    fn settle_but(&mut self, number: u64) {
+        while let Some((from, to, message)) = self.mail.pop_front() {
+            if (from, to) != (id(number), id(number)) {
+                self.run(to.0, |raft, cx| raft.on_message(from, message, cx));
+            }
+        }
+    }
+
     fn elect(&mut self, number: u64) {
         self.now = self.now.after(TIMEOUT * 3);
         self.timer(number, Timer::Election);
@@ -779,4 +788,37 @@ fn bounds_a_leader_refuses_what_it_cannot_commit_in_time() {
     cluster.propose(1);
     cluster.settle();
     assert_eq!(cluster.raft(1).commit_index(), Index(7));
+}
+
+/// Three voters; the leader's own disk takes nothing from now on.
+fn led_with_a_hanging_disk(proposals: usize) -> Cluster {
+    let mut cluster = Cluster::led(None);
+    cluster.members.get_mut(&id(1)).expect("the leader").config.uncommitted_bytes_max = 200;
+    for _ in 0..proposals {
+        cluster.propose(1);
+        cluster.settle_but(1);
+    }
+    cluster
+}
+
+#[test]
+fn bounds_a_leader_refuses_what_its_own_disk_cannot_take_in_time() {
+    let cluster = led_with_a_hanging_disk(20);
+    let refused =
+        |what: &Indication| matches!(what, Indication::Refused { why: Refusal::Overloaded, .. });
+    assert!(cluster.raft(1).commit_index() > Index(1), "the others go on");
+    assert_eq!(cluster.told(1, refused), 15);
+}
+
+#[test]
+fn bounds_a_leader_whose_disk_hangs_while_others_go_on_steps_down() {
+    let mut cluster = led_with_a_hanging_disk(1);
+    for check in 0..4 {
+        assert_eq!(cluster.raft(1).role(), RoleName::Leader, "at check {check}");
+        cluster.timer(1, Timer::Heartbeat);
+        cluster.settle_but(1);
+        cluster.timer(1, Timer::Election);
+        cluster.settle_but(1);
+    }
+    assert_eq!(cluster.raft(1).role(), RoleName::Follower);
 }

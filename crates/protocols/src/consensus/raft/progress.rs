@@ -84,6 +84,21 @@ impl Progress {
         }
     }
 
+    /// A leader's own log, which ends at `last`: its disk is written to as a follower is sent to.
+    pub(super) fn of_own(last: Index) -> Progress {
+        let mut progress = Progress::new(last);
+        progress.flow = Flow::Replicate { inflight: VecDeque::new(), bytes: 0, nudge: false };
+        progress
+    }
+
+    /// Bytes that were sent and not acknowledged.
+    pub(super) fn inflight_bytes(&self) -> usize {
+        match &self.flow {
+            Flow::Replicate { bytes, .. } => *bytes,
+            Flow::Probe(_) | Flow::Snapshot => 0,
+        }
+    }
+
     /// Last index up to which the follower's durable log is known to be ours.
     pub(super) fn matched(&self) -> Index {
         self.matched

@@ -54,7 +54,9 @@ impl Raft {
     /// Why a leader does not take `command`, if it does not. One that is alone is always taken.
     fn admit(&self, command: &Bytes) -> Option<Refusal> {
         let Role::Leader(leader) = &self.role else { return Some(Refusal::NoLeader) };
-        let bytes = leader.uncommitted_bytes;
+        // Others may commit faster than our own disk writes: then that is what must be waited for.
+        let unsynced = leader.progress.get(&self.id()).map_or(0, Progress::inflight_bytes);
+        let bytes = leader.uncommitted_bytes.max(unsynced);
         if self.transfer.is_some() {
             Some(Refusal::Transferring)
         } else if bytes > 0 && bytes + command.len() > self.config.uncommitted_bytes_max {
@@ -82,6 +84,9 @@ impl Raft {
             panic!("only a leader appends, at {position}");
         };
         leader.uncommitted_bytes += entry.size();
+        if let Some(own) = leader.progress.get_mut(&self.config.id) {
+            own.sent(position.index, entry.size());
+        }
         self.append(entry, cx);
         self.owed.acknowledgement = Some(position.index);
     }
