@@ -1,8 +1,9 @@
 //! An `:authority` that Go's clients send and the `h2` crate refuses.
 //!
-//! `etcdctl endpoint status` dials each endpoint by the target `passthrough:///http://HOST:PORT`, and
-//! grpc-go then sends that endpoint, scheme and all, as `:authority`. etcd does not look at it; `h2`
-//! checks it before any service sees the request, answers PROTOCOL_ERROR, and cannot be told not to.
+//! `etcdctl endpoint status` dials each endpoint by the target `passthrough:///http://HOST:PORT`,
+//! and grpc-go then sends that endpoint, scheme and all, as `:authority`. etcd does not look at it;
+//! `h2` checks it before any service sees the request, answers PROTOCOL_ERROR, and cannot be told
+//! not to.
 //!
 //! So the beginning of each connection passes through here. The first HEADERS frame of an HTTP/2
 //! connection is walked field by field, which is easy because the HPACK table is still empty; if it
@@ -12,9 +13,9 @@
 //!   :authority: http://127.0.0.1:2379   ->   :authority: http---127.0.0.1:2379
 //! ```
 //!
-//! The length stays what it was, so both sides go on agreeing about the size of the HPACK table, and
-//! later requests, which only refer to the entry in it, are right by themselves. After that frame
-//! (or at anything unexpected) the stream is passed through untouched and costs nothing more.
+//! The length stays what it was, so both sides go on agreeing about the size of the HPACK table,
+//! and later requests, which only refer to the entry in it, are right by themselves. After that
+//! frame (or at anything unexpected) the stream is passed through untouched and costs nothing more.
 //!
 //! Sources: RFC 9113 sections 3.4 and 4.1, RFC 7541 sections 5 and 6.
 
