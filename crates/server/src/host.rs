@@ -322,7 +322,11 @@ impl ReplicaHost {
     }
 
     /// Sends the newest checkpoint if the log continues it, and takes a newer one first otherwise.
+    /// A fenced member sends none: a follower would take over what is wrong, and be its majority.
     fn send_checkpoint(&mut self, to: NodeId, node: &Replica) {
+        if node.fenced().is_some() {
+            return; // It is about to hand leadership over, and the next leader sends its own.
+        }
         let newest = self.desk.newest().filter(|at| at.index >= node.raft().base().index);
         match newest {
             Some(position) => {
@@ -349,15 +353,21 @@ impl ReplicaHost {
     }
 
     fn take_checkpoint(&mut self, node: &Replica) {
-        if self.checkpoints.writing {
+        // What is wrong must not push out the older checkpoints, which may be right.
+        if self.checkpoints.writing || node.fenced().is_some() {
             return;
         }
         self.checkpoints.writing = true;
         self.checkpoints.applied_bytes = node.applied_bytes();
         let shared = Arc::clone(&self.shared);
-        self.desk.write(node.checkpoint(), move |outcome| {
+        let started = self.desk.write(node.checkpoint(), move |outcome| {
             shared.insist(Ask::CheckpointTaken { outcome });
         });
+        if let Err(error) = started {
+            // Nobody will tell that it ended. The log grows until the next one is due.
+            tracing::error!(%error, "cannot start a thread for the checkpoint");
+            self.checkpoints.writing = false;
+        }
     }
 
     fn snapshot(&self, node: &Replica) -> Snapshot {

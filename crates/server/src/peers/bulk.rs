@@ -108,11 +108,13 @@ impl CheckpointDesk {
     }
 
     /// Writes a checkpoint on a thread of its own, then calls `done`.
+    ///
+    /// Errors: there is no thread to be had; `done` is not called.
     pub(crate) fn write(
         self: &Arc<Self>,
         checkpoint: Checkpoint,
         done: impl FnOnce(Result<Position, String>) + Send + 'static,
-    ) {
+    ) -> io::Result<()> {
         let desk = Arc::clone(self);
         let body = move || {
             let position = checkpoint.position;
@@ -120,9 +122,7 @@ impl CheckpointDesk {
             done(written.map(|()| position).map_err(|error| error.to_string()));
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned());
-        if let Err(error) = thread.spawn(body) {
-            tracing::error!(%error, "cannot start a thread for the checkpoint");
-        }
+        thread.spawn(body).map(|_| ())
     }
 
     fn write_now(&self, checkpoint: Checkpoint) -> io::Result<()> {

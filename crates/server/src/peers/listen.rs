@@ -3,7 +3,7 @@
 use super::hello::{Hello, Lane, Welcome};
 use super::link::{HELLO_TIMEOUT, read_frame};
 use super::wire::{Kind, push_frame, split_frame};
-use super::{PeerError, Shared, bulk};
+use super::{PeerError, Shared, bulk, configure};
 use bytes::{Bytes, BytesMut};
 use quorate_core::NodeId;
 use quorate_replica::Message;
@@ -47,7 +47,7 @@ pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn answer(mut stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerError> {
-    stream.set_nodelay(true)?;
+    configure(&stream)?;
     let mut buffer = BytesMut::new();
     let first = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
     let (kind, payload) = first.await.map_err(|_| PeerError::NoAnswer)??;

@@ -41,6 +41,12 @@ use tokio::sync::watch;
 
 /// A call that is not taken within this time has failed.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection whose other end confirms nothing for so long is given up, and dialled anew.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
+/// An idle connection is asked for a sign of life after this,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// and again after this, until it is given up.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A frame taken apart.
 type Call = (wire::Kind, Bytes);
@@ -245,6 +251,39 @@ impl Peers {
 async fn dial(address: &str) -> Result<TcpStream, PeerError> {
     let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address));
     let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
+    configure(&stream)?;
     Ok(stream)
+}
+
+/// What both ends of a connection between members ask of the kernel. Links go one way and may be
+/// idle, so neither end would notice by itself that the other is out of reach: the caller would
+/// wait for a retransmission that backs off to minutes, and the callee for ever.
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_user_timeout(stream, UNREACHABLE_AFTER.as_millis() as u32)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt;
+
+    #[tokio::test]
+    async fn a_silent_network_ends_a_connection_at_both_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let ours = dial(&address).await.expect("a call");
+        let (theirs, _) = listener.accept().await.expect("the call");
+        configure(&theirs).expect("a socket");
+        for stream in [ours, theirs] {
+            assert!(stream.nodelay().expect("a socket"));
+            assert!(sockopt::socket_keepalive(&stream).expect("a socket"));
+            assert_eq!(sockopt::tcp_user_timeout(&stream).expect("a socket"), 5_000);
+        }
+    }
 }
