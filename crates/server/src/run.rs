@@ -13,14 +13,18 @@ use quorate_core::{NodeId, Protocol};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
 use quorate_protocols::consensus::raft;
 use quorate_replica::{Life, Message, Replica};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::{JoinError, yield_now};
+use tokio::time::{Instant, sleep};
 
 /// A stopping leader waits so long for its successor.
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -109,21 +113,17 @@ impl From<RecoverError> for RunError {
 ///
 /// Errors: see [`RunError`]; each says what to do next.
 pub fn run(config: Config) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(worker_threads())
+    // The replica, its peers and its clients share one thread: a request that changes hands between
+    // threads costs two wake-ups, which is more than everything else that is done for it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_name("sockets")
+        .thread_name("blocking")
         .build()
         .map_err(RunError::System)?;
     let outcome = runtime.block_on(run_member(config));
     // Connections that do not end by themselves must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
-}
-
-/// Sockets need few threads: the work is done on the loop thread.
-fn worker_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4)
 }
 
 async fn run_member(config: Config) -> Result<(), RunError> {
@@ -179,7 +179,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     }
     let seed = life.0;
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), seed);
-    let mut ended = spawn_loop(live)?;
+    let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let handle = Handle::new(Arc::clone(&shared));
     let (stop_api, stopped) = oneshot::channel::<()>();
@@ -205,26 +205,44 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
     // Ends the log thread after a last sync, and settles the log.
-    tokio::task::block_in_place(|| drop(log));
+    let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
     outcome
 }
 
-fn broken(stopped: Result<Stopped, oneshot::error::RecvError>) -> RunError {
+fn broken(stopped: Result<Stopped, JoinError>) -> RunError {
     match stopped {
         Ok(Stopped::LogFailed { why }) => RunError::LogFailed { why },
         Ok(Stopped::Asked) | Err(_) => RunError::Broken,
     }
 }
 
-fn spawn_loop(live: Live<Replica, ReplicaHost>) -> Result<oneshot::Receiver<Stopped>, RunError> {
-    let (tell, ended) = oneshot::channel();
-    let body = move || {
-        // A panic drops the sender, which is how the member learns of it.
-        let _ = tell.send(live.run());
-    };
-    std::thread::Builder::new().name("replica".to_owned()).spawn(body).map_err(RunError::System)?;
-    Ok(ended)
+/// The loop of the replica as one task among those of the sockets.
+async fn run_loop(
+    mut live: Live<Replica, ReplicaHost>,
+    inbox: Arc<Inbox<Message, Ask>>,
+) -> Stopped {
+    live.start();
+    let mut alarm = pin!(sleep(Duration::ZERO));
+    loop {
+        alarm.as_mut().reset(Instant::now() + live.until_next_timer());
+        let mut waited = false;
+        poll_fn(|cx| {
+            let poll = inbox.poll_arrived(cx);
+            if poll.is_pending() {
+                waited = true;
+                return alarm.as_mut().poll(cx);
+            }
+            poll
+        })
+        .await;
+        if !waited {
+            yield_now().await; // The sockets come first, so that a turn is for all of them.
+        }
+        if let Some(stopped) = live.turn() {
+            return stopped;
+        }
+    }
 }
 
 fn replica_config(

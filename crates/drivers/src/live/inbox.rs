@@ -1,8 +1,10 @@
 //! Where everything that happens to a live node is queued for its loop.
 
 use quorate_core::{Lsn, NodeId};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 /// How much may wait for the loop.
 #[derive(Clone, Copy, Debug)]
@@ -59,23 +61,25 @@ impl<M, A> Offered<M, A> {
 #[derive(Debug)]
 struct Queue<M, A> {
     offered: Offered<M, A>,
-    /// True while the loop sleeps, so that a busy loop costs its feeders no wake-up call.
-    sleeping: bool,
+    /// There while the loop sleeps, so that a busy loop costs its feeders no wake-up call.
+    sleeper: Option<Waker>,
 }
 
 /// The loop's letter box: many threads push, the loop takes all at once.
+///
+/// It wakes whoever waits for it through a standard [`Waker`]: a loop with a thread of its own and
+/// a loop that is one task among others sleep in the same way.
 #[derive(Debug)]
 pub struct Inbox<M, A> {
     limits: InboxLimits,
     queue: Mutex<Queue<M, A>>,
-    arrived: Condvar,
 }
 
 impl<M, A> Inbox<M, A> {
     /// An empty inbox.
     pub fn new(limits: InboxLimits) -> Self {
-        let queue = Queue { offered: Offered::default(), sleeping: false };
-        Inbox { limits, queue: Mutex::new(queue), arrived: Condvar::new() }
+        let queue = Queue { offered: Offered::default(), sleeper: None };
+        Inbox { limits, queue: Mutex::new(queue) }
     }
 
     /// Queues a question. Errors: hands it back if `asks_max` wait already.
@@ -121,31 +125,59 @@ impl<M, A> Inbox<M, A> {
         self.wake(queue);
     }
 
-    /// Swaps everything that arrived into `into` (which must be empty), waiting at most `patience`
-    /// for something to arrive.
-    pub fn take(&self, into: &mut Offered<M, A>, patience: Duration) {
+    /// Swaps everything that arrived into `into`, which must be empty. Never waits.
+    pub fn take(&self, into: &mut Offered<M, A>) {
         assert!(into.is_empty(), "the last turn left events behind");
-        let mut queue = self.lock();
-        if queue.offered.is_empty() && !patience.is_zero() {
-            queue.sleeping = true;
-            let woken = self.arrived.wait_timeout_while(queue, patience, |q| q.offered.is_empty());
-            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
-            queue.sleeping = false;
-        }
-        std::mem::swap(&mut queue.offered, into);
+        std::mem::swap(&mut self.lock().offered, into);
     }
 
-    fn wake(&self, queue: MutexGuard<'_, Queue<M, A>>) {
-        let sleeping = queue.sleeping;
+    /// Ready once something has arrived; until then the task is woken by the next arrival. One
+    /// task at a time may wait.
+    pub fn poll_arrived(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        if !queue.offered.is_empty() {
+            return Poll::Ready(());
+        }
+        match &mut queue.sleeper {
+            Some(sleeper) => sleeper.clone_from(cx.waker()),
+            sleeper => *sleeper = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Blocks this thread until something has arrived, or `patience` is over.
+    pub fn wait(&self, patience: Duration) {
+        let waker = Waker::from(Arc::new(Sleeper(std::thread::current())));
+        let until = Instant::now() + patience;
+        while self.poll_arrived(&mut Context::from_waker(&waker)).is_pending() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue<M, A>>) {
+        let sleeper = queue.sleeper.take();
         drop(queue);
-        if sleeping {
-            self.arrived.notify_one();
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
         }
     }
 
     /// A feeder that panicked left whole values behind: every push is one statement.
     fn lock(&self) -> MutexGuard<'_, Queue<M, A>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that waits for its inbox.
+struct Sleeper(Thread);
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -160,19 +192,20 @@ mod tests {
         assert_eq!(inbox.ask("second"), Err("second"));
         assert_eq!(inbox.deliver(NodeId(1), &mut vec!['a', 'b']), 1);
         let mut offered = Offered::default();
-        inbox.take(&mut offered, Duration::ZERO);
+        inbox.take(&mut offered);
         assert_eq!(offered.asks, ["first"]);
         assert_eq!(offered.messages, [(NodeId(1), 'a')]);
     }
 
     #[test]
     fn a_push_wakes_a_sleeping_loop() {
-        let inbox = std::sync::Arc::new(Inbox::<(), u8>::new(InboxLimits::default()));
-        let feeder = std::sync::Arc::clone(&inbox);
+        let inbox = Arc::new(Inbox::<(), u8>::new(InboxLimits::default()));
+        let feeder = Arc::clone(&inbox);
         let thread = std::thread::spawn(move || feeder.ask(7));
         let mut offered = Offered::default();
         while offered.asks.is_empty() {
-            inbox.take(&mut offered, Duration::from_secs(5));
+            inbox.wait(Duration::from_secs(5));
+            inbox.take(&mut offered);
         }
         assert_eq!(offered.asks, [7]);
         thread.join().expect("the feeder ends").expect("the inbox has room");

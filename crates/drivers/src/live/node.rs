@@ -59,6 +59,8 @@ where
     node: P,
     host: H,
     inbox: Arc<Inbox<P::Message, H::Ask>>,
+    /// Emptied by each turn; kept for its buffers.
+    offered: Offered<P::Message, H::Ask>,
     log: LogHandle,
     gate: Gate<P::Message>,
     timers: BTreeMap<P::Timer, Time>,
@@ -88,6 +90,7 @@ where
             node,
             host,
             inbox,
+            offered: Offered::default(),
             log,
             gate: Gate::default(),
             timers: BTreeMap::new(),
@@ -100,24 +103,50 @@ where
         }
     }
 
-    /// Runs until stopped. Call it on a thread of its own.
+    /// Runs until stopped, on a thread of its own.
     pub fn run(mut self) -> Stopped {
+        self.start();
+        loop {
+            let patience = self.until_next_timer();
+            self.inbox.wait(patience);
+            if let Some(stopped) = self.turn() {
+                return stopped;
+            }
+        }
+    }
+
+    /// The first turn; called once, before any other.
+    pub fn start(&mut self) {
         self.call(|node, cx| node.on_start(cx));
         self.finish_turn();
-        let mut offered = Offered::default();
-        loop {
-            self.inbox.take(&mut offered, self.until_next_timer());
-            self.now = self.now.max(monotonic_now());
-            if let Some(why) = offered.log_failure.take() {
-                return Stopped::LogFailed { why };
-            }
-            if std::mem::take(&mut offered.stop) {
-                return Stopped::Asked;
-            }
-            self.handle(&mut offered);
-            self.fire_due_timers();
-            self.finish_turn();
+    }
+
+    /// One turn: everything that has arrived, then the timers that are due. Never waits. Whoever
+    /// calls it does so again when the inbox has something, or [`Live::until_next_timer`] is over.
+    ///
+    /// Returns why the node ends, if it does; it must not be called again then.
+    pub fn turn(&mut self) -> Option<Stopped> {
+        let mut offered = std::mem::take(&mut self.offered);
+        self.inbox.take(&mut offered);
+        self.now = self.now.max(monotonic_now());
+        if let Some(why) = offered.log_failure.take() {
+            return Some(Stopped::LogFailed { why });
         }
+        if std::mem::take(&mut offered.stop) {
+            return Some(Stopped::Asked);
+        }
+        self.handle(&mut offered);
+        self.offered = offered;
+        self.fire_due_timers();
+        self.finish_turn();
+        None
+    }
+
+    /// The longest that the node may be left alone if nothing arrives.
+    pub fn until_next_timer(&self) -> Duration {
+        let now = monotonic_now();
+        let next = self.timers.values().min();
+        next.map_or(SLEEP_MAX, |at| at.since(now)).min(SLEEP_MAX)
     }
 
     fn handle(&mut self, offered: &mut Offered<P::Message, H::Ask>) {
@@ -218,12 +247,6 @@ where
         let mut choose = |options: usize| dice.below(options as u64) as usize;
         let mut cx = Context::new(self.id, self.now, &mut choose, &mut self.effects);
         run(&mut self.node, &mut cx);
-    }
-
-    fn until_next_timer(&self) -> Duration {
-        let now = monotonic_now();
-        let next = self.timers.values().min();
-        next.map_or(SLEEP_MAX, |at| at.since(now)).min(SLEEP_MAX)
     }
 }
 

@@ -35,6 +35,7 @@
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
 //! | [`tree::Tree`] | `tree.rs` | the map below all of this |
+//! | | `key.rs` | a key inside a node of it |
 //!
 //! Sources: etcd's documented API and `server/storage/mvcc`, `server/etcdserver/txn` (behaviour);
 //! Bernstein and Goodman, "Multiversion Concurrency Control" (1983).
@@ -44,6 +45,7 @@ mod codec;
 mod command;
 mod compact;
 mod digest;
+mod key;
 mod mutant;
 mod range;
 mod save;
@@ -66,6 +68,7 @@ pub use write::{Applied, VERSION_BYTES};
 
 use bytes::Bytes;
 use digest::Digest;
+use key::Key;
 use std::fmt;
 use std::sync::Arc;
 use tree::Tree;
@@ -78,8 +81,8 @@ pub struct Store {
     compact_revision: Revision,
     /// First place of the log which the sweep has not visited; see `compact.rs`.
     swept: Place,
-    live: Tree<Bytes, Arc<KeyValue>>,
-    past: Tree<Bytes, Versions>,
+    live: Tree<Key, Arc<KeyValue>>,
+    past: Tree<Key, Versions>,
     log: Tree<Place, Event>,
     /// Leases which puts may name. Lease commands will fill it; a put is its only reader.
     leases: Tree<i64, ()>,

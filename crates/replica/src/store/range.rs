@@ -15,7 +15,7 @@
 use super::tree::Ascend;
 use super::versions::Versions;
 use super::{
-    Event, Found, KeyValue, Keys, KvError, Mutant, Place, Range, Revision, SortOrder, SortTarget,
+    Event, Found, Key, KeyValue, Keys, KvError, Mutant, Place, Range, Revision, SortOrder, SortTarget,
     Store,
 };
 use bytes::Bytes;
@@ -61,8 +61,8 @@ struct Walk {
 
 /// The pairs that live at one revision, ascending.
 pub(super) struct Scan<'a> {
-    live: Peekable<Ascend<'a, Bytes, Arc<KeyValue>>>,
-    past: Peekable<Ascend<'a, Bytes, Versions>>,
+    live: Peekable<Ascend<'a, Key, Arc<KeyValue>>>,
+    past: Peekable<Ascend<'a, Key, Versions>>,
     revision: Revision,
 }
 

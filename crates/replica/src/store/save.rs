@@ -29,7 +29,7 @@ use super::digest::{Digest, xxh64};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Event, KeyValue, Mutant, Place, Revision, Store};
+use super::{Event, Key, KeyValue, Mutant, Place, Revision, Store};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -91,12 +91,12 @@ impl Store {
         self.save_head(&mut out)?;
         out.number(self.live.len() as u64)?;
         for (key, kv) in self.live.iter() {
-            out.bytes(key)?;
+            out.bytes(key.as_slice())?;
             out.version(kv)?;
         }
         out.number(self.past.len() as u64)?;
         for (key, versions) in self.past.iter() {
-            out.bytes(key)?;
+            out.bytes(key.as_slice())?;
             out.number(versions.len() as u64)?;
             for kv in versions.iter() {
                 out.version(kv)?;
@@ -211,7 +211,7 @@ fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
             return Err(LoadError::Corrupt("a living key has a tombstone"));
         }
         store.bytes += weight(&kv);
-        live.push(key, kv);
+        live.push(Key::from(&key), kv);
     }
     store.live = live.finish();
     Ok(())
@@ -223,7 +223,7 @@ fn load_past(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
     for _ in 0..input.number()? {
         let read = input.bytes()?;
         // All versions of a key share its bytes, as they did before.
-        let key = store.live.get_entry(&read[..]).map_or(read, |(key, _)| key.clone());
+        let key = store.live.get(&read[..]).map_or(read, |kv| kv.key.clone());
         if last.as_ref().is_some_and(|last| *last >= key) {
             return Err(LoadError::Corrupt("past keys do not ascend"));
         }
@@ -240,7 +240,7 @@ fn load_past(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
                 Some(versions) => versions.push(kv),
             }
         }
-        past.push(key, versions.ok_or(LoadError::Corrupt("a past key has no versions"))?);
+        past.push(Key::from(&key), versions.ok_or(LoadError::Corrupt("a past key has no versions"))?);
     }
     store.past = past.finish();
     Ok(())

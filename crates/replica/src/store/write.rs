@@ -13,7 +13,7 @@
 
 use super::versions::Versions;
 use super::{
-    Bytes, Command, DeleteRange, Event, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
+    Bytes, Command, DeleteRange, Event, Key, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
     Store,
 };
 use std::borrow::Cow;
@@ -104,7 +104,7 @@ impl Store {
             version: 1 + self.version_kept_by_mutant(&put.key),
             lease: put.lease,
         });
-        self.live.insert(key, Arc::clone(&fresh));
+        self.live.insert(Key::from(&key), Arc::clone(&fresh));
         fresh
     }
 
@@ -202,7 +202,7 @@ impl Store {
             versions.push(kv);
             return;
         }
-        self.past.insert(kv.key.clone(), Versions::One(kv));
+        self.past.insert(Key::from(&kv.key), Versions::One(kv));
     }
 
     /// Drops one version from the past of its key, if it is there.
