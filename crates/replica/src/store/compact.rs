@@ -82,7 +82,6 @@ impl Store {
     }
 
     fn is_tombstone(&self, key: &[u8], revision: Revision) -> bool {
-        let versions = self.past.get(key);
-        versions.and_then(|versions| versions.get(revision)).is_some_and(|kv| kv.version == 0)
+        self.past(key).and_then(|versions| versions.get(revision)).is_some_and(|kv| kv.version == 0)
     }
 }

@@ -7,14 +7,15 @@
 //! **Idea.** Three copy-on-write trees share immutable [`KeyValue`]s:
 //!
 //! ```text
-//!   live   key -> pair                       the latest state; only living keys, so counting is
-//!                                            O(log n) and tombstones are never walked over
-//!   past   key -> revision -> pair           superseded versions and tombstones (version 0)
-//!   log    (revision, order) -> event        every change, for watchers
+//!   live    key -> pair, older versions       living keys only, so counting is O(log n) and
+//!                                             tombstones are never walked over
+//!   graves  key -> versions                   dead keys which still have a past
+//!   log     (revision, order) -> event        every change, for watchers
 //! ```
 //!
-//! A key's latest state is in `live`, or it is dead. Its state at revision r is the live pair if
-//! that is not younger than r, else the largest entry of `past` at or below r. A clone of the
+//! A key's latest state is in `live`, or it is dead. Its state at revision r is the living pair if
+//! that is not younger than r, else the youngest of its older versions at or below r; version 0
+//! is a tombstone. An overwrite finds the pair and its past in one place. A clone of the
 //! store costs O(1) and never changes, so readers, streams and checkpoints take one.
 //!
 //! **Guarantees.** Equal commands in equal order give equal stores, equal answers and equal
@@ -81,17 +82,26 @@ pub struct Store {
     compact_revision: Revision,
     /// First place of the log which the sweep has not visited; see `compact.rs`.
     swept: Place,
-    live: Tree<Key, Arc<KeyValue>>,
-    past: Tree<Key, Versions>,
+    live: Tree<Key, Living>,
+    graves: Tree<Key, Versions>,
     log: Tree<Place, Event>,
     /// Leases which puts may name. Lease commands will fill it; a put is its only reader.
     leases: Tree<i64, ()>,
     digest: Digest,
     applied: u64,
-    /// Keys and values of all versions in `live` and `past`, with [`VERSION_BYTES`] for each.
+    /// Keys and values of all versions in `live` and `graves`, with [`VERSION_BYTES`] for each.
     bytes: u64,
     #[cfg(feature = "mutants")]
     mutant: Option<Mutant>,
+}
+
+/// A living key.
+#[derive(Clone)]
+struct Living {
+    /// The latest version.
+    kv: Arc<KeyValue>,
+    /// What came before it, tombstones included.
+    past: Option<Versions>,
 }
 
 /// The place of an event in the log: its revision, and its order among the events of it.
@@ -130,7 +140,7 @@ impl Store {
             compact_revision: Revision(0),
             swept: Place::default(),
             live: Tree::new(),
-            past: Tree::new(),
+            graves: Tree::new(),
             log: Tree::new(),
             leases: Tree::new(),
             digest: Digest::new(),
@@ -178,7 +188,15 @@ impl Store {
 
     /// The pair of `key` at the latest revision.
     pub fn get(&self, key: &[u8]) -> Option<&Arc<KeyValue>> {
-        self.live.get(key)
+        self.live.get(key).map(|living| &living.kv)
+    }
+
+    /// What came before the latest state of `key`.
+    fn past(&self, key: &[u8]) -> Option<&Versions> {
+        match self.live.get(key) {
+            Some(living) => living.past.as_ref(),
+            None => self.graves.get(key),
+        }
     }
 
     /// The one question about leases that the key-value part asks.

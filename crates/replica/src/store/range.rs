@@ -15,8 +15,8 @@
 use super::tree::Ascend;
 use super::versions::Versions;
 use super::{
-    Event, Found, Key, KeyValue, Keys, KvError, Mutant, Place, Range, Revision, SortOrder, SortTarget,
-    Store,
+    Event, Found, Key, KeyValue, Keys, KvError, Living, Mutant, Place, Range, Revision, SortOrder,
+    SortTarget, Store,
 };
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -61,8 +61,8 @@ struct Walk {
 
 /// The pairs that live at one revision, ascending.
 pub(super) struct Scan<'a> {
-    live: Peekable<Ascend<'a, Key, Arc<KeyValue>>>,
-    past: Peekable<Ascend<'a, Key, Versions>>,
+    live: Peekable<Ascend<'a, Key, Living>>,
+    graves: Peekable<Ascend<'a, Key, Versions>>,
     revision: Revision,
 }
 
@@ -133,7 +133,7 @@ impl Store {
         if gone || event.prev_revision == Revision(0) {
             return None;
         }
-        self.past.get(&event.kv.key[..])?.get(event.prev_revision)
+        self.past(&event.kv.key)?.get(event.prev_revision)
     }
 
     /// Whether a revision of a request (0 is the latest) can be read.
@@ -158,9 +158,9 @@ impl Store {
         } else {
             let (lower, upper) = range.keys.bounds();
             if range.is_descending() {
-                cut(self.live.range_back(lower, upper), range.limit)
+                cut(self.live.range_back(lower, upper).map(latest), range.limit)
             } else {
-                cut(self.live.range(lower, upper), range.limit)
+                cut(self.live.range(lower, upper).map(latest), range.limit)
             }
         };
         let count = match range.limit {
@@ -188,7 +188,7 @@ impl Store {
         let mut scan = self.scan(lower, upper, range.revision);
         if range.is_descending() {
             let all: Vec<_> = scan.collect();
-            return cut(all.iter().rev().map(|kv| ((), *kv)), range.limit);
+            return cut(all.into_iter().rev(), range.limit);
         }
         let kvs: Vec<_> = scan.by_ref().take(limit_of(range.limit)).map(Arc::clone).collect();
         let beyond = scan.count();
@@ -199,7 +199,7 @@ impl Store {
     fn find_sorted(&self, range: &Range) -> Found {
         let (lower, upper) = range.keys.bounds();
         let mut all: Vec<&Arc<KeyValue>> = if self.is_latest(range.revision) {
-            self.live.range(lower, upper).map(|(_, kv)| kv).collect()
+            self.live.range(lower, upper).map(latest).collect()
         } else {
             self.scan(lower, upper, range.revision).collect()
         };
@@ -220,7 +220,7 @@ impl Store {
     fn scan(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>, revision: Revision) -> Scan<'_> {
         Scan {
             live: self.live.range(lower, upper).peekable(),
-            past: self.past.range(lower, upper).peekable(),
+            graves: self.graves.range(lower, upper).peekable(),
             revision,
         }
     }
@@ -262,18 +262,17 @@ impl<'a> Iterator for Scan<'a> {
 
     fn next(&mut self) -> Option<&'a Arc<KeyValue>> {
         loop {
-            let order = match (self.live.peek(), self.past.peek()) {
+            let living_first = match (self.live.peek(), self.graves.peek()) {
                 (None, None) => return None,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some((live, _)), Some((past, _))) => live.cmp(past),
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some((live, _)), Some((dead, _))) => live < dead,
             };
-            let live = if order.is_le() { self.live.next() } else { None };
-            let past = if order.is_ge() { self.past.next() } else { None };
-            let kv = live
-                .map(|(_, kv)| kv)
-                .filter(|kv| kv.mod_revision <= self.revision)
-                .or_else(|| past.and_then(|(_, versions)| versions.at(self.revision)));
+            let kv = if living_first {
+                self.live.next().and_then(|(_, living)| living.at(self.revision))
+            } else {
+                self.graves.next().and_then(|(_, versions)| versions.at(self.revision))
+            };
             if kv.is_some() {
                 return kv;
             }
@@ -333,7 +332,7 @@ impl Walk {
         let left = limit_of(self.range.limit).saturating_sub(self.sent as usize);
         let revision = self.range.revision;
         let exhausted = if self.store.is_latest(revision) {
-            self.store.live.range(lower, upper).take(left).all(|(_, kv)| page.push(kv))
+            self.store.live.range(lower, upper).take(left).all(|(_, living)| page.push(&living.kv))
         } else {
             self.store.scan(lower, upper, revision).take(left).all(|kv| page.push(kv))
         };
@@ -372,10 +371,24 @@ fn limit_of(limit: u64) -> usize {
     if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) }
 }
 
+impl Living {
+    /// The pair that was in force at `revision`; none if the key was dead or not yet born.
+    fn at(&self, revision: Revision) -> Option<&Arc<KeyValue>> {
+        if self.kv.mod_revision <= revision {
+            return Some(&self.kv);
+        }
+        self.past.as_ref()?.at(revision)
+    }
+}
+
+fn latest<'a>((_, living): (&'a Key, &'a Living)) -> &'a Arc<KeyValue> {
+    &living.kv
+}
+
 /// The first pairs of a walk whose length is known beforehand.
-fn cut<'a, K>(walk: impl ExactSizeIterator<Item = (K, &'a Arc<KeyValue>)>, limit: u64) -> Found {
+fn cut<'a>(walk: impl ExactSizeIterator<Item = &'a Arc<KeyValue>>, limit: u64) -> Found {
     let count = walk.len();
-    let kvs: Vec<_> = walk.take(limit_of(limit)).map(|(_, kv)| Arc::clone(kv)).collect();
+    let kvs: Vec<_> = walk.take(limit_of(limit)).map(Arc::clone).collect();
     Found { more: kvs.len() < count, count: count as u64, kvs, keys_only: false }
 }
 

@@ -4,13 +4,15 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 1
+//!     head    "quorate store" (13 bytes), version u8 = 2
 //!             revision, compact_revision, swept revision, swept order, applied, digest
 //!     leases  count, then zigzag ids, ascending
-//!     live    count, then pairs by ascending key
-//!     past    count, then by ascending key: key, count, versions by ascending revision
+//!     live    count, then by ascending key: key, version, past
+//!     graves  count, then by ascending key: key, past (not empty)
+//!     past    count, then versions by ascending revision
 //!     log     count, then events by ascending place: revision, order, prev_revision, source
-//!     source  0, rank in live  |  1, rank in past, rank among the versions  |  2, pair
+//!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
+//!             |  3, rank in graves, rank in its past
 //!     pair    key, version
 //!     version mod_revision, version, and unless that is 0 (a tombstone):
 //!             create_revision, lease zigzag, value
@@ -29,14 +31,14 @@ use super::digest::{Digest, xxh64};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Event, Key, KeyValue, Mutant, Place, Revision, Store};
+use super::{Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that is written; the only one that is read.
-pub const SAVE_VERSION: u8 = 1;
+pub const SAVE_VERSION: u8 = 2;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -46,6 +48,7 @@ const BLOCK_MAX: usize = 64 * 1024;
 const FROM_LIVE: u64 = 0;
 const FROM_PAST: u64 = 1;
 const OWN: u64 = 2;
+const FROM_GRAVE: u64 = 3;
 
 /// Why a stream is not a store.
 #[derive(Debug)]
@@ -90,17 +93,15 @@ impl Store {
         let mut out = Output { out, block: Vec::with_capacity(BLOCK_MAX) };
         self.save_head(&mut out)?;
         out.number(self.live.len() as u64)?;
-        for (key, kv) in self.live.iter() {
+        for (key, living) in self.live.iter() {
             out.bytes(key.as_slice())?;
-            out.version(kv)?;
+            out.version(&living.kv)?;
+            out.past(living.past.as_ref())?;
         }
-        out.number(self.past.len() as u64)?;
-        for (key, versions) in self.past.iter() {
+        out.number(self.graves.len() as u64)?;
+        for (key, versions) in self.graves.iter() {
             out.bytes(key.as_slice())?;
-            out.number(versions.len() as u64)?;
-            for kv in versions.iter() {
-                out.version(kv)?;
-            }
+            out.past(Some(versions))?;
         }
         out.number(self.log.len() as u64)?;
         for (place, event) in self.log.iter() {
@@ -137,17 +138,22 @@ impl Store {
         out.number(place.order)?;
         out.number(event.prev_revision.0)?;
         let key = &event.kv.key[..];
-        if self.live.get(key).is_some_and(|kv| Arc::ptr_eq(kv, &event.kv)) {
+        let living = self.live.get(key);
+        if living.is_some_and(|living| Arc::ptr_eq(&living.kv, &event.kv)) {
             out.number(FROM_LIVE)?;
             return out.number(self.live.rank(key) as u64);
         }
         let revision = event.revision();
-        let versions = self.past.get(key);
-        let kept = versions
+        let kept = self
+            .past(key)
             .filter(|versions| versions.get(revision).is_some_and(|kv| Arc::ptr_eq(kv, &event.kv)));
         if let Some(versions) = kept {
-            out.number(FROM_PAST)?;
-            out.number(self.past.rank(key) as u64)?;
+            let (source, rank) = match living {
+                Some(_) => (FROM_PAST, self.live.rank(key)),
+                None => (FROM_GRAVE, self.graves.rank(key)),
+            };
+            out.number(source)?;
+            out.number(rank as u64)?;
             return out.number(versions.rank(revision) as u64);
         }
         out.number(OWN)?;
@@ -160,7 +166,7 @@ impl Store {
         let mut input = Input { input, block: Vec::new(), at: 0 };
         let mut store = load_head(&mut input)?;
         load_live(&mut input, &mut store)?;
-        load_past(&mut input, &mut store)?;
+        load_graves(&mut input, &mut store)?;
         load_log(&mut input, &mut store)?;
         input.finish()?;
         Ok(store)
@@ -201,48 +207,32 @@ fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
     let mut live = Builder::new();
     let mut last: Option<Bytes> = None;
     for _ in 0..input.number()? {
-        let key = input.bytes()?;
-        if last.as_ref().is_some_and(|last| *last >= key) {
-            return Err(LoadError::Corrupt("keys do not ascend"));
-        }
-        last = Some(key.clone());
+        let key = input.key(&mut last)?;
         let kv = input.version(key.clone(), store.revision)?;
         if kv.version == 0 {
             return Err(LoadError::Corrupt("a living key has a tombstone"));
         }
         store.bytes += weight(&kv);
-        live.push(Key::from(&key), kv);
+        let past = input.past(&key, store)?;
+        live.push(Key::from(&key), Living { kv, past });
     }
     store.live = live.finish();
     Ok(())
 }
 
-fn load_past(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
-    let mut past = Builder::new();
+fn load_graves(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    let mut graves = Builder::new();
     let mut last: Option<Bytes> = None;
     for _ in 0..input.number()? {
-        let read = input.bytes()?;
-        // All versions of a key share its bytes, as they did before.
-        let key = store.live.get(&read[..]).map_or(read, |kv| kv.key.clone());
-        if last.as_ref().is_some_and(|last| *last >= key) {
-            return Err(LoadError::Corrupt("past keys do not ascend"));
+        let key = input.key(&mut last)?;
+        if store.get(&key).is_some() {
+            return Err(LoadError::Corrupt("a key is both alive and dead"));
         }
-        last = Some(key.clone());
-        let count = input.number()?;
-        let mut versions: Option<Versions> = None;
-        let mut latest = None;
-        for _ in 0..count {
-            let kv = input.version(key.clone(), store.revision)?;
-            ascend(&mut latest, kv.mod_revision)?;
-            store.bytes += weight(&kv);
-            match &mut versions {
-                None => versions = Some(Versions::One(kv)),
-                Some(versions) => versions.push(kv),
-            }
-        }
-        past.push(Key::from(&key), versions.ok_or(LoadError::Corrupt("a past key has no versions"))?);
+        let past = input.past(&key, store)?;
+        let versions = past.ok_or(LoadError::Corrupt("a dead key has no versions"))?;
+        graves.push(Key::from(&key), versions);
     }
-    store.past = past.finish();
+    store.graves = graves.finish();
     Ok(())
 }
 
@@ -265,9 +255,14 @@ fn load_log(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
 
 fn load_source(input: &mut Input<'_>, store: &Store) -> Result<Arc<KeyValue>, LoadError> {
     let kv = match input.number()? {
-        FROM_LIVE => store.live.nth(input.rank()?).map(|(_, kv)| kv),
+        FROM_LIVE => store.live.nth(input.rank()?).map(|(_, living)| &living.kv),
         FROM_PAST => {
-            let versions = store.past.nth(input.rank()?);
+            let living = store.live.nth(input.rank()?);
+            let rank = input.rank()?;
+            living.and_then(|(_, living)| living.past.as_ref()?.nth(rank))
+        }
+        FROM_GRAVE => {
+            let versions = store.graves.nth(input.rank()?);
             let rank = input.rank()?;
             versions.and_then(|(_, versions)| versions.nth(rank))
         }
@@ -321,6 +316,14 @@ impl Output<'_> {
     fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.number(bytes.len() as u64)?;
         self.raw(bytes)
+    }
+
+    fn past(&mut self, past: Option<&Versions>) -> io::Result<()> {
+        self.number(past.map_or(0, Versions::len) as u64)?;
+        for kv in past.into_iter().flat_map(Versions::iter) {
+            self.version(kv)?;
+        }
+        Ok(())
     }
 
     fn version(&mut self, kv: &KeyValue) -> io::Result<()> {
@@ -436,6 +439,28 @@ impl Input<'_> {
         }
         bytes.shrink_to_fit();
         Ok(Bytes::from(bytes))
+    }
+
+    /// A key that comes after the last one.
+    fn key(&mut self, last: &mut Option<Bytes>) -> Result<Bytes, LoadError> {
+        let key = self.bytes()?;
+        if last.as_ref().is_some_and(|last| *last >= key) {
+            return Err(LoadError::Corrupt("keys do not ascend"));
+        }
+        *last = Some(key.clone());
+        Ok(key)
+    }
+
+    fn past(&mut self, key: &Bytes, store: &mut Store) -> Result<Option<Versions>, LoadError> {
+        let mut past = None;
+        let mut latest = None;
+        for _ in 0..self.number()? {
+            let kv = self.version(key.clone(), store.revision)?;
+            ascend(&mut latest, kv.mod_revision)?;
+            store.bytes += weight(&kv);
+            past = Some(Versions::after(past, kv));
+        }
+        Ok(past)
     }
 
     fn version(&mut self, key: Bytes, revision: Revision) -> Result<Arc<KeyValue>, LoadError> {

@@ -68,7 +68,7 @@ impl Store {
     /// Whether every key of the range satisfies the comparison.
     fn holds(&self, compare: &Compare) -> bool {
         let (lower, upper) = compare.keys.bounds();
-        let mut pairs = self.live.range(lower, upper).map(|(_, kv)| kv);
+        let mut pairs = self.live.range(lower, upper).map(|(_, living)| &living.kv);
         if pairs.len() == 0 {
             let missing = KeyValue::default();
             return !matches!(compare.operand, Operand::Value(_)) && compare.holds_for(&missing);

@@ -15,7 +15,7 @@ pub(super) enum Versions {
     /// The one there is.
     One(Arc<KeyValue>),
     /// Two or more.
-    Many(Tree<Revision, Arc<KeyValue>>),
+    Many(Box<Tree<Revision, Arc<KeyValue>>>),
 }
 
 impl Versions {
@@ -68,12 +68,23 @@ impl Versions {
         one.into_iter().chain(many.into_iter().flatten().map(|(_, kv)| kv))
     }
 
+    /// A past with one version more. Panics: if it is not younger than all others.
+    pub(super) fn after(past: Option<Versions>, kv: Arc<KeyValue>) -> Versions {
+        match past {
+            None => Versions::One(kv),
+            Some(mut versions) => {
+                versions.push(kv);
+                versions
+            }
+        }
+    }
+
     /// Adds a version. Panics: if it is not younger than all others.
     pub(super) fn push(&mut self, kv: Arc<KeyValue>) {
         match self {
             Versions::One(old) => {
                 let pair = [Arc::clone(old), kv].map(|kv| (kv.mod_revision, kv));
-                *self = Versions::Many(Tree::from_sorted(pair));
+                *self = Versions::Many(Box::new(Tree::from_sorted(pair)));
             }
             Versions::Many(tree) => {
                 let last = tree.last().map(|(revision, _)| *revision);

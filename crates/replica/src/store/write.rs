@@ -13,8 +13,8 @@
 
 use super::versions::Versions;
 use super::{
-    Bytes, Command, DeleteRange, Event, Key, KeyValue, KvError, Mutant, Outcome, Place, Put, Revision,
-    Store,
+    Bytes, Command, DeleteRange, Event, Key, KeyValue, KvError, Living, Mutant, Outcome, Place,
+    Put, Revision, Store,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -82,30 +82,40 @@ impl Store {
     /// Writes a checked put.
     pub(super) fn put(&mut self, write: &mut Write, put: &Put) -> Outcome {
         let revision = self.begin(write);
-        let successor = self.live.get_mut(&put.key[..]).map(|slot| {
-            let fresh = Arc::new(succeed(slot, put, revision));
-            (Arc::clone(&fresh), Some(std::mem::replace(slot, fresh)))
-        });
-        let (fresh, old) = successor.unwrap_or_else(|| (self.create(put, revision), None));
+        let Some(living) = self.live.get_mut(&put.key[..]) else {
+            self.create(write, put, revision);
+            return Outcome::Put { prev: None };
+        };
+        let fresh = Arc::new(succeed(&living.kv, put, revision));
+        let old = std::mem::replace(&mut living.kv, Arc::clone(&fresh));
+        let (prev_revision, dropped) = retire(&mut living.past, Arc::clone(&old), revision);
         self.bytes += weight(&fresh);
-        let prev_revision = self.retire(write, &put.key, old.as_ref(), revision);
+        self.bytes -= dropped;
         self.record(write, Event { kv: fresh, prev_revision });
-        Outcome::Put { prev: old.filter(|_| put.prev_kv) }
+        Outcome::Put { prev: Some(old).filter(|_| put.prev_kv) }
     }
 
-    /// Brings a key to life.
-    fn create(&mut self, put: &Put, revision: Revision) -> Arc<KeyValue> {
+    /// Brings a key to life, or back to life.
+    fn create(&mut self, write: &mut Write, put: &Put, revision: Revision) {
+        let version = 1 + self.version_kept_by_mutant(&put.key);
+        if write.order > 0 {
+            // If this command deleted the key, it was never dead at any revision.
+            self.forget(&put.key, revision);
+        }
+        let past = self.graves.remove(&put.key[..]);
+        let prev_revision = in_force_before(past.as_ref().filter(|_| write.order > 0), revision);
         let key = Bytes::copy_from_slice(&put.key);
         let fresh = Arc::new(KeyValue {
             key: key.clone(),
             value: Bytes::copy_from_slice(&put.value),
             create_revision: revision,
             mod_revision: revision,
-            version: 1 + self.version_kept_by_mutant(&put.key),
+            version,
             lease: put.lease,
         });
-        self.live.insert(Key::from(&key), Arc::clone(&fresh));
-        fresh
+        self.bytes += weight(&fresh);
+        self.live.insert(Key::from(&key), Living { kv: Arc::clone(&fresh), past });
+        self.record(write, Event { kv: fresh, prev_revision });
     }
 
     /// Planted bug: a key that comes back after a delete goes on counting its versions.
@@ -113,7 +123,7 @@ impl Store {
         if !self.planted(Mutant::VersionKept) {
             return 0;
         }
-        let versions = self.past.get(key).map(|versions| versions.iter());
+        let versions = self.past(key).map(|versions| versions.iter());
         versions.into_iter().flatten().map(|kv| kv.version).max().unwrap_or(0)
     }
 
@@ -130,7 +140,7 @@ impl Store {
     pub(super) fn delete_range(&mut self, write: &mut Write, delete: &DeleteRange) -> Outcome {
         let (lower, upper) = delete.keys.bounds();
         let doomed: Vec<Arc<KeyValue>> =
-            self.live.range(lower, upper).map(|(_, kv)| Arc::clone(kv)).collect();
+            self.live.range(lower, upper).map(|(_, living)| Arc::clone(&living.kv)).collect();
         for old in &doomed {
             self.delete(write, old);
         }
@@ -142,15 +152,17 @@ impl Store {
     fn delete(&mut self, write: &mut Write, old: &Arc<KeyValue>) {
         let revision = self.begin(write);
         let removed = self.live.remove(&old.key[..]);
-        assert!(removed.is_some(), "only a living key is deleted");
-        let prev_revision = self.retire(write, &old.key, Some(old), revision);
+        let mut past = removed.expect("only a living key is deleted").past;
+        let (prev_revision, dropped) = retire(&mut past, Arc::clone(old), revision);
         let tombstone = Arc::new(KeyValue {
             key: old.key.clone(),
             mod_revision: revision,
             ..KeyValue::default()
         });
-        self.keep(Arc::clone(&tombstone));
         self.bytes += weight(&tombstone);
+        self.bytes -= dropped;
+        let grave = Versions::after(past, Arc::clone(&tombstone));
+        self.graves.insert(Key::from(&old.key), grave);
         self.record(write, Event { kv: tombstone, prev_revision });
     }
 
@@ -162,64 +174,25 @@ impl Store {
         self.revision
     }
 
-    /// Moves the version that was just replaced out of the way; answers with the revision of the
-    /// version in force before this write began, 0 if there was none.
-    fn retire(
-        &mut self,
-        write: &Write,
-        key: &[u8],
-        old: Option<&Arc<KeyValue>>,
-        revision: Revision,
-    ) -> Revision {
-        match old {
-            Some(old) if old.mod_revision < revision => {
-                self.keep(Arc::clone(old));
-                old.mod_revision
-            }
-            // The key is written a second time by this command: what it wrote first was never
-            // in force at any revision.
-            Some(old) => {
-                self.bytes -= weight(old);
-                self.in_force_before(key, revision)
-            }
-            None if write.order > 0 => {
-                self.forget(key, revision);
-                self.in_force_before(key, revision)
-            }
-            None => Revision(0),
-        }
-    }
-
-    fn in_force_before(&self, key: &[u8], revision: Revision) -> Revision {
-        let before = Revision(revision.0 - 1);
-        let versions = self.past.get(key);
-        versions.and_then(|versions| versions.at(before)).map_or(Revision(0), |kv| kv.mod_revision)
-    }
-
-    /// Adds a superseded version or a tombstone to the past of its key.
-    fn keep(&mut self, kv: Arc<KeyValue>) {
-        if let Some(versions) = self.past.get_mut(&kv.key[..]) {
-            versions.push(kv);
-            return;
-        }
-        self.past.insert(Key::from(&kv.key), Versions::One(kv));
-    }
-
     /// Drops one version from the past of its key, if it is there.
     pub(super) fn forget(&mut self, key: &[u8], revision: Revision) {
-        let Some(versions) = self.past.get_mut(key) else { return };
-        let kv = match versions {
+        let forgotten = match self.live.get_mut(key) {
+            Some(living) => forget(&mut living.past, revision),
+            None => self.forget_dead(key, revision),
+        };
+        self.bytes -= forgotten.map_or(0, |kv| weight(&kv));
+    }
+
+    fn forget_dead(&mut self, key: &[u8], revision: Revision) -> Option<Arc<KeyValue>> {
+        let versions = self.graves.get_mut(key)?;
+        match versions {
             Versions::One(kv) if kv.mod_revision == revision => {
                 let kv = Arc::clone(kv);
-                self.past.remove(key);
-                kv
+                self.graves.remove(key);
+                Some(kv)
             }
-            versions => match versions.remove(revision) {
-                Some(kv) => kv,
-                None => return,
-            },
-        };
-        self.bytes -= weight(&kv);
+            versions => versions.remove(revision),
+        }
     }
 
     fn record(&mut self, write: &mut Write, event: Event) {
@@ -228,6 +201,36 @@ impl Store {
         write.order += 1;
         let former = self.log.insert(place, event);
         assert!(former.is_none(), "a place of the log is written once");
+    }
+}
+
+/// Moves the version that was just replaced out of the way. Answers with the revision of the
+/// version in force before this write began, 0 if there was none, and with the bytes dropped.
+fn retire(past: &mut Option<Versions>, old: Arc<KeyValue>, revision: Revision) -> (Revision, u64) {
+    if old.mod_revision < revision {
+        let prev_revision = old.mod_revision;
+        *past = Some(Versions::after(past.take(), old));
+        return (prev_revision, 0);
+    }
+    // The key is written a second time by this command: what it wrote first was never in force
+    // at any revision.
+    (in_force_before(past.as_ref(), revision), weight(&old))
+}
+
+fn in_force_before(past: Option<&Versions>, revision: Revision) -> Revision {
+    let before = Revision(revision.0 - 1);
+    past.and_then(|versions| versions.at(before)).map_or(Revision(0), |kv| kv.mod_revision)
+}
+
+/// Drops one version from the past of a living key, if it is there.
+fn forget(past: &mut Option<Versions>, revision: Revision) -> Option<Arc<KeyValue>> {
+    match past {
+        Some(Versions::One(kv)) if kv.mod_revision == revision => {
+            let kv = Arc::clone(kv);
+            *past = None;
+            Some(kv)
+        }
+        past => past.as_mut()?.remove(revision),
     }
 }
 
