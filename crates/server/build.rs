@@ -23,6 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(DEFINITIONS, ["proto"])?;
     // Keys and values are shared with the buffer which they were received in, not copied out.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::codec::Snug")
+        .compile_fds(descriptors)?;
     Ok(())
 }

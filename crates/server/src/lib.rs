@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+mod codec;
 mod handle;
 mod host;
 mod identity;

@@ -14,8 +14,10 @@ use tokio::sync::Semaphore;
 
 /// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer.
 const CALLS_MAX: usize = 256;
-/// Bytes asked of a socket at once.
+/// Room for a read is made in pieces of this size, in bytes: entries of the log go on sharing it.
 const READ_BYTES: usize = 64 * 1024;
+/// With less room than this a new piece is begun.
+const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// Takes calls until the process ends.
 pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
@@ -131,7 +133,9 @@ async fn take_messages(
         if !messages.is_empty() {
             shared.receiver.deliver(from, &mut messages);
         }
-        buffer.reserve(READ_BYTES);
+        if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+            buffer.reserve(READ_BYTES);
+        }
         if stream.read_buf(&mut buffer).await? == 0 {
             return Err(PeerError::HungUp);
         }
