@@ -1,8 +1,8 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
 pub mod api;
-pub mod config;
 mod codec;
+pub mod config;
 mod handle;
 mod host;
 mod identity;

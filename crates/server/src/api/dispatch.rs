@@ -32,7 +32,9 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response, Version};
 use quorate_replica::store;
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as AnyBody, Bytes, Service, StdError};
@@ -77,45 +79,63 @@ impl Dispatch {
     }
 
     /// Answers one request; a failure is an answer too.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    pub(crate) fn answer<B>(&self, request: Request<B>) -> Answering
     where
         B: AnyBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
     {
         if is_grpc(request.version(), request.headers()) {
-            self.answer_grpc(request).await
-        } else {
-            let request = request.map(axum::body::Body::new);
-            let response = self.http.clone().call(request).await?;
-            Ok(response.map(Body::new))
+            return Answering(self.answer_grpc(request));
         }
+        let mut http = self.http.clone();
+        let request = request.map(axum::body::Body::new);
+        Answering(Box::pin(async move { Ok(http.call(request).await?.map(Body::new)) }))
     }
 
-    async fn answer_grpc<B>(&self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    fn answer_grpc<B>(&self, request: Request<B>) -> Answer
     where
         B: AnyBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
     {
         if requires_leader(request.headers()) && self.handle.status().leader.is_none() {
-            return Ok(Status::from(ApiError::NoLeader).into_http());
+            return now(Status::from(ApiError::NoLeader).into_http());
         }
         let path = request.uri().path();
         match service(path) {
-            "etcdserverpb.KV" => self.kv.clone().call(request).await.map(told_too_large),
-            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
-            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
-            "grpc.health.v1.Health" => self.health.clone().call(request).await,
+            "etcdserverpb.KV" => self.kv.clone().call(request),
+            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request),
+            "grpc.health.v1.Health" => self.health.clone().call(request),
             _ if path == "/etcdserverpb.Auth/AuthStatus" => {
                 let status = self.handle.status();
                 let header = self.headers.at(status.revision, status.term);
-                Ok(auth_status(request, header).await)
+                Box::pin(async move { Ok(auth_status(request, header).await) })
             }
             _ if path == "/etcdserverpb.Auth/Authenticate" => {
-                Ok(Status::from(ApiError::AuthNotEnabled).into_http())
+                now(Status::from(ApiError::AuthNotEnabled).into_http())
             }
-            _ => Ok(not_served(path).into_http()),
+            _ => now(not_served(path).into_http()),
         }
     }
+}
+
+/// An answer in the making.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// The answer to one request. It is kept as small as a pointer, because the task of a request is
+/// moved several times before it runs.
+pub(crate) struct Answering(Answer);
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map_ok(told_too_large)
+    }
+}
+
+fn now(response: Response<Body>) -> Answer {
+    Box::pin(ready(Ok(response)))
 }
 
 /// As etcd tells them apart.

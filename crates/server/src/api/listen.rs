@@ -196,7 +196,9 @@ fn protocols(limits: Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.ping_every)
         .keep_alive_timeout(limits.pong_within)
-        .max_concurrent_streams(limits.streams_max);
+        .max_concurrent_streams(limits.streams_max)
+        // No gRPC client looks at a date.
+        .auto_date_header(false);
     builder
 }
 

@@ -99,9 +99,6 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let dispatch = Arc::new(Dispatch::new(handle, &limits));
-    let answer = move |request| {
-        let dispatch = Arc::clone(&dispatch);
-        async move { dispatch.answer(request).await }
-    };
+    let answer = move |request| dispatch.answer(request);
     listen::serve(answer, listeners, limits, shutdown).await
 }
