@@ -4,9 +4,11 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 1
+//!     head    "quorate store" (13 bytes), version u8 = 2
 //!             revision, compact_revision, swept revision, swept order, applied, digest
-//!     leases  count, then zigzag ids, ascending
+//!     leases  lease clock, count, then by ascending id: zigzag id, ttl, grant, countdown
+//!             (version 1: a count, which is 0)
+//!     countdown  0 renewing  |  1 counting, deadline
 //!     live    count, then pairs by ascending key
 //!     past    count, then by ascending key: key, count, versions by ascending revision
 //!     log     count, then events by ascending place: revision, order, prev_revision, source
@@ -22,10 +24,12 @@
 //! reader hold one block in memory; loading builds full nodes from ascending input.
 //!
 //! Every block is hashed, so a flipped bit is a named error here and not a divergence later.
-//! A stream ends where its last block says and may stand inside a larger one.
+//! A stream ends where its last block says and may stand inside a larger one. The keys of a lease
+//! are not saved: they are the living pairs that name it.
 
 use super::codec::{unzigzag, write_number, zigzag};
 use super::digest::{Digest, xxh64};
+use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
@@ -35,8 +39,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-/// Version of the format that is written; the only one that is read.
-pub const SAVE_VERSION: u8 = 1;
+/// Version of the format that is written. Version 1, which knew no leases, is read too.
+pub const SAVE_VERSION: u8 = 2;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -46,6 +50,9 @@ const BLOCK_MAX: usize = 64 * 1024;
 const FROM_LIVE: u64 = 0;
 const FROM_PAST: u64 = 1;
 const OWN: u64 = 2;
+
+const RENEWING: u64 = 0;
+const COUNTING: u64 = 1;
 
 /// Why a stream is not a store.
 #[derive(Debug)]
@@ -121,13 +128,23 @@ impl Store {
             swept.order,
             self.applied,
             self.digest.state,
+            self.lease_clock.0,
             self.leases.len() as u64,
         ];
         for number in numbers {
             out.number(number)?;
         }
-        for (lease, ()) in self.leases.iter() {
-            out.number(zigzag(*lease))?;
+        for (id, lease) in self.leases.iter() {
+            out.number(zigzag(*id))?;
+            out.number(lease.ttl)?;
+            out.number(lease.grant)?;
+            match lease.countdown {
+                Countdown::Counting { deadline } if !self.planted(Mutant::CountdownNotSaved) => {
+                    out.number(COUNTING)?;
+                    out.number(deadline.0)?;
+                }
+                Countdown::Counting { .. } | Countdown::Renewing => out.number(RENEWING)?,
+            }
         }
         Ok(())
     }
@@ -174,7 +191,7 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
     }
     input.at = MAGIC.len();
     let version = input.byte()?;
-    if version != SAVE_VERSION {
+    if !(1..=SAVE_VERSION).contains(&version) {
         return Err(LoadError::UnknownVersion { version });
     }
     let mut store = Store::new();
@@ -186,15 +203,35 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
     if store.compact_revision > store.revision || store.revision.0 == 0 {
         return Err(LoadError::Corrupt("the compact revision lies in the future"));
     }
+    match version {
+        1 if input.number()? > 0 => Err(LoadError::Corrupt("a lease from before leases"))?,
+        1 => {}
+        _ => load_leases(input, &mut store)?,
+    }
+    Ok(store)
+}
+
+fn load_leases(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    store.lease_clock = LeaseTime(input.number()?);
     let mut leases = Builder::new();
     let mut last = None;
     for _ in 0..input.number()? {
-        let lease = unzigzag(input.number()?);
-        ascend(&mut last, lease)?;
-        leases.push(lease, ());
+        let id = unzigzag(input.number()?);
+        ascend(&mut last, id)?;
+        let (ttl, grant) = (input.number()?, input.number()?);
+        let countdown = match input.number()? {
+            RENEWING => Countdown::Renewing,
+            COUNTING => Countdown::Counting { deadline: LeaseTime(input.number()?) },
+            _ => return Err(LoadError::Corrupt("a lease has an unknown countdown")),
+        };
+        if id == 0 || grant >= store.applied {
+            return Err(LoadError::Corrupt("a lease that was never granted"));
+        }
+        leases.push(id, Lease::new(ttl, grant, countdown));
+        store.bytes += LEASE_BYTES;
     }
     store.leases = leases.finish();
-    Ok(store)
+    Ok(())
 }
 
 fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
@@ -209,6 +246,9 @@ fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
         let kv = input.version(key.clone(), store.revision)?;
         if kv.version == 0 {
             return Err(LoadError::Corrupt("a living key has a tombstone"));
+        }
+        if !store.attach_loaded(&key, kv.lease) {
+            return Err(LoadError::Corrupt("a key names a lease that is not there"));
         }
         store.bytes += weight(&kv);
         live.push(key, kv);

@@ -47,6 +47,10 @@ impl Store {
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
             Command::Txn(txn) => self.apply_txn(txn),
             Command::Compact { revision } => self.compact(*revision).map(|()| Outcome::Compact),
+            Command::LeaseGrant { id, ttl, at } => self.grant(*id, *ttl, *at),
+            Command::LeaseRevoke { id } => self.revoke(*id),
+            Command::LeaseExpire { leases, .. } => Ok(self.expire(leases)),
+            Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(*at, leases)),
         };
         self.applied += 1;
         self.digest.fold(self.applied);
@@ -65,7 +69,7 @@ impl Store {
 
     /// A put that names a lease needs it to exist.
     pub(super) fn check_lease(&self, put: &Put) -> Result<(), KvError> {
-        if put.lease == 0 || self.knows_lease(put.lease) {
+        if put.lease == 0 || self.leases.get(&put.lease).is_some() {
             return Ok(());
         }
         Err(KvError::LeaseNotFound)
@@ -87,6 +91,8 @@ impl Store {
             (Arc::clone(&fresh), Some(std::mem::replace(slot, fresh)))
         });
         let (fresh, old) = successor.unwrap_or_else(|| (self.create(put, revision), None));
+        let before = old.as_ref().map_or(0, |old| old.lease);
+        self.attach(&fresh.key, before, fresh.lease);
         self.bytes += weight(&fresh);
         let prev_revision = self.retire(write, &put.key, old.as_ref(), revision);
         self.record(write, Event { kv: fresh, prev_revision });
@@ -139,10 +145,11 @@ impl Store {
     }
 
     /// Deletes one living key.
-    fn delete(&mut self, write: &mut Write, old: &Arc<KeyValue>) {
+    pub(super) fn delete(&mut self, write: &mut Write, old: &Arc<KeyValue>) {
         let revision = self.begin(write);
         let removed = self.live.remove(&old.key[..]);
         assert!(removed.is_some(), "only a living key is deleted");
+        self.attach(&old.key, old.lease, 0);
         let prev_revision = self.retire(write, &old.key, Some(old), revision);
         let tombstone = Arc::new(KeyValue {
             key: old.key.clone(),
