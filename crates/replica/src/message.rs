@@ -1,5 +1,6 @@
 //! What replicas say to each other, and its bytes.
 
+use crate::lessor::LeaseMessage;
 use bytes::{Buf, BufMut, Bytes};
 use quorate_core::Index;
 use quorate_protocols::consensus::raft;
@@ -9,6 +10,8 @@ use quorate_protocols::consensus::raft;
 pub enum Message {
     /// Of the consensus.
     Raft(raft::Message),
+    /// About leases.
+    Lease(LeaseMessage),
     /// Of a replica to itself: apply what is committed. Never leaves the node.
     Apply,
     /// "After applying the log up to `at`, my state has this digest."
@@ -43,6 +46,7 @@ impl std::error::Error for BadMessage {}
 
 const KIND_RAFT: u8 = 1;
 const KIND_DIGEST: u8 = 2;
+const KIND_LEASE: u8 = 3;
 
 impl Message {
     /// Appends the encoded message.
@@ -51,6 +55,10 @@ impl Message {
             Message::Raft(message) => {
                 out.put_u8(KIND_RAFT);
                 raft::codec::encode(message, out);
+            }
+            Message::Lease(message) => {
+                out.put_u8(KIND_LEASE);
+                message.encode(out);
             }
             Message::Apply => unreachable!("a message to oneself does not leave the node"),
             Message::Digest { at, digest } => {
@@ -73,6 +81,10 @@ impl Message {
                 let message = raft::codec::decode(bytes);
                 message.map(Message::Raft).map_err(|bad| BadMessage { reason: bad.reason() })
             }
+            KIND_LEASE => {
+                let message = LeaseMessage::decode(bytes);
+                message.map(Message::Lease).map_err(|reason| BadMessage { reason })
+            }
             KIND_DIGEST if bytes.len() == 16 => {
                 let at = Index(bytes.get_u64_le());
                 Ok(Message::Digest { at, digest: bytes.get_u64_le() })
@@ -86,6 +98,8 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::LeaseTime;
+    use quorate_core::Term;
 
     #[test]
     fn a_digest_survives_the_wire() {
@@ -96,8 +110,17 @@ mod tests {
     }
 
     #[test]
+    fn a_message_about_leases_survives_the_wire() {
+        let clock = LeaseMessage::Clock { term: Term(3), at: LeaseTime(5) };
+        let message = Message::Lease(clock);
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        assert_eq!(Message::decode(Bytes::from(bytes)), Ok(message));
+    }
+
+    #[test]
     fn nonsense_is_an_error() {
-        for bytes in [&[][..], &[0], &[9, 9], &[KIND_DIGEST, 1], &[KIND_RAFT]] {
+        for bytes in [&[][..], &[0], &[9, 9], &[KIND_DIGEST, 1], &[KIND_RAFT], &[KIND_LEASE]] {
             assert!(Message::decode(Bytes::copy_from_slice(bytes)).is_err(), "{bytes:?}");
         }
     }

@@ -9,10 +9,14 @@
 //! the answer needs no way back from the leader, and whoever has the answer sees the write in its
 //! own member's state at once.
 
+mod leases;
+mod reads;
+
 use crate::checkpoint::Checkpoint;
 use crate::digests::{Digests, Verdict};
 use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
+use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
 use crate::message::Message;
 use crate::store::{Command, KvError, Outcome, Revision, Store};
 use bytes::Bytes;
@@ -21,14 +25,17 @@ use quorate_protocols::consensus::raft::{self, Configuration, Entry, Payload, Ra
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often waiting requests are looked at for their deadline.
-const PATIENCE_TICK: Duration = Duration::from_millis(100);
+/// How often waiting requests are looked at for their deadline, and leases.
+const PATIENCE_TICK: Duration = crate::lessor::TICK;
 /// How often the digest of the state is told to the others.
 const DIGEST_TICK: Duration = Duration::from_millis(500);
 /// What an entry takes in the log beside its payload, about.
 const ENTRY_OVERHEAD_BYTES: u64 = 48;
 /// Steps of background compaction in one turn, so that no turn takes long.
 const SWEEP_STEPS: usize = 256;
+/// Of lessor and consensus in one turn: alone, a replica confirms its leadership while it flushes,
+/// and the lessor's answer may be a record.
+const FLUSHES: usize = 2;
 /// Pause between two turns of background compaction on an idle replica.
 const SWEEP_PAUSE: Duration = Duration::from_millis(2);
 
@@ -62,6 +69,13 @@ pub enum Request {
     Read {
         /// Names the answer.
         ticket: Ticket,
+    },
+    /// Ask the leader about a lease.
+    Lease {
+        /// Names the answer.
+        ticket: Ticket,
+        /// What.
+        ask: LeaseAsk,
     },
     /// Hand leadership over.
     MoveLeader {
@@ -149,6 +163,13 @@ pub enum Indication {
         /// Why.
         why: Refusal,
     },
+    /// The leader answered about a lease, or will not be waited for any longer.
+    LeaseAnswered {
+        /// Of this request.
+        ticket: Ticket,
+        /// How.
+        answer: Result<LeaseAnswer, Refusal>,
+    },
     /// Role, term or leader changed.
     RoleChanged {
         /// This replica's role.
@@ -213,28 +234,13 @@ enum Write {
     Sent { since: Time, term: Term },
 }
 
-#[derive(Clone, Copy, Debug)]
-enum ReadState {
-    /// To be asked (again) as soon as there is a leader.
-    Queued,
-    /// The leader was asked for an index.
-    Asked,
-    /// Waits until the state has caught up with this index.
-    Behind(Index),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    since: Time,
-    state: ReadState,
-}
-
 /// A replica of the service.
 ///
 /// Bounds: the layer above bounds the requests that wait (its tickets); the consensus bounds what
 /// is uncommitted; the log in memory is cut beyond `Config::log_retain_bytes`.
 #[derive(Debug)]
 pub struct Replica {
+    id: NodeId,
     raft: Raft,
     store: Store,
     applied: Position,
@@ -247,7 +253,8 @@ pub struct Replica {
     log_retain_bytes: usize,
     writes: BTreeMap<Ticket, Write>,
     queued: BTreeSet<Ticket>,
-    reads: BTreeMap<Ticket, Reading>,
+    reads: BTreeMap<Ticket, reads::Reading>,
+    lessor: Lessor,
     digests: Digests,
     fenced: Option<Index>,
     leader_seen: Option<NodeId>,
@@ -313,6 +320,10 @@ impl Replica {
             };
             let command = std::mem::take(envelope);
             *write = Write::Sent { since: *since, term };
+            if envelope::wants_stamp(&command) {
+                self.stamp(command, cx);
+                continue;
+            }
             let request = raft::Request::Propose { command };
             let heard = cx.child(|cx| self.raft.on_request(request, cx));
             self.hear(heard, cx);
@@ -320,9 +331,12 @@ impl Replica {
     }
 
     fn refused(&mut self, command: Bytes, why: raft::Refusal, cx: &mut Context<'_, Self>) {
-        let Some((life, ticket, _)) = envelope::open(command.clone()) else { return };
+        let Some((life, ticket, encoded)) = envelope::open(command.clone()) else { return };
         if life != self.life {
             return; // It was forwarded to us: whoever asked for it will time out.
+        }
+        if Lessor::owns(ticket) {
+            return self.record_refused(encoded);
         }
         let Some(write) = self.writes.get_mut(&ticket) else { return };
         let Write::Sent { since, .. } = *write else { return };
@@ -339,55 +353,6 @@ impl Replica {
         }
     }
 
-    fn read(&mut self, ticket: Ticket, cx: &mut Context<'_, Self>) {
-        if self.fenced.is_some() {
-            return cx.indicate(Indication::ReadRefused { ticket, why: Refusal::Corrupt });
-        }
-        self.reads.insert(ticket, Reading { since: cx.now, state: ReadState::Queued });
-        self.ask_queued_reads(cx);
-    }
-
-    fn ask_queued_reads(&mut self, cx: &mut Context<'_, Self>) {
-        if self.raft.leader().is_none() {
-            return;
-        }
-        let is_queued = |(ticket, read): (&Ticket, &mut Reading)| {
-            let queued = matches!(read.state, ReadState::Queued);
-            if queued {
-                read.state = ReadState::Asked;
-            }
-            queued.then_some(*ticket)
-        };
-        let asked: Vec<Ticket> = self.reads.iter_mut().filter_map(is_queued).collect();
-        for ticket in asked {
-            let request = raft::Request::Read { ticket: ticket.0 };
-            let heard = cx.child(|cx| self.raft.on_request(request, cx));
-            self.hear(heard, cx);
-        }
-    }
-
-    fn read_ready(&mut self, ticket: Ticket, read_index: Index, cx: &mut Context<'_, Self>) {
-        let Some(read) = self.reads.get_mut(&ticket) else { return };
-        if self.applied.index >= read_index {
-            self.reads.remove(&ticket);
-            cx.indicate(Indication::Readable { ticket });
-        } else {
-            read.state = ReadState::Behind(read_index);
-        }
-    }
-
-    /// Reads whose index the state has now reached.
-    fn release_reads(&mut self, cx: &mut Context<'_, Self>) {
-        let applied = self.applied.index;
-        let reached = |read: &Reading| matches!(read.state, ReadState::Behind(at) if at <= applied);
-        let ready: Vec<Ticket> =
-            self.reads.iter().filter(|(_, read)| reached(read)).map(|(t, _)| *t).collect();
-        for ticket in ready {
-            self.reads.remove(&ticket);
-            cx.indicate(Indication::Readable { ticket });
-        }
-    }
-
     fn hear(&mut self, heard: Vec<raft::Indication>, cx: &mut Context<'_, Self>) {
         for indication in heard {
             match indication {
@@ -396,14 +361,14 @@ impl Replica {
                     cx.indicate(Indication::RoleChanged { role, term, leader });
                 }
                 raft::Indication::Refused { command, why } => self.refused(command, why, cx),
-                raft::Indication::ReadReady { ticket, read_index } => {
-                    self.read_ready(Ticket(ticket), read_index, cx);
-                }
-                raft::Indication::ReadRefused { ticket } => {
-                    if let Some(read) = self.reads.get_mut(&Ticket(ticket)) {
-                        read.state = ReadState::Queued; // A read may be asked again: it is one.
-                    }
-                }
+                raft::Indication::ReadReady { ticket, read_index } => match Ticket(ticket) {
+                    own if Lessor::owns(own) => self.lessor.confirmed(own, read_index),
+                    ticket => self.read_ready(ticket, read_index, cx),
+                },
+                raft::Indication::ReadRefused { ticket } => match Ticket(ticket) {
+                    own if Lessor::owns(own) => self.lessor.unconfirmed(own),
+                    ticket => self.read_refused(ticket),
+                },
                 raft::Indication::SnapshotWanted { by } => {
                     cx.indicate(Indication::CheckpointWanted { by });
                 }
@@ -441,7 +406,9 @@ impl Replica {
             );
             match entry.payload {
                 Payload::Noop => {}
-                Payload::Command(envelope) => self.apply_command(envelope, cx),
+                Payload::Command(envelope) => {
+                    self.apply_command(entry.position.term, envelope, cx);
+                }
                 Payload::Membership(configuration) => {
                     self.configuration = configuration.clone();
                     cx.indicate(Indication::Configured(configuration));
@@ -455,11 +422,13 @@ impl Replica {
 
     /// Panics: on bytes that are no command. They are committed, so every replica holds them, and
     /// going on would let replicas of different versions drift apart in silence.
-    fn apply_command(&mut self, sealed: Bytes, cx: &mut Context<'_, Self>) {
+    fn apply_command(&mut self, term: Term, sealed: Bytes, cx: &mut Context<'_, Self>) {
         self.applied_bytes += ENTRY_OVERHEAD_BYTES + sealed.len() as u64;
         let (life, ticket, encoded) = envelope::open(sealed).expect("a committed envelope opens");
         let command = Command::decode(encoded).expect("a committed command decodes");
+        let command = self.lessor.in_term(command, term);
         let applied = self.store.apply(&command);
+        self.lease_applied(&command, term, cx.now);
         if matches!(command, Command::Compact { .. }) {
             cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
         }
@@ -502,6 +471,7 @@ impl Replica {
         for (ticket, _) in std::mem::take(&mut self.reads) {
             cx.indicate(Indication::ReadRefused { ticket, why });
         }
+        self.lessor.refuse_everything(why);
     }
 
     /// A fenced leader hands over: its log is good, but what it answers is not.
@@ -620,6 +590,7 @@ impl Protocol for Replica {
         }
         let records = HeldRecords::new(records, applied);
         Replica {
+            id: config.raft.id,
             raft: Raft::restore(&config.raft, &mut first.into_iter().chain(records)),
             store,
             applied,
@@ -633,6 +604,7 @@ impl Protocol for Replica {
             queued: BTreeSet::new(),
             reads: BTreeMap::new(),
             digests: Digests::default(),
+            lessor: Lessor::new(config.life, config.raft.election_timeout),
             fenced: None,
             leader_seen: None,
         }
@@ -644,12 +616,14 @@ impl Protocol for Replica {
         let heard = cx.child(|cx| self.raft.on_start(cx));
         self.hear(heard, cx);
         self.sweep(cx);
+        self.start_leases(cx);
     }
 
     fn on_request(&mut self, request: Request, cx: &mut Context<'_, Self>) {
         match request {
             Request::Write { ticket, envelope } => self.write(ticket, envelope, cx),
             Request::Read { ticket } => self.read(ticket, cx),
+            Request::Lease { ticket, ask } => self.ask_about_lease(ticket, ask, cx),
             Request::MoveLeader { to } => {
                 let why = match () {
                     () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
@@ -687,6 +661,7 @@ impl Protocol for Replica {
             }
             Message::Apply if from == cx.id => self.apply(cx),
             Message::Apply => {} // Nobody else may tell us when.
+            Message::Lease(message) => self.on_lease_message(from, message, cx),
             Message::Digest { at, digest } => {
                 self.digests.note(at, from, digest);
                 self.judge(at, cx);
@@ -702,6 +677,8 @@ impl Protocol for Replica {
             }
             Timer::Patience => {
                 self.lose_patience(cx);
+                self.tick_leases(cx);
+                self.send_queued(cx);
                 self.ask_queued_reads(cx);
                 if self.fenced.is_some() {
                     self.step_aside(cx);
@@ -722,14 +699,18 @@ impl Protocol for Replica {
             self.send_queued(cx);
             self.ask_queued_reads(cx);
         }
-        let heard = cx.child(|cx| self.raft.on_flush(cx));
-        self.hear(heard, cx);
+        for _ in 0..FLUSHES {
+            self.flush_leases(cx);
+            let heard = cx.child(|cx| self.raft.on_flush(cx));
+            self.hear(heard, cx);
+        }
         self.trim_log(cx);
     }
 
     fn invariants(&self) {
         self.raft.invariants();
         assert!(self.applied.index <= self.raft.commit_index(), "applied beyond the commit index");
+        self.lessor.invariants(&self.store);
         assert!(self.queued.len() <= self.writes.len(), "more queued writes than writes");
     }
 }

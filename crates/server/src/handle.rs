@@ -4,10 +4,10 @@ use crate::host::{Ask, Reply, Shared, Snapshot};
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_replica::store::{Command, KvError, Outcome, Range, Revision, Store, Txn};
-use quorate_replica::{Ticket, seal};
+use quorate_replica::{LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use quorate_replica::Refusal;
 
@@ -15,6 +15,9 @@ pub use quorate_replica::Refusal;
 pub(crate) const REQUESTS_MAX: usize = 16_384;
 /// A range that may visit more keys than this is computed off the threads that serve sockets.
 const INLINE_KEYS_MAX: u64 = 10_000;
+
+/// Where the answer to a question about a lease arrives. An error means that the replica ended.
+pub(crate) type LeaseReceiver = oneshot::Receiver<Result<LeaseAnswer, Refusal>>;
 
 /// A read, answered from one snapshot.
 #[derive(Clone, Debug)]
@@ -159,6 +162,19 @@ impl Handle {
     /// Returns when this member has applied everything committed before the call.
     pub async fn barrier(&self) -> Result<(), Refusal> {
         self.snapshot(Consistency::Linearizable).await.map(|_| ())
+    }
+
+    /// Asks the leader about a lease.
+    pub(crate) fn ask_lease(&self, ask: LeaseAsk) -> Result<LeaseReceiver, Refusal> {
+        let (reply, answer) = self.reply()?;
+        let ask = Ask::Lease { ask, reply };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        Ok(answer)
+    }
+
+    /// Follows term and leader.
+    pub(crate) fn leader(&self) -> watch::Receiver<(Term, Option<NodeId>)> {
+        self.shared.leader()
     }
 
     /// Hands leadership to `target`; must be asked of the leader.

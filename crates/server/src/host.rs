@@ -9,7 +9,8 @@ use quorate_core::{NodeId, Position, Term};
 use quorate_drivers::live::{Host, Inbox, LogHandle};
 use quorate_replica::store::Store;
 use quorate_replica::{
-    Answer, Checkpoint, Indication, Life, Message, Refusal, Replica, Request, Ticket,
+    Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
+    Request, Ticket,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -76,6 +77,8 @@ pub(crate) enum Ask {
     Read { reply: Reply<Result<Snapshot, Refusal>> },
     /// A snapshot of the present state.
     Publish { reply: Reply<Result<Snapshot, Refusal>> },
+    /// Ask the leader about a lease.
+    Lease { ask: LeaseAsk, reply: Reply<Result<LeaseAnswer, Refusal>> },
     /// Hand leadership over.
     MoveLeader { to: NodeId, reply: Reply<Result<(), Refusal>> },
     /// Hand leadership over to whoever can take it, because this member stops.
@@ -191,6 +194,7 @@ pub(crate) struct ReplicaHost {
     desk: Arc<CheckpointDesk>,
     writes: HashMap<Ticket, Reply<Result<Answer, Refusal>>>,
     reads: HashMap<Ticket, Readers>,
+    leases: HashMap<Ticket, Reply<Result<LeaseAnswer, Refusal>>>,
     /// The question that the reads of this turn share.
     turn_read: Option<Ticket>,
     /// Waiting for the end of the turn, when what they tell can also be read.
@@ -246,6 +250,7 @@ impl ReplicaHost {
             desk,
             writes: HashMap::new(),
             reads: HashMap::new(),
+            leases: HashMap::new(),
             turn_read: None,
             answers: Vec::new(),
             readable: Vec::new(),
@@ -428,6 +433,11 @@ impl Host<Replica> for ReplicaHost {
                 self.publish(snapshot.clone());
                 reply.send(Ok(snapshot));
             }
+            Ask::Lease { ask, reply } => {
+                let ticket = self.ticket();
+                self.leases.insert(ticket, reply);
+                requests.push(Request::Lease { ticket, ask });
+            }
             Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
             Ask::StepAside { reply } => self.step_aside(node, reply, requests),
             Ask::Install(checkpoint) => requests.push(Request::Install(checkpoint)),
@@ -460,6 +470,11 @@ impl Host<Replica> for ReplicaHost {
             Indication::ReadRefused { ticket, why } => {
                 for reader in self.reads.remove(&ticket).into_iter().flatten() {
                     reader.send(Err(why));
+                }
+            }
+            Indication::LeaseAnswered { ticket, answer } => {
+                if let Some(reply) = self.leases.remove(&ticket) {
+                    reply.send(answer);
                 }
             }
             Indication::RoleChanged { role, term, leader } => {

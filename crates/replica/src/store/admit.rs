@@ -17,6 +17,7 @@
 //! Source: etcd `server/etcdserver/api/v3rpc/key.go` (`checkTxnRequest`, `checkIntervals`).
 
 use super::codec::DEPTH_MAX;
+use super::lease::LEASE_TTL_MAX;
 use super::{
     Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range, SortOrder, SortTarget, Txn,
 };
@@ -52,6 +53,8 @@ pub enum Invalid {
     EmptyOp,
     /// More than [`Limits::request_bytes_max`].
     RequestTooLarge,
+    /// A lease of more than [`LEASE_TTL_MAX`].
+    LeaseTtlTooLarge,
 }
 
 impl Default for Limits {
@@ -74,7 +77,14 @@ impl Limits {
                 self.check_bytes(keys_bytes(&delete.keys))
             }
             Command::Txn(txn) => self.admit_txn(txn),
-            Command::Compact { .. } => Ok(()),
+            Command::LeaseGrant { ttl, .. } if *ttl > LEASE_TTL_MAX => {
+                Err(Invalid::LeaseTtlTooLarge)
+            }
+            Command::Compact { .. }
+            | Command::LeaseGrant { .. }
+            | Command::LeaseRevoke { .. }
+            | Command::LeaseExpire { .. }
+            | Command::LeaseCountdown { .. } => Ok(()),
         }
     }
 
@@ -138,6 +148,7 @@ impl fmt::Display for Invalid {
             Invalid::InvalidSortOption => "etcdserver: invalid sort option",
             Invalid::EmptyOp => "etcdserver: key not found",
             Invalid::RequestTooLarge => "etcdserver: request is too large",
+            Invalid::LeaseTtlTooLarge => "etcdserver: too large lease TTL",
         })
     }
 }

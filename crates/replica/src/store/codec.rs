@@ -3,6 +3,10 @@
 //! ```text
 //!   command   version u8 = 1, then one of
 //!             1 put      2 delete range      3 txn      4 compact: revision
+//!             6 grant: id, ttl, lease clock u64 LE        7 revoke: id
+//!             8 expire: term, count, names        9 countdown: term, lease clock, count,
+//!             then for each lease its name and 0 (renewing) or 1, deadline (counting)
+//!   name      id, grant
 //!   put       flags u8 (1 prev_kv, 2 ignore_value, 4 ignore_lease), key, value, lease
 //!   delete    flags u8 (1 prev_kv), keys
 //!   range     flags u8 (1 keys_only, 2 count_only), sort u8 (order + 3 * target), keys, limit,
@@ -21,6 +25,7 @@
 //!
 //! Sources: DWARF 5, section 7.6 (LEB128); Protocol Buffers, "Encoding" (zigzag).
 
+use super::lease::{Countdown, LeaseName, LeaseTime};
 use super::{
     Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range, Relation, Revision, SortOrder,
     SortTarget, Txn,
@@ -31,6 +36,9 @@ use std::fmt;
 /// First byte of every encoded command.
 pub const CODEC_VERSION: u8 = 1;
 
+/// Length of the lease clock at the end of a grant.
+const STAMP_BYTES: usize = 8;
+
 /// Transactions may be nested so deep, the outermost one included. Deeper ones are not admitted.
 pub const DEPTH_MAX: usize = 128;
 
@@ -39,6 +47,13 @@ const DELETE: u8 = 2;
 const TXN: u8 = 3;
 const COMPACT: u8 = 4;
 const RANGE: u8 = 5;
+const LEASE_GRANT: u8 = 6;
+const LEASE_REVOKE: u8 = 7;
+const LEASE_EXPIRE: u8 = 8;
+const LEASE_COUNTDOWN: u8 = 9;
+
+const RENEWING: u8 = 0;
+const COUNTING: u8 = 1;
 
 /// Why bytes are not a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,7 +117,47 @@ impl Command {
                 out.push(COMPACT);
                 write_number(out, revision.0);
             }
+            Command::LeaseGrant { id, ttl, at } => {
+                out.push(LEASE_GRANT);
+                write_number(out, zigzag(*id));
+                write_number(out, *ttl);
+                out.extend_from_slice(&at.0.to_le_bytes()); // Of one length, see `stamp`.
+            }
+            Command::LeaseRevoke { id } => {
+                out.push(LEASE_REVOKE);
+                write_number(out, zigzag(*id));
+            }
+            Command::LeaseExpire { term, leases } => {
+                out.push(LEASE_EXPIRE);
+                write_number(out, *term);
+                write_number(out, leases.len() as u64);
+                for name in leases {
+                    write_name(out, *name);
+                }
+            }
+            Command::LeaseCountdown { term, at, leases } => {
+                out.push(LEASE_COUNTDOWN);
+                write_number(out, *term);
+                write_number(out, at.0);
+                write_number(out, leases.len() as u64);
+                for (name, countdown) in leases {
+                    write_name(out, *name);
+                    write_countdown(out, *countdown);
+                }
+            }
         }
+    }
+
+    /// True if the encoded command carries a lease clock which the leader has to write into it.
+    pub fn wants_stamp(encoded: &[u8]) -> bool {
+        encoded.starts_with(&[CODEC_VERSION, LEASE_GRANT]) && encoded.len() >= 2 + STAMP_BYTES
+    }
+
+    /// Writes the lease clock into a command that [wants](Command::wants_stamp) it.
+    pub fn stamp(encoded: &mut [u8], at: LeaseTime) {
+        assert!(Command::wants_stamp(encoded), "a command without a lease clock");
+        let place = encoded.len() - STAMP_BYTES;
+        encoded[place..].copy_from_slice(&at.0.to_le_bytes());
     }
 
     /// Reads one command which fills `input`; its keys and values are slices of it.
@@ -117,6 +172,20 @@ impl Command {
             DELETE => Command::DeleteRange(input.delete()?),
             TXN => Command::Txn(input.txn(1)?),
             COMPACT => Command::Compact { revision: input.revision()? },
+            LEASE_GRANT => {
+                let (id, ttl, at) = (input.signed()?, input.number()?, input.stamp()?);
+                Command::LeaseGrant { id, ttl, at }
+            }
+            LEASE_REVOKE => Command::LeaseRevoke { id: input.signed()? },
+            LEASE_EXPIRE => {
+                let term = input.number()?;
+                Command::LeaseExpire { term, leases: input.list(Reader::name)? }
+            }
+            LEASE_COUNTDOWN => {
+                let (term, at) = (input.number()?, LeaseTime(input.number()?));
+                let leases = input.list(|input| Ok((input.name()?, input.countdown()?)))?;
+                Command::LeaseCountdown { term, at, leases }
+            }
             kind => return Err(BadCommand::UnknownKind { kind }),
         };
         match input.rest.len() {
@@ -250,6 +319,21 @@ fn write_op(out: &mut Vec<u8>, op: &Op) {
     }
 }
 
+fn write_name(out: &mut Vec<u8>, name: LeaseName) {
+    write_number(out, zigzag(name.id));
+    write_number(out, name.grant);
+}
+
+fn write_countdown(out: &mut Vec<u8>, countdown: Countdown) {
+    match countdown {
+        Countdown::Renewing => out.push(RENEWING),
+        Countdown::Counting { deadline } => {
+            out.push(COUNTING);
+            write_number(out, deadline.0);
+        }
+    }
+}
+
 fn flags(set: [bool; 3]) -> u8 {
     u8::from(set[0]) | u8::from(set[1]) << 1 | u8::from(set[2]) << 2
 }
@@ -288,6 +372,22 @@ impl Reader {
 
     fn signed(&mut self) -> Result<i64, BadCommand> {
         self.number().map(unzigzag)
+    }
+
+    fn stamp(&mut self) -> Result<LeaseTime, BadCommand> {
+        self.rest.try_get_u64_le().map(LeaseTime).map_err(|_| BadCommand::Truncated)
+    }
+
+    fn name(&mut self) -> Result<LeaseName, BadCommand> {
+        Ok(LeaseName { id: self.signed()?, grant: self.number()? })
+    }
+
+    fn countdown(&mut self) -> Result<Countdown, BadCommand> {
+        match self.byte()? {
+            RENEWING => Ok(Countdown::Renewing),
+            COUNTING => Ok(Countdown::Counting { deadline: LeaseTime(self.number()?) }),
+            kind => Err(BadCommand::UnknownKind { kind }),
+        }
     }
 
     fn revision(&mut self) -> Result<Revision, BadCommand> {

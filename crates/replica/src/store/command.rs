@@ -1,5 +1,6 @@
 //! What clients ask of the store and what it answers, in etcd's terms but typed.
 
+use super::lease::{Countdown, LeaseName, LeaseTime};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -204,6 +205,36 @@ pub enum Command {
         /// The oldest revision that stays readable.
         revision: Revision,
     },
+    /// Grant a lease.
+    LeaseGrant {
+        /// Its id. Range: not 0, which stands for no lease.
+        id: i64,
+        /// Its time to live. Unit: seconds.
+        ttl: u64,
+        /// The lease clock. Written by the leader, whatever it was before.
+        at: LeaseTime,
+    },
+    /// End a lease and delete its keys at one revision.
+    LeaseRevoke {
+        /// Its id.
+        id: i64,
+    },
+    /// Of a leader: end leases that have run out, each at a revision of its own.
+    LeaseExpire {
+        /// The term of the leader. In another term the record means nothing.
+        term: u64,
+        /// Which leases.
+        leases: Vec<LeaseName>,
+    },
+    /// Of a leader: what is known of the end of leases.
+    LeaseCountdown {
+        /// The term of the leader. In another term the record means nothing.
+        term: u64,
+        /// The lease clock.
+        at: LeaseTime,
+        /// Of each lease.
+        leases: Vec<(LeaseName, Countdown)>,
+    },
 }
 
 /// What a range found.
@@ -245,6 +276,26 @@ pub enum Outcome {
     },
     /// Of a compaction.
     Compact,
+    /// Of a grant.
+    LeaseGrant {
+        /// The time to live. Unit: seconds.
+        ttl: u64,
+    },
+    /// Of a revocation.
+    LeaseRevoke {
+        /// Number of keys deleted.
+        deleted: u64,
+    },
+    /// Of leases that have run out.
+    LeaseExpire {
+        /// How many were ended.
+        expired: u64,
+    },
+    /// Of a record of countdowns.
+    LeaseCountdown {
+        /// How many leases it concerned.
+        changed: u64,
+    },
 }
 
 /// Why a well-formed operation was not carried out. The store is as it was before.
@@ -254,6 +305,8 @@ pub enum KvError {
     KeyNotFound,
     /// The lease is unknown.
     LeaseNotFound,
+    /// A lease of this id is there already.
+    LeaseExists,
     /// The revision is older than the last compaction.
     Compacted {
         /// The oldest revision that can be read.
@@ -272,6 +325,7 @@ impl std::fmt::Display for KvError {
         f.write_str(match self {
             KvError::KeyNotFound => "etcdserver: key not found",
             KvError::LeaseNotFound => "etcdserver: requested lease not found",
+            KvError::LeaseExists => "etcdserver: lease already exists",
             KvError::Compacted { .. } => "etcdserver: mvcc: required revision has been compacted",
             KvError::FutureRevision { .. } => {
                 "etcdserver: mvcc: required revision is a future revision"

@@ -90,6 +90,7 @@ impl Digest {
             Ok(outcome) => self.fold_answer(outcome),
             Err(KvError::KeyNotFound) => self.fold(101),
             Err(KvError::LeaseNotFound) => self.fold(102),
+            Err(KvError::LeaseExists) => self.fold(105),
             Err(KvError::Compacted { compact_revision }) => {
                 self.fold(103);
                 self.fold(compact_revision.0);
@@ -122,6 +123,22 @@ impl Digest {
                 }
             }
             Outcome::Compact => self.fold(6),
+            Outcome::LeaseGrant { ttl } => {
+                self.fold(7);
+                self.fold(*ttl);
+            }
+            Outcome::LeaseRevoke { deleted } => {
+                self.fold(8);
+                self.fold(*deleted);
+            }
+            Outcome::LeaseExpire { expired } => {
+                self.fold(9);
+                self.fold(*expired);
+            }
+            Outcome::LeaseCountdown { changed } => {
+                self.fold(10);
+                self.fold(*changed);
+            }
         }
     }
 }

@@ -31,6 +31,7 @@
 //! | [`Found`], [`Pages`] | `range.rs` | reading |
 //! | [`Applied`] | `write.rs` | single writes |
 //! | | `txn.rs` | transactions |
+//! | [`Lease`], [`Countdown`] | `lease.rs` | keys that end with their lease |
 //! | | `compact.rs` | forgetting, in slices |
 //! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
@@ -47,6 +48,7 @@ mod command;
 mod compact;
 mod digest;
 mod key;
+mod lease;
 mod mutant;
 mod range;
 mod save;
@@ -62,6 +64,7 @@ pub use command::{
     Range, Relation, Revision, SortOrder, SortTarget, Txn,
 };
 pub use digest::xxh64;
+pub use lease::{Countdown, LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseName, LeaseTime};
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};
 pub use save::{LoadError, SAVE_VERSION};
@@ -85,11 +88,13 @@ pub struct Store {
     live: Tree<Key, Living>,
     graves: Tree<Key, Versions>,
     log: Tree<Place, Event>,
-    /// Leases which puts may name. Lease commands will fill it; a put is its only reader.
-    leases: Tree<i64, ()>,
+    leases: Tree<i64, Lease>,
+    /// The latest moment of the lease clock that any command told.
+    lease_clock: LeaseTime,
     digest: Digest,
     applied: u64,
-    /// Keys and values of all versions in `live` and `graves`, with [`VERSION_BYTES`] for each.
+    /// Keys and values of all versions in `live` and `graves`, with [`VERSION_BYTES`] for each, and
+    /// [`LEASE_BYTES`] for each lease.
     bytes: u64,
     #[cfg(feature = "mutants")]
     mutant: Option<Mutant>,
@@ -143,21 +148,13 @@ impl Store {
             graves: Tree::new(),
             log: Tree::new(),
             leases: Tree::new(),
+            lease_clock: LeaseTime::default(),
             digest: Digest::new(),
             applied: 0,
             bytes: 0,
             #[cfg(feature = "mutants")]
             mutant: None,
         }
-    }
-
-    /// An empty store that knows these leases.
-    pub fn with_leases(leases: impl IntoIterator<Item = i64>) -> Store {
-        let mut store = Store::new();
-        for lease in leases {
-            store.leases.insert(lease, ());
-        }
-        store
     }
 
     /// The latest revision.
@@ -181,7 +178,8 @@ impl Store {
     }
 
     /// An estimate of the memory in use, in bytes: every stored version counts its key, its value
-    /// and [`VERSION_BYTES`]. Falls as the sweep goes on, so replicas may differ in it.
+    /// and [`VERSION_BYTES`], every lease [`LEASE_BYTES`]. Falls as the sweep goes on, so replicas
+    /// may differ in it.
     pub fn bytes_in_use(&self) -> u64 {
         self.bytes
     }
@@ -197,11 +195,6 @@ impl Store {
             Some(living) => living.past.as_ref(),
             None => self.graves.get(key),
         }
-    }
-
-    /// The one question about leases that the key-value part asks.
-    fn knows_lease(&self, lease: i64) -> bool {
-        self.leases.get(&lease).is_some()
     }
 }
 

@@ -27,11 +27,23 @@ pub enum Mutant {
     CompareAny,
     /// The digest leaves leases out.
     DigestWithoutLease,
+    /// A put that names another lease leaves its key with the former one too.
+    KeyStaysAttached,
+    /// A put under the lease that its key has detaches the key.
+    KeptLeaseDetaches,
+    /// Every key of a revoked lease takes a revision of its own.
+    RevisionPerLeaseKey,
+    /// A record about a lease strikes a later lease of the same id.
+    RegrantExpires,
+    /// A checkpoint takes every lease for one that is being renewed.
+    CountdownNotSaved,
+    /// The digest leaves the countdown of leases out.
+    DigestWithoutCountdown,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 11] = [
+    pub const ALL: [Mutant; 17] = [
         Mutant::VersionKept,
         Mutant::CompareAfterWrites,
         Mutant::CountHonoursLimit,
@@ -43,6 +55,12 @@ impl Mutant {
         Mutant::SweepForgotten,
         Mutant::CompareAny,
         Mutant::DigestWithoutLease,
+        Mutant::KeyStaysAttached,
+        Mutant::KeptLeaseDetaches,
+        Mutant::RevisionPerLeaseKey,
+        Mutant::RegrantExpires,
+        Mutant::CountdownNotSaved,
+        Mutant::DigestWithoutCountdown,
     ];
 }
 

@@ -6,7 +6,8 @@
 //!   payloads  joined, they read:
 //!     head    "quorate store" (13 bytes), version u8 = 2
 //!             revision, compact_revision, swept revision, swept order, applied, digest
-//!     leases  count, then zigzag ids, ascending
+//!     leases  lease clock, count, then by ascending id: zigzag id, ttl, grant, countdown
+//!     countdown  0 renewing  |  1 counting, deadline
 //!     live    count, then by ascending key: key, version, past
 //!     graves  count, then by ascending key: key, past (not empty)
 //!     past    count, then versions by ascending revision
@@ -24,10 +25,12 @@
 //! reader hold one block in memory; loading builds full nodes from ascending input.
 //!
 //! Every block is hashed, so a flipped bit is a named error here and not a divergence later.
-//! A stream ends where its last block says and may stand inside a larger one.
+//! A stream ends where its last block says and may stand inside a larger one. The keys of a lease
+//! are not saved: they are the living pairs that name it.
 
 use super::codec::{unzigzag, write_number, zigzag};
 use super::digest::{Digest, xxh64};
+use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
@@ -49,6 +52,9 @@ const FROM_LIVE: u64 = 0;
 const FROM_PAST: u64 = 1;
 const OWN: u64 = 2;
 const FROM_GRAVE: u64 = 3;
+
+const RENEWING: u64 = 0;
+const COUNTING: u64 = 1;
 
 /// Why a stream is not a store.
 #[derive(Debug)]
@@ -122,13 +128,23 @@ impl Store {
             swept.order,
             self.applied,
             self.digest.state,
+            self.lease_clock.0,
             self.leases.len() as u64,
         ];
         for number in numbers {
             out.number(number)?;
         }
-        for (lease, ()) in self.leases.iter() {
-            out.number(zigzag(*lease))?;
+        for (id, lease) in self.leases.iter() {
+            out.number(zigzag(*id))?;
+            out.number(lease.ttl)?;
+            out.number(lease.grant)?;
+            match lease.countdown {
+                Countdown::Counting { deadline } if !self.planted(Mutant::CountdownNotSaved) => {
+                    out.number(COUNTING)?;
+                    out.number(deadline.0)?;
+                }
+                Countdown::Counting { .. } | Countdown::Renewing => out.number(RENEWING)?,
+            }
         }
         Ok(())
     }
@@ -192,15 +208,31 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
     if store.compact_revision > store.revision || store.revision.0 == 0 {
         return Err(LoadError::Corrupt("the compact revision lies in the future"));
     }
+    load_leases(input, &mut store)?;
+    Ok(store)
+}
+
+fn load_leases(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    store.lease_clock = LeaseTime(input.number()?);
     let mut leases = Builder::new();
     let mut last = None;
     for _ in 0..input.number()? {
-        let lease = unzigzag(input.number()?);
-        ascend(&mut last, lease)?;
-        leases.push(lease, ());
+        let id = unzigzag(input.number()?);
+        ascend(&mut last, id)?;
+        let (ttl, grant) = (input.number()?, input.number()?);
+        let countdown = match input.number()? {
+            RENEWING => Countdown::Renewing,
+            COUNTING => Countdown::Counting { deadline: LeaseTime(input.number()?) },
+            _ => return Err(LoadError::Corrupt("a lease has an unknown countdown")),
+        };
+        if id == 0 || grant >= store.applied {
+            return Err(LoadError::Corrupt("a lease that was never granted"));
+        }
+        leases.push(id, Lease::new(ttl, grant, countdown));
+        store.bytes += LEASE_BYTES;
     }
     store.leases = leases.finish();
-    Ok(store)
+    Ok(())
 }
 
 fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
@@ -211,6 +243,9 @@ fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> 
         let kv = input.version(key.clone(), store.revision)?;
         if kv.version == 0 {
             return Err(LoadError::Corrupt("a living key has a tombstone"));
+        }
+        if !store.attach_loaded(&key, kv.lease) {
+            return Err(LoadError::Corrupt("a key names a lease that is not there"));
         }
         store.bytes += weight(&kv);
         let past = input.past(&key, store)?;

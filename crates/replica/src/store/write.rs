@@ -47,6 +47,10 @@ impl Store {
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
             Command::Txn(txn) => self.apply_txn(txn),
             Command::Compact { revision } => self.compact(*revision).map(|()| Outcome::Compact),
+            Command::LeaseGrant { id, ttl, at } => self.grant(*id, *ttl, *at),
+            Command::LeaseRevoke { id } => self.revoke(*id),
+            Command::LeaseExpire { leases, .. } => Ok(self.expire(leases)),
+            Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(*at, leases)),
         };
         self.applied += 1;
         self.digest.fold(self.applied);
@@ -65,7 +69,7 @@ impl Store {
 
     /// A put that names a lease needs it to exist.
     pub(super) fn check_lease(&self, put: &Put) -> Result<(), KvError> {
-        if put.lease == 0 || self.knows_lease(put.lease) {
+        if put.lease == 0 || self.leases.get(&put.lease).is_some() {
             return Ok(());
         }
         Err(KvError::LeaseNotFound)
@@ -89,6 +93,7 @@ impl Store {
         let fresh = Arc::new(succeed(&living.kv, put, revision));
         let old = std::mem::replace(&mut living.kv, Arc::clone(&fresh));
         let (prev_revision, dropped) = retire(&mut living.past, Arc::clone(&old), revision);
+        self.attach(&fresh.key, old.lease, fresh.lease);
         self.bytes += weight(&fresh);
         self.bytes -= dropped;
         self.record(write, Event { kv: fresh, prev_revision });
@@ -115,6 +120,7 @@ impl Store {
         });
         self.bytes += weight(&fresh);
         self.live.insert(Key::from(&key), Living { kv: Arc::clone(&fresh), past });
+        self.attach(&key, 0, fresh.lease);
         self.record(write, Event { kv: fresh, prev_revision });
     }
 
@@ -149,10 +155,11 @@ impl Store {
     }
 
     /// Deletes one living key.
-    fn delete(&mut self, write: &mut Write, old: &Arc<KeyValue>) {
+    pub(super) fn delete(&mut self, write: &mut Write, old: &Arc<KeyValue>) {
         let revision = self.begin(write);
         let removed = self.live.remove(&old.key[..]);
         let mut past = removed.expect("only a living key is deleted").past;
+        self.attach(&old.key, old.lease, 0);
         let (prev_revision, dropped) = retire(&mut past, Arc::clone(old), revision);
         let tombstone = Arc::new(KeyValue {
             key: old.key.clone(),

@@ -4,13 +4,15 @@ use crate::generate::{Generator, Random};
 use bytes::Bytes;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use quorate_replica::store::{
-    BadCommand, Command, LoadError, Revision, SAVE_VERSION, Store, xxh64,
+    BadCommand, Command, LeaseName, LeaseTime, LoadError, Revision, SAVE_VERSION, Store, xxh64,
 };
 use std::sync::Arc;
 
 fn generator(seed: u64) -> Generator {
     let keys = Arc::new(["a", "b", "c", "d"].map(Bytes::from).to_vec());
-    Generator { random: Random(seed), keys, revision: 9, compacted: 3 }
+    let granted = vec![LeaseName { id: 1, grant: 0 }];
+    let former = Vec::new();
+    Generator { random: Random(seed), keys, revision: 9, compacted: 3, granted, former }
 }
 
 fn encode(command: &Command) -> Vec<u8> {
@@ -21,7 +23,10 @@ fn encode(command: &Command) -> Vec<u8> {
 
 /// A store with history, an unfinished sweep, and a log that names pairs in all three ways.
 fn store() -> Store {
-    let mut store = Store::with_leases([1, 2]);
+    let mut store = Store::new();
+    for id in [1, 2] {
+        store.apply(&Command::LeaseGrant { id, ttl: 60, at: LeaseTime(7) });
+    }
     let mut generator = generator(1);
     while store.revision() < Revision(60) {
         generator.revision = store.revision().0;
@@ -57,7 +62,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
         version in 0_u8..3,
-        kind in 0_u8..7,
+        kind in 0_u8..11,
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let bytes = [&[version, kind], &rest[..]].concat();
@@ -104,7 +109,7 @@ fn bad_commands_are_named() {
     let decode = |bytes: &'static [u8]| Command::decode(Bytes::from_static(bytes));
     assert_eq!(decode(&[]), Err(BadCommand::Truncated));
     assert_eq!(decode(&[9, 4, 1]), Err(BadCommand::UnknownVersion { version: 9 }));
-    assert_eq!(decode(&[1, 9]), Err(BadCommand::UnknownKind { kind: 9 }));
+    assert_eq!(decode(&[1, 99]), Err(BadCommand::UnknownKind { kind: 99 }));
     assert_eq!(decode(&[1, 4, 1, 0, 0]), Err(BadCommand::Trailing { bytes: 2 }));
     assert_eq!(decode(&[1, 1, 8]), Err(BadCommand::UnknownKind { kind: 8 }));
     assert_eq!(
@@ -134,6 +139,17 @@ fn bad_stores_are_named() {
         matches!(load(&newer), LoadError::UnknownVersion { version } if version == SAVE_VERSION + 1)
     );
     assert!(matches!(load(&good[..good.len() - 1]), LoadError::Io(_)));
+}
+
+#[test]
+fn the_leader_writes_the_clock_into_a_grant_and_nothing_else() {
+    let grant = |at| Command::LeaseGrant { id: -7, ttl: 60, at: LeaseTime(at) };
+    let mut encoded = encode(&grant(0));
+    assert!(Command::wants_stamp(&encoded));
+    Command::stamp(&mut encoded, LeaseTime(u64::MAX - 1));
+    assert_eq!(Command::decode(Bytes::from(encoded)), Ok(grant(u64::MAX - 1)));
+    assert!(!Command::wants_stamp(&encode(&Command::LeaseRevoke { id: 1 })));
+    assert!(!Command::wants_stamp(&[1, 6, 0, 0]), "too short to be one");
 }
 
 #[test]

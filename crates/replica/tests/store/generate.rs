@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range, Relation, Revision, SortOrder,
-    SortTarget, Txn,
+    Command, Compare, Countdown, DeleteRange, Keys, LeaseName, LeaseTime, Op, Operand, Put, Range,
+    Relation, Revision, SortOrder, SortTarget, Txn,
 };
 use std::sync::Arc;
 
@@ -41,6 +41,10 @@ pub(crate) struct Generator {
     /// The latest revision, so that revisions in requests are near it.
     pub(crate) revision: u64,
     pub(crate) compacted: u64,
+    /// Leases that exist, so that records about them are likely to hit.
+    pub(crate) granted: Vec<LeaseName>,
+    /// Leases that existed once.
+    pub(crate) former: Vec<LeaseName>,
 }
 
 impl Generator {
@@ -166,11 +170,45 @@ impl Generator {
     }
 
     pub(crate) fn command(&mut self) -> Command {
-        match self.random.below(16) {
+        match self.random.below(20) {
             0..7 => Command::Put(self.put()),
             7..9 => Command::DeleteRange(self.delete()),
             9..14 => Command::Txn(self.txn(0)),
-            _ => Command::Compact { revision: self.revision() },
+            14..16 => Command::Compact { revision: self.revision() },
+            _ => self.lease_command(),
+        }
+    }
+
+    fn lease_command(&mut self) -> Command {
+        match self.random.below(8) {
+            0..3 => Command::LeaseGrant {
+                id: self.random.pick(&[1, 2, -3]),
+                ttl: self.random.pick(&[0, 2, 60, 9_000_000_000]),
+                at: LeaseTime(self.random.below(1 << 20)),
+            },
+            3..5 => Command::LeaseRevoke { id: self.random.pick(&[1, 2, -3, 99]) },
+            5 => Command::LeaseExpire { term: self.random.below(3), leases: self.names() },
+            _ => Command::LeaseCountdown {
+                term: self.random.below(3),
+                at: LeaseTime(self.random.below(1 << 20)),
+                leases: self.names().into_iter().map(|name| (name, self.countdown())).collect(),
+            },
+        }
+    }
+
+    /// Some leases that exist, and some that do not or no longer do.
+    fn names(&mut self) -> Vec<LeaseName> {
+        let mut known = self.granted.clone();
+        known.extend(self.former.iter().copied());
+        known.push(LeaseName { id: 7, grant: 0 });
+        let count = self.random.below(4);
+        (0..count).map(|_| self.random.pick(&known)).collect()
+    }
+
+    fn countdown(&mut self) -> Countdown {
+        match self.random.one_in(2) {
+            true => Countdown::Renewing,
+            false => Countdown::Counting { deadline: LeaseTime(self.random.below(1 << 20)) },
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Found, Invalid, Keys, KvError, Limits, Op, Operand, Outcome,
-    Put, Range, Relation, Revision, SortOrder, SortTarget, Store, Txn,
+    Command, Compare, Countdown, DeleteRange, Found, Invalid, Keys, KvError, LeaseName, LeaseTime,
+    Limits, Op, Operand, Outcome, Put, Range, Relation, Revision, SortOrder, SortTarget, Store,
+    Txn,
 };
 
 fn one(key: &str) -> Keys {
@@ -44,6 +45,10 @@ fn nest(txn: Txn) -> Op {
 /// Applies a command that must be carried out.
 fn done(store: &mut Store, command: Command) -> Outcome {
     store.apply(&command).outcome.expect("it is carried out")
+}
+
+fn grant(id: i64, ttl: u64, at: u64) -> Command {
+    Command::LeaseGrant { id, ttl, at: LeaseTime(at) }
 }
 
 fn store_of(pairs: &[(&str, &str)]) -> Store {
@@ -165,7 +170,8 @@ fn compacted_and_future_revisions_fail_with_different_errors() {
 
 #[test]
 fn a_put_keeps_value_or_lease_only_of_an_existing_key() {
-    let mut store = Store::with_leases([5]);
+    let mut store = Store::new();
+    done(&mut store, grant(5, 60, 0));
     let keep = Put { ignore_value: true, lease: 5, ..put("a", "") };
     assert_eq!(store.apply(&Command::Put(keep.clone())).outcome, Err(KvError::KeyNotFound));
     assert_eq!(KvError::KeyNotFound.to_string(), "etcdserver: key not found");
@@ -175,6 +181,69 @@ fn a_put_keeps_value_or_lease_only_of_an_existing_key() {
     done(&mut store, Command::Put(keep));
     let kv = store.get(b"a").expect("it lives");
     assert_eq!((&kv.value[..], kv.lease, kv.version), (&b"2"[..], 5, 3));
+}
+
+#[test]
+fn a_revoked_lease_takes_its_keys_along_at_one_revision() {
+    let mut store = Store::new();
+    assert_eq!(done(&mut store, grant(5, 60, 1_000)), Outcome::LeaseGrant { ttl: 60 });
+    assert_eq!(store.revision(), Revision(1), "a grant is no write");
+    assert_eq!(store.apply(&grant(5, 9, 0)).outcome, Err(KvError::LeaseExists));
+    assert_eq!(store.apply(&grant(0, 9, 0)).outcome, Err(KvError::LeaseNotFound));
+    assert_eq!(KvError::LeaseExists.to_string(), "etcdserver: lease already exists");
+    done(&mut store, grant(-6, 2, 500));
+    let deadline = LeaseTime(3_000);
+    let countdown = store.lease(-6).expect("granted").countdown;
+    assert_eq!(countdown, Countdown::Counting { deadline }, "the clock never goes back");
+    for key in ["c", "a", "b"] {
+        done(&mut store, Command::Put(Put { lease: 5, ..put(key, "1") }));
+    }
+    done(&mut store, Command::Put(Put { lease: -6, ..put("b", "2") }));
+    done(&mut store, Command::Put(put("d", "1")));
+    let before = store.revision();
+    let outcome = done(&mut store, Command::LeaseRevoke { id: 5 });
+    assert_eq!(outcome, Outcome::LeaseRevoke { deleted: 2 });
+    assert_eq!(store.revision(), before.next(), "all of its keys at one revision");
+    let events = store.changes(before.next()).expect("not compacted");
+    let gone: Vec<&[u8]> = events.map(|event| &event.kv.key[..]).collect();
+    assert_eq!(gone, [b"a", b"c"], "in the order of the keys; b belongs to another lease");
+    let again = store.apply(&Command::LeaseRevoke { id: 5 }).outcome;
+    assert_eq!(again, Err(KvError::LeaseNotFound));
+    done(&mut store, Command::DeleteRange(delete(one("b"))));
+    let revision = store.revision();
+    done(&mut store, Command::LeaseRevoke { id: -6 });
+    assert_eq!(store.revision(), revision, "without keys nothing was written");
+}
+
+#[test]
+fn leases_expire_each_at_a_revision_of_its_own_and_only_as_they_were_granted() {
+    let mut store = Store::new();
+    for (id, key) in [(1, "a"), (2, "b"), (3, "c")] {
+        done(&mut store, grant(id, 60, 0));
+        done(&mut store, Command::Put(Put { lease: id, ..put(key, "1") }));
+    }
+    let name = |id| LeaseName { id, grant: store.lease(id).expect("granted").grant };
+    let (first, second, former) = (name(1), name(2), name(3));
+    done(&mut store, Command::LeaseRevoke { id: 3 });
+    done(&mut store, grant(3, 60, 0));
+    let revision = store.revision();
+    let leases = vec![first, former, second];
+    let outcome = done(&mut store, Command::LeaseExpire { term: 1, leases });
+    assert_eq!(outcome, Outcome::LeaseExpire { expired: 2 });
+    assert_eq!(store.revision(), Revision(revision.0 + 2));
+    assert!(store.lease(3).is_some(), "it is another one than the one that ran out");
+    let countdown = vec![(former, Countdown::Renewing)];
+    let record = Command::LeaseCountdown { term: 1, at: LeaseTime(9), leases: countdown };
+    assert_eq!(done(&mut store, record), Outcome::LeaseCountdown { changed: 0 });
+    assert_eq!(store.lease_clock(), LeaseTime(9));
+}
+
+#[test]
+fn a_lease_may_not_be_longer_than_etcds() {
+    let limits = Limits::default();
+    assert_eq!(limits.admit(&grant(1, 9_000_000_000, 0)), Ok(()));
+    assert_eq!(limits.admit(&grant(1, 9_000_000_001, 0)), Err(Invalid::LeaseTtlTooLarge));
+    assert_eq!(Invalid::LeaseTtlTooLarge.to_string(), "etcdserver: too large lease TTL");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use generate::{Generator, Random};
 use model::Model;
 use quorate_replica::store::{
-    Command, DeleteRange, Found, KeyValue, Keys, KvError, Limits, Mutant, Op, Outcome, Put, Range,
-    Revision, Store, Txn,
+    Command, Countdown, DeleteRange, Found, KeyValue, Keys, KvError, LeaseName, LeaseTime, Limits,
+    Mutant, Op, Outcome, Put, Range, Revision, Store, Txn,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,7 +29,7 @@ const LEASES: [i64; 3] = [-3, 1, 2];
 type Tally = BTreeMap<&'static str, u64>;
 
 /// What every run must have seen succeed, or fail, at least once.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 33] = [
     "put",
     "delete",
     "txn",
@@ -53,8 +53,14 @@ const KINDS: [&str; 27] = [
     "clone",
     "save",
     "sweep",
+    "lease granted",
+    "lease revoked",
+    "lease revoked with keys",
+    "lease expired",
+    "lease counted down",
     "KeyNotFound",
     "LeaseNotFound",
+    "LeaseExists",
     "Compacted",
     "FutureRevision",
 ];
@@ -67,6 +73,11 @@ struct Run {
     frozen: Vec<(Store, Model)>,
     generator: Generator,
     tally: Tally,
+}
+
+fn generator(seed: u64, keys: Arc<Vec<Bytes>>) -> Generator {
+    let (granted, former) = (Vec::new(), Vec::new());
+    Generator { random: Random(seed), keys, revision: 1, compacted: 0, granted, former }
 }
 
 fn universe(seed: u64) -> Arc<Vec<Bytes>> {
@@ -87,17 +98,37 @@ fn equal<T: PartialEq + Debug>(what: &str, store: T, model: T) -> Result<(), Str
 impl Run {
     fn new(seed: u64, mutant: Option<Mutant>) -> Run {
         let keys = universe(seed);
-        let mut store = Store::with_leases(LEASES);
+        let mut store = Store::new();
         if let Some(mutant) = mutant {
             store.plant(mutant);
         }
-        Run {
-            twin: Store::with_leases(LEASES),
+        let mut run = Run {
+            twin: Store::new(),
             store,
-            model: Model::new(Arc::clone(&keys), LEASES.to_vec()),
+            model: Model::new(Arc::clone(&keys)),
             frozen: Vec::new(),
-            generator: Generator { random: Random(seed), keys, revision: 1, compacted: 0 },
+            generator: generator(seed, keys),
             tally: Tally::new(),
+        };
+        for id in LEASES {
+            let grant = Command::LeaseGrant { id, ttl: 60, at: LeaseTime(1) };
+            run.store.apply(&grant);
+            run.twin.apply(&grant);
+            run.model.apply(&grant).expect("none is there yet");
+        }
+        run
+    }
+
+    /// What requests should be about.
+    fn aim(&mut self) {
+        self.generator.revision = self.model.revision;
+        self.generator.compacted = self.model.compacted;
+        let name = |(id, lease): (&i64, &model::Granted)| LeaseName { id: *id, grant: lease.grant };
+        self.generator.granted = self.model.leases.iter().map(name).collect();
+        for name in &self.generator.granted {
+            if !self.generator.former.contains(name) {
+                self.generator.former.push(*name);
+            }
         }
     }
 
@@ -110,8 +141,7 @@ impl Run {
             self.fill()?;
         }
         for _ in 0..4 + self.generator.random.below(40) {
-            self.generator.revision = self.model.revision;
-            self.generator.compacted = self.model.compacted;
+            self.aim();
             match self.generator.random.below(20) {
                 0..10 => self.command()?,
                 10..14 => self.range()?,
@@ -170,8 +200,11 @@ impl Run {
         self.figures()
     }
 
-    /// A put that differs in one field must differ in the digest.
+    /// A put or a countdown that differs in one field must differ in the digest.
     fn vary(&mut self, command: &Command) -> Result<(), String> {
+        if let Command::LeaseCountdown { term, at, leases } = command {
+            return self.vary_countdown(*term, *at, leases);
+        }
         let Command::Put(put) = command else { return Ok(()) };
         if put.ignore_lease || put.ignore_value {
             return Ok(());
@@ -191,11 +224,35 @@ impl Run {
         Ok(())
     }
 
+    fn vary_countdown(
+        &self,
+        term: u64,
+        at: LeaseTime,
+        leases: &[(LeaseName, Countdown)],
+    ) -> Result<(), String> {
+        let digest = |leases: Vec<(LeaseName, Countdown)>| {
+            let mut store = self.store.clone();
+            store.apply(&Command::LeaseCountdown { term, at, leases });
+            (store.digest(), store.leases().map(|(_, lease)| lease.countdown).collect::<Vec<_>>())
+        };
+        let later = |countdown: &Countdown| match countdown {
+            Countdown::Renewing => Countdown::Counting { deadline: LeaseTime(0) },
+            Countdown::Counting { deadline } => Countdown::Counting { deadline: deadline.after(1) },
+        };
+        let other = leases.iter().map(|(name, countdown)| (*name, later(countdown))).collect();
+        let (left, right) = (digest(leases.to_vec()), digest(other));
+        if left.1 != right.1 && left.0 == right.0 {
+            return Err(format!("equal digests after {leases:?} and a variant"));
+        }
+        Ok(())
+    }
+
     fn figures(&self) -> Result<(), String> {
         let (store, model) = (&self.store, &self.model);
         let living = model.state(u64::MAX).iter().flatten().count() as u64;
         equal("number of keys", store.keys(), living)?;
         equal("revision", store.revision(), Revision(model.revision))?;
+        model.compare_leases(store)?;
         equal("compact revision", store.compact_revision(), Revision(model.compacted))
     }
 
@@ -318,9 +375,8 @@ impl Run {
         }
         self.changes()?;
         for (store, model) in std::mem::take(&mut self.frozen) {
-            self.generator.revision = model.revision;
-            self.generator.compacted = model.compacted;
             (self.store, self.model) = (store, model);
+            self.aim();
             self.figures()?;
             for _ in 0..4 {
                 self.range()?;
@@ -345,6 +401,11 @@ impl Run {
             (_, Ok(Outcome::Put { .. })) => self.count("put"),
             (_, Ok(Outcome::DeleteRange { deleted: 1.., .. })) => self.count("delete"),
             (_, Ok(Outcome::Compact)) => self.count("compact"),
+            (_, Ok(Outcome::LeaseGrant { .. })) => self.count("lease granted"),
+            (_, Ok(Outcome::LeaseRevoke { deleted: 0 })) => self.count("lease revoked"),
+            (_, Ok(Outcome::LeaseRevoke { .. })) => self.count("lease revoked with keys"),
+            (_, Ok(Outcome::LeaseExpire { expired: 1.. })) => self.count("lease expired"),
+            (_, Ok(Outcome::LeaseCountdown { changed: 1.. })) => self.count("lease counted down"),
             _ => {}
         }
     }
@@ -353,6 +414,7 @@ impl Run {
         self.count(match refusal {
             KvError::KeyNotFound => "KeyNotFound",
             KvError::LeaseNotFound => "LeaseNotFound",
+            KvError::LeaseExists => "LeaseExists",
             KvError::Compacted { .. } => "Compacted",
             KvError::FutureRevision { .. } => "FutureRevision",
         });

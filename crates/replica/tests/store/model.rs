@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
-    Range, Relation, Revision, SortOrder, SortTarget, Txn, VERSION_BYTES,
+    Command, Compare, Countdown, DeleteRange, Found, KeyValue, Keys, KvError, LEASE_BYTES,
+    LeaseName, LeaseTime, Op, Operand, Outcome, Put, Range, Relation, Revision, SortOrder,
+    SortTarget, Store, Txn, VERSION_BYTES,
 };
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One change: the key by its place in [`Model::keys`], and what became of it.
@@ -21,18 +23,37 @@ pub(crate) struct Change {
 pub(crate) struct Model {
     /// Every key that will ever be used, ascending.
     pub(crate) keys: Arc<Vec<Bytes>>,
-    pub(crate) leases: Vec<i64>,
+    pub(crate) leases: BTreeMap<i64, Granted>,
+    pub(crate) lease_clock: u64,
+    /// Commands applied.
+    pub(crate) applied: u64,
     pub(crate) revision: u64,
     pub(crate) compacted: u64,
     pub(crate) changes: Vec<Change>,
+}
+
+/// A lease; its keys are found by looking at all pairs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Granted {
+    pub(crate) ttl: u64,
+    pub(crate) grant: u64,
+    pub(crate) countdown: Countdown,
 }
 
 /// The living pairs by the place of their key.
 type State = Vec<Option<Arc<KeyValue>>>;
 
 impl Model {
-    pub(crate) fn new(keys: Arc<Vec<Bytes>>, leases: Vec<i64>) -> Model {
-        Model { keys, leases, revision: 1, compacted: 0, changes: Vec::new() }
+    pub(crate) fn new(keys: Arc<Vec<Bytes>>) -> Model {
+        Model {
+            keys,
+            leases: BTreeMap::new(),
+            lease_clock: 0,
+            applied: 0,
+            revision: 1,
+            compacted: 0,
+            changes: Vec::new(),
+        }
     }
 
     /// All pairs after the changes up to `revision`.
@@ -49,7 +70,7 @@ impl Model {
         let next = self.revision + 1;
         let outcome = match command {
             Command::Put(put) => {
-                if put.lease != 0 && !self.leases.contains(&put.lease) {
+                if put.lease != 0 && !self.leases.contains_key(&put.lease) {
                     Err(KvError::LeaseNotFound)
                 } else if (put.ignore_value || put.ignore_lease) && self.lookup(&put.key).is_none()
                 {
@@ -61,13 +82,18 @@ impl Model {
             Command::DeleteRange(delete) => Ok(self.delete(delete, next)),
             Command::Txn(txn) => self.txn(&before, txn, next),
             Command::Compact { revision } => self.compact(revision.0),
+            Command::LeaseGrant { id, ttl, at } => self.grant(*id, *ttl, at.0),
+            Command::LeaseRevoke { id } => self.revoke(*id, next),
+            Command::LeaseExpire { leases, .. } => Ok(self.expire(leases)),
+            Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(at.0, leases)),
         };
         if outcome.is_err() {
             *self = before;
         }
-        if self.changes.last().is_some_and(|change| change.revision == next) {
-            self.revision = next;
+        if let Some(change) = self.changes.last() {
+            self.revision = self.revision.max(change.revision);
         }
+        self.applied += 1;
         outcome
     }
 
@@ -80,6 +106,78 @@ impl Model {
         }
         self.compacted = revision;
         Ok(Outcome::Compact)
+    }
+
+    fn grant(&mut self, id: i64, ttl: u64, at: u64) -> Result<Outcome, KvError> {
+        if self.leases.contains_key(&id) {
+            return Err(KvError::LeaseExists);
+        }
+        self.lease_clock = self.lease_clock.max(at);
+        let deadline = LeaseTime(self.lease_clock + ttl * 1_000);
+        let countdown = Countdown::Counting { deadline };
+        self.leases.insert(id, Granted { ttl, grant: self.applied, countdown });
+        Ok(Outcome::LeaseGrant { ttl })
+    }
+
+    fn revoke(&mut self, id: i64, revision: u64) -> Result<Outcome, KvError> {
+        self.leases.remove(&id).ok_or(KvError::LeaseNotFound)?;
+        let mut deleted = 0;
+        for (key, kv) in self.state(u64::MAX).into_iter().enumerate() {
+            if kv.is_some_and(|kv| kv.lease == id) {
+                self.changes.push(Change { revision, key, kv: None });
+                deleted += 1;
+            }
+        }
+        Ok(Outcome::LeaseRevoke { deleted })
+    }
+
+    fn expire(&mut self, names: &[LeaseName]) -> Outcome {
+        let mut expired = 0;
+        for name in names {
+            if self.leases.get(&name.id).is_some_and(|lease| lease.grant == name.grant) {
+                let last = self.changes.last().map_or(0, |change| change.revision);
+                let next = last.max(self.revision) + 1;
+                self.revoke(name.id, next).expect("just seen");
+                expired += 1;
+            }
+        }
+        Outcome::LeaseExpire { expired }
+    }
+
+    fn count_down(&mut self, at: u64, leases: &[(LeaseName, Countdown)]) -> Outcome {
+        self.lease_clock = self.lease_clock.max(at);
+        let mut changed = 0;
+        for (name, countdown) in leases {
+            let lease = self.leases.get_mut(&name.id);
+            if let Some(lease) = lease.filter(|lease| lease.grant == name.grant) {
+                lease.countdown = *countdown;
+                changed += 1;
+            }
+        }
+        Outcome::LeaseCountdown { changed }
+    }
+
+    /// Whether a store has the same leases with the same keys.
+    pub(crate) fn compare_leases(&self, store: &Store) -> Result<(), String> {
+        let theirs: BTreeMap<i64, Granted> = store
+            .leases()
+            .map(|(id, lease)| {
+                let (ttl, grant, countdown) = (lease.ttl, lease.grant, lease.countdown);
+                (id, Granted { ttl, grant, countdown })
+            })
+            .collect();
+        if theirs != self.leases || store.lease_clock() != LeaseTime(self.lease_clock) {
+            return Err(format!("leases\n  store {theirs:?}\n  model {:?}", self.leases));
+        }
+        let state = self.state(u64::MAX);
+        for (id, lease) in store.leases() {
+            let living = state.iter().flatten().filter(|kv| kv.lease == id).map(|kv| &kv.key);
+            if !lease.keys().eq(living) {
+                let keys: Vec<_> = lease.keys().collect();
+                return Err(format!("lease {id} has the keys {keys:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn place(&self, key: &[u8]) -> usize {
@@ -137,7 +235,7 @@ impl Model {
                     if (put.ignore_value || put.ignore_lease) && state[place].is_none() {
                         return Err(KvError::KeyNotFound);
                     }
-                    if put.lease != 0 && !self.leases.contains(&put.lease) {
+                    if put.lease != 0 && !self.leases.contains_key(&put.lease) {
                         return Err(KvError::LeaseNotFound);
                     }
                     self.put(put, revision)
@@ -209,7 +307,7 @@ impl Model {
             let value = change.kv.as_ref().map_or(0, |kv| kv.value.len());
             (self.keys[change.key].len() + value) as u64 + VERSION_BYTES
         });
-        weights.sum()
+        weights.sum::<u64>() + self.leases.len() as u64 * LEASE_BYTES
     }
 }
 

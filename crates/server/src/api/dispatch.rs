@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! HTTP/2 + application/grpc   /etcdserverpb.KV/*            kv.rs
+//!                             /etcdserverpb.Lease/*         lease.rs
 //!                             /etcdserverpb.Cluster/*       cluster.rs
 //!                             /etcdserverpb.Maintenance/*   maintenance.rs
 //!                             /grpc.health.v1.Health/*      health.rs
@@ -19,11 +20,13 @@ use super::errors::ApiError;
 use super::header::Headers;
 use super::health::Health;
 use super::kv::Kv;
+use super::lease::Lease;
 use super::maintenance::Maintenance;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http};
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::etcdserverpb::{AuthStatusRequest, AuthStatusResponse, ResponseHeader};
 use crate::proto::health::health_server::HealthServer;
@@ -50,6 +53,7 @@ pub(crate) struct Dispatch {
     handle: Handle,
     headers: Headers,
     kv: KvServer<Kv>,
+    lease: LeaseServer<Lease>,
     cluster: ClusterServer<Cluster>,
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
@@ -67,9 +71,12 @@ impl Dispatch {
         let kv = KvServer::new(Kv::new(handle.clone(), admitted))
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
+        let (ttl_min, leaderless_max) = (limits.lease_ttl_min, limits.leaderless_max);
+        let lease = Lease::new(handle.clone(), admitted, ttl_min, leaderless_max);
         Dispatch {
             headers: Headers::of(&handle),
             kv,
+            lease: LeaseServer::new(lease).max_encoding_message_size(usize::MAX),
             cluster: ClusterServer::new(Cluster::new(handle.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(handle.clone())),
             health: HealthServer::new(Health::new(handle.clone())),
@@ -103,6 +110,7 @@ impl Dispatch {
         let path = request.uri().path();
         match service(path) {
             "etcdserverpb.KV" => self.kv.clone().call(request),
+            "etcdserverpb.Lease" => self.lease.clone().call(request),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "grpc.health.v1.Health" => self.health.clone().call(request),
@@ -144,7 +152,7 @@ fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_2 && content_type.starts_with(b"application/grpc")
 }
 
-fn requires_leader(headers: &HeaderMap) -> bool {
+pub(super) fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
 }
 
@@ -170,11 +178,7 @@ fn service(path: &str) -> &str {
 /// Services to come are told from those that do not exist, so that nobody looks for a typo.
 fn not_served(path: &str) -> Status {
     match service(path) {
-        "etcdserverpb.Watch"
-        | "etcdserverpb.Lease"
-        | "etcdserverpb.Auth"
-        | "v3lockpb.Lock"
-        | "v3electionpb.Election" => {
+        "etcdserverpb.Watch" | "etcdserverpb.Auth" | "v3lockpb.Lock" | "v3electionpb.Election" => {
             Status::unimplemented(format!("etcdserver: {path} is not served yet"))
         }
         _ => Status::unimplemented(format!("unknown service or method {path}")),

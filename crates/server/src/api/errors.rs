@@ -41,6 +41,10 @@ pub enum ApiError {
     TooManyRequests,
     /// The lease is unknown.
     LeaseNotFound,
+    /// A lease of this id is there already.
+    LeaseExists,
+    /// A lease longer than any that is granted.
+    LeaseTtlTooLarge,
     /// The member is unknown.
     MemberNotFound,
     /// A member of this id exists.
@@ -124,6 +128,8 @@ impl ApiError {
             E::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             E::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             E::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            E::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+            E::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             E::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
             E::InvalidAuthToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
             E::AuthOldRevision => {
@@ -220,6 +226,7 @@ impl From<Invalid> for ApiError {
             Invalid::InvalidSortOption => ApiError::InvalidSortOption,
             Invalid::EmptyOp => ApiError::KeyNotFound,
             Invalid::RequestTooLarge => ApiError::RequestTooLarge,
+            Invalid::LeaseTtlTooLarge => ApiError::LeaseTtlTooLarge,
         }
     }
 }
@@ -229,6 +236,7 @@ impl From<KvError> for ApiError {
         match error {
             KvError::KeyNotFound => ApiError::KeyNotFound,
             KvError::LeaseNotFound => ApiError::LeaseNotFound,
+            KvError::LeaseExists => ApiError::LeaseExists,
             KvError::Compacted { .. } => ApiError::Compacted,
             KvError::FutureRevision { .. } => ApiError::FutureRevision,
         }
@@ -259,6 +267,8 @@ mod tests {
         (ApiError::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
         (ApiError::TooManyRequests, 8, "etcdserver: too many requests"),
         (ApiError::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+        (ApiError::LeaseExists, 9, "etcdserver: lease already exists"),
+        (ApiError::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
         (ApiError::MemberNotFound, 5, "etcdserver: member not found"),
         (ApiError::MemberExists, 9, "etcdserver: member ID already exist"),
         (ApiError::PeerUrlExists, 9, "etcdserver: Peer URLs already exists"),
@@ -367,6 +377,7 @@ mod tests {
             Invalid::InvalidSortOption,
             Invalid::EmptyOp,
             Invalid::RequestTooLarge,
+            Invalid::LeaseTtlTooLarge,
         ] {
             let (_, text) = ApiError::from(invalid).code_and_text();
             assert_eq!(text, invalid.to_string());
@@ -381,5 +392,6 @@ mod tests {
         assert_eq!(ApiError::from(future), ApiError::FutureRevision);
         assert_eq!(ApiError::from(KvError::KeyNotFound), ApiError::KeyNotFound);
         assert_eq!(ApiError::from(KvError::LeaseNotFound), ApiError::LeaseNotFound);
+        assert_eq!(ApiError::from(KvError::LeaseExists), ApiError::LeaseExists);
     }
 }

@@ -11,7 +11,7 @@
 //! | `listen.rs` | accepting, connections, stopping |
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
-//! | `kv.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
+//! | `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
@@ -24,6 +24,7 @@ mod header;
 mod health;
 mod http;
 mod kv;
+mod lease;
 mod listen;
 mod maintenance;
 
@@ -33,6 +34,7 @@ pub use listen::ServeError;
 use crate::config::Config;
 use crate::handle::Handle;
 use dispatch::Dispatch;
+use quorate_replica::lease_ttl_min;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +54,9 @@ const GRPC_OVERHEAD_BYTES_MAX: usize = 512 * 1024;
 /// small requests, some ten kilobytes.
 const CONNECTIONS_MAX: usize = 16_384;
 
+/// Election timeouts without a leader after which a stream that asked for one ends, as in etcd.
+const LEADERLESS_ELECTIONS: u32 = 3;
+
 /// Time to finish when stopping: below what the member as a whole allows itself.
 const DRAIN: Duration = Duration::from_millis(1_500);
 
@@ -66,6 +71,10 @@ pub struct Limits {
     pub streams_max: u32,
     /// Cost of a transaction in operations; a larger one is refused.
     pub txn_ops_max: usize,
+    /// The shortest lease that is granted, in seconds.
+    pub lease_ttl_min: u64,
+    /// A stream whose client asked for a leader ends after so long without one.
+    pub leaderless_max: Duration,
     /// An HTTP/2 connection that is silent this long is asked for a sign of life,
     pub ping_every: Duration,
     /// and given up after so long without one.
@@ -81,6 +90,8 @@ impl From<&Config> for Limits {
             connections_max: CONNECTIONS_MAX,
             streams_max: config.max_concurrent_streams,
             txn_ops_max: usize::try_from(config.max_txn_ops).unwrap_or(usize::MAX),
+            lease_ttl_min: lease_ttl_min(config.election_timeout),
+            leaderless_max: LEADERLESS_ELECTIONS * config.election_timeout,
             ping_every: config.grpc_keepalive_interval,
             pong_within: config.grpc_keepalive_timeout,
             drain: DRAIN,

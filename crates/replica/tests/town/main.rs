@@ -1,167 +1,17 @@
 //! Replicas among each other, driven by hand: every message delivered in order, every record
 //! durable at once, time moved by the test.
 
+mod lease;
+mod streets;
+mod walk;
+
 use bytes::Bytes;
-use quorate_core::{Context, Effect, NodeId, Protocol, Time};
-use quorate_protocols::consensus::raft::{self, Configuration, Record, RoleName};
+use quorate_core::{NodeId, Protocol};
+use quorate_protocols::consensus::raft::Configuration;
 use quorate_replica::store::{Command, DeleteRange, Keys, Mutant, Outcome, Put, Revision, Store};
-use quorate_replica::{
-    Answer, Checkpoint, Config, Indication, Life, Message, Refusal, Replica, Request, Ticket,
-    Timer, seal,
-};
-use std::collections::{BTreeMap, VecDeque};
+use quorate_replica::{Checkpoint, Indication, LessorMutant, Refusal, Request, Ticket};
 use std::time::Duration;
-
-const STEP: Duration = Duration::from_millis(50);
-
-/// Three replicas and the wires between them.
-struct Town {
-    nodes: BTreeMap<NodeId, House>,
-    wire: VecDeque<(NodeId, NodeId, Message)>,
-    cut_off: Vec<NodeId>,
-    now: Time,
-    tickets: u64,
-}
-
-struct House {
-    node: Replica,
-    records: Vec<Record>,
-    timers: BTreeMap<Timer, Time>,
-    told: Vec<Indication>,
-}
-
-impl Town {
-    fn new() -> Town {
-        let mut town = Town {
-            nodes: BTreeMap::new(),
-            wire: VecDeque::new(),
-            cut_off: Vec::new(),
-            now: Time::from_nanos(1),
-            tickets: 0,
-        };
-        for id in 1..=3 {
-            town.start(NodeId(id), None, Vec::new());
-        }
-        town
-    }
-
-    fn start(&mut self, id: NodeId, checkpoint: Option<Checkpoint>, records: Vec<Record>) {
-        let voters = Configuration::of([1, 2, 3].map(NodeId));
-        let config = Config {
-            raft: raft::Config::new(id, voters),
-            life: Life(id.0 * 1_000 + self.now.as_nanos()),
-            checkpoint,
-            request_timeout: Duration::from_secs(5),
-            log_retain_bytes: 1 << 20,
-        };
-        let node = Replica::restore(&config, &mut records.clone().into_iter());
-        let house = House { node, records, timers: BTreeMap::new(), told: Vec::new() };
-        self.nodes.insert(id, house);
-        self.call(id, |node, cx| node.on_start(cx));
-        self.settle();
-    }
-
-    fn life(&self, id: NodeId) -> Life {
-        Life(id.0 * 1_000 + 1)
-    }
-
-    fn call(&mut self, id: NodeId, run: impl FnOnce(&mut Replica, &mut Context<'_, Replica>)) {
-        let house = self.nodes.get_mut(&id).expect("a replica of the town");
-        let mut effects = Vec::new();
-        let mut choose = |_: usize| 0;
-        let mut cx = Context::new(id, self.now, &mut choose, &mut effects);
-        run(&mut house.node, &mut cx);
-        house.node.on_flush(&mut cx);
-        house.node.invariants();
-        for effect in effects {
-            match effect {
-                Effect::Send { to, message, .. } => self.wire.push_back((id, to, message)),
-                // Different members take different times, or their elections would never end.
-                Effect::SetTimer { timer, within } => {
-                    let at = self.now.after(within.start + within.start / 8 * id.0 as u32);
-                    house.timers.insert(timer, at);
-                }
-                Effect::CancelTimer { timer } => drop(house.timers.remove(&timer)),
-                Effect::Write { record } => house.records.push(record),
-                Effect::Indicate { indication } => house.told.push(indication),
-            }
-        }
-    }
-
-    /// Delivers until nobody has anything to say.
-    fn settle(&mut self) {
-        while let Some((from, to, message)) = self.wire.pop_front() {
-            let cut = from != to && (self.cut_off.contains(&from) || self.cut_off.contains(&to));
-            if !cut && self.nodes.contains_key(&to) {
-                self.call(to, |node, cx| node.on_message(from, message, cx));
-            }
-        }
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.now.after(time);
-        while self.now < end {
-            self.now = self.now.after(STEP);
-            for id in self.nodes.keys().copied().collect::<Vec<_>>() {
-                let now = self.now;
-                let due = |house: &House| {
-                    house.timers.iter().find(|(_, at)| **at <= now).map(|(timer, _)| *timer)
-                };
-                while let Some(timer) = due(&self.nodes[&id]) {
-                    self.nodes.get_mut(&id).expect("listed").timers.remove(&timer);
-                    self.call(id, |node, cx| node.on_timer(timer, cx));
-                }
-            }
-            self.settle();
-        }
-    }
-
-    fn leader(&self) -> NodeId {
-        let leads = |house: &&House| house.node.raft().role() == RoleName::Leader;
-        let leader = self.nodes.values().find(leads).expect("somebody leads");
-        leader.node.raft().leader().expect("a leader knows itself")
-    }
-
-    fn follower(&self) -> NodeId {
-        let leader = self.leader();
-        *self.nodes.keys().find(|id| **id != leader).expect("others follow")
-    }
-
-    fn write(&mut self, at: NodeId, command: &Command) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        let mut envelope = Vec::new();
-        seal(self.life(at), ticket, &mut envelope);
-        command.encode(&mut envelope);
-        let request = Request::Write { ticket, envelope: Bytes::from(envelope) };
-        self.call(at, |node, cx| node.on_request(request, cx));
-        self.settle();
-        ticket
-    }
-
-    fn read(&mut self, at: NodeId) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.call(at, |node, cx| node.on_request(Request::Read { ticket }, cx));
-        self.settle();
-        ticket
-    }
-
-    fn answer(&self, at: NodeId, wanted: Ticket) -> Option<&Result<Answer, Refusal>> {
-        self.nodes[&at].told.iter().find_map(|told| match told {
-            Indication::Answered { ticket, answer } if *ticket == wanted => Some(answer),
-            _ => None,
-        })
-    }
-
-    fn told(&self, at: NodeId, wanted: impl Fn(&Indication) -> bool) -> bool {
-        self.nodes[&at].told.iter().any(wanted)
-    }
-
-    fn refused(&self, at: NodeId, wanted: Ticket) -> Option<Refusal> {
-        self.answer(at, wanted)?.as_ref().err().copied()
-    }
-}
+use streets::Town;
 
 fn put(key: &str, value: &str) -> Command {
     let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::from(value.to_owned()));
@@ -174,7 +24,11 @@ fn delete(key: &'static str) -> Command {
 }
 
 fn settled() -> Town {
-    let mut town = Town::new();
+    settled_with(None)
+}
+
+fn settled_with(mutant: Option<LessorMutant>) -> Town {
+    let mut town = Town::with(mutant);
     town.pass(Duration::from_secs(5));
     town.leader();
     town

@@ -1,0 +1,91 @@
+//! Reads of a replica: each waits until the state is fresh enough for it.
+//!
+//! ```text
+//!   Queued ── a leader is known ─► Asked ── ReadReady ─► Behind(index) ── applied ─► Readable
+//!      ▲                             │
+//!      └────────── ReadRefused ──────┘
+//! ```
+
+use super::{Indication, Refusal, Replica};
+use crate::envelope::Ticket;
+use quorate_core::{Context, Index, Protocol, Time};
+use quorate_protocols::consensus::raft;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ReadState {
+    /// To be asked (again) as soon as there is a leader.
+    Queued,
+    /// The leader was asked for an index.
+    Asked,
+    /// Waits until the state has caught up with this index.
+    Behind(Index),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) since: Time,
+    pub(super) state: ReadState,
+}
+
+impl Replica {
+    pub(super) fn read(&mut self, ticket: Ticket, cx: &mut Context<'_, Self>) {
+        if self.fenced.is_some() {
+            return cx.indicate(Indication::ReadRefused { ticket, why: Refusal::Corrupt });
+        }
+        self.reads.insert(ticket, Reading { since: cx.now, state: ReadState::Queued });
+        self.ask_queued_reads(cx);
+    }
+
+    pub(super) fn ask_queued_reads(&mut self, cx: &mut Context<'_, Self>) {
+        if self.raft.leader().is_none() {
+            return;
+        }
+        let is_queued = |(ticket, read): (&Ticket, &mut Reading)| {
+            let queued = matches!(read.state, ReadState::Queued);
+            if queued {
+                read.state = ReadState::Asked;
+            }
+            queued.then_some(*ticket)
+        };
+        let asked: Vec<Ticket> = self.reads.iter_mut().filter_map(is_queued).collect();
+        for ticket in asked {
+            let request = raft::Request::Read { ticket: ticket.0 };
+            let heard = cx.child(|cx| self.raft.on_request(request, cx));
+            self.hear(heard, cx);
+        }
+    }
+
+    pub(super) fn read_ready(
+        &mut self,
+        ticket: Ticket,
+        read_index: Index,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let Some(read) = self.reads.get_mut(&ticket) else { return };
+        if self.applied.index >= read_index {
+            self.reads.remove(&ticket);
+            cx.indicate(Indication::Readable { ticket });
+        } else {
+            read.state = ReadState::Behind(read_index);
+        }
+    }
+
+    /// A read may be asked again: it is one.
+    pub(super) fn read_refused(&mut self, ticket: Ticket) {
+        if let Some(read) = self.reads.get_mut(&ticket) {
+            read.state = ReadState::Queued;
+        }
+    }
+
+    /// Reads whose index the state has now reached.
+    pub(super) fn release_reads(&mut self, cx: &mut Context<'_, Self>) {
+        let applied = self.applied.index;
+        let reached = |read: &Reading| matches!(read.state, ReadState::Behind(at) if at <= applied);
+        let ready: Vec<Ticket> =
+            self.reads.iter().filter(|(_, read)| reached(read)).map(|(t, _)| *t).collect();
+        for ticket in ready {
+            self.reads.remove(&ticket);
+            cx.indicate(Indication::Readable { ticket });
+        }
+    }
+}
