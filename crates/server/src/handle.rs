@@ -3,7 +3,7 @@
 use crate::host::{Ask, Reply, Shared, Snapshot};
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
-use quorate_replica::store::{Command, KvError, Outcome, Range, Revision, Store, Txn};
+use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
 use quorate_replica::{Ticket, seal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -79,6 +79,8 @@ pub struct Status {
     pub db_size_in_use: u64,
     /// True if this member does not vote.
     pub is_learner: bool,
+    /// The active alarms of the cluster, as this member knows them.
+    pub alarms: Vec<Alarm>,
     /// Conditions an operator should know of, one sentence each.
     pub errors: Vec<String>,
 }

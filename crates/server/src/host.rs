@@ -399,6 +399,8 @@ impl ReplicaHost {
         status.db_size = self.log.bytes() + self.desk.bytes();
         status.db_size_in_use = node.store().bytes_in_use();
         status.is_learner = raft.configuration().learners.contains(&NodeId(self.shared.member_id));
+        status.alarms.clear();
+        status.alarms.extend(node.store().alarms());
         status.errors.clear();
         status.errors.extend(self.errors.values().cloned());
     }

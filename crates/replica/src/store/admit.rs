@@ -74,7 +74,7 @@ impl Limits {
                 self.check_bytes(keys_bytes(&delete.keys))
             }
             Command::Txn(txn) => self.admit_txn(txn),
-            Command::Compact { .. } => Ok(()),
+            Command::Compact { .. } | Command::Alarm(_) => Ok(()),
         }
     }
 

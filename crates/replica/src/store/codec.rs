@@ -3,6 +3,7 @@
 //! ```text
 //!   command   version u8 = 1, then one of
 //!             1 put      2 delete range      3 txn      4 compact: revision
+//!             10 raise alarm: kind u8, member      11 clear alarm: kind u8, member
 //!   put       flags u8 (1 prev_kv, 2 ignore_value, 4 ignore_lease), key, value, lease
 //!   delete    flags u8 (1 prev_kv), keys
 //!   range     flags u8 (1 keys_only, 2 count_only), sort u8 (order + 3 * target), keys, limit,
@@ -22,8 +23,8 @@
 //! Sources: DWARF 5, section 7.6 (LEB128); Protocol Buffers, "Encoding" (zigzag).
 
 use super::{
-    Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range, Relation, Revision, SortOrder,
-    SortTarget, Txn,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range,
+    Relation, Revision, SortOrder, SortTarget, Txn,
 };
 use bytes::{Buf, Bytes};
 use std::fmt;
@@ -39,6 +40,8 @@ const DELETE: u8 = 2;
 const TXN: u8 = 3;
 const COMPACT: u8 = 4;
 const RANGE: u8 = 5;
+const RAISE: u8 = 10;
+const CLEAR: u8 = 11;
 
 /// Why bytes are not a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,6 +105,7 @@ impl Command {
                 out.push(COMPACT);
                 write_number(out, revision.0);
             }
+            Command::Alarm(action) => write_alarm(out, action),
         }
     }
 
@@ -117,6 +121,8 @@ impl Command {
             DELETE => Command::DeleteRange(input.delete()?),
             TXN => Command::Txn(input.txn(1)?),
             COMPACT => Command::Compact { revision: input.revision()? },
+            RAISE => Command::Alarm(AlarmAction::Raise(input.alarm()?)),
+            CLEAR => Command::Alarm(AlarmAction::Clear(input.alarm()?)),
             kind => return Err(BadCommand::UnknownKind { kind }),
         };
         match input.rest.len() {
@@ -229,6 +235,15 @@ fn write_txn(out: &mut Vec<u8>, txn: &Txn) {
     }
 }
 
+fn write_alarm(out: &mut Vec<u8>, action: &AlarmAction) {
+    let (tag, alarm) = match action {
+        AlarmAction::Raise(alarm) => (RAISE, alarm),
+        AlarmAction::Clear(alarm) => (CLEAR, alarm),
+    };
+    out.extend([tag, alarm.kind.code()]);
+    write_number(out, alarm.member);
+}
+
 fn write_op(out: &mut Vec<u8>, op: &Op) {
     match op {
         Op::Put(put) => {
@@ -334,6 +349,12 @@ impl Reader {
             min_create_revision: self.revision()?,
             max_create_revision: self.revision()?,
         })
+    }
+
+    fn alarm(&mut self) -> Result<Alarm, BadCommand> {
+        let kind = self.byte()?;
+        let kind = AlarmKind::of_code(kind).ok_or(BadCommand::UnknownKind { kind })?;
+        Ok(Alarm { kind, member: self.number()? })
     }
 
     fn compare(&mut self) -> Result<Compare, BadCommand> {

@@ -1,5 +1,6 @@
 //! What clients ask of the store and what it answers, in etcd's terms but typed.
 
+use super::{Alarm, AlarmAction};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -204,6 +205,8 @@ pub enum Command {
         /// The oldest revision that stays readable.
         revision: Revision,
     },
+    /// Raise or clear alarms.
+    Alarm(AlarmAction),
 }
 
 /// What a range found.
@@ -245,6 +248,8 @@ pub enum Outcome {
     },
     /// Of a compaction.
     Compact,
+    /// Of a command on alarms: those that it raised or cleared.
+    Alarms(Vec<Alarm>),
 }
 
 /// Why a well-formed operation was not carried out. The store is as it was before.
@@ -264,6 +269,10 @@ pub enum KvError {
         /// The latest revision.
         current: Revision,
     },
+    /// A space alarm is active, and the operation might make the store grow.
+    NoSpace,
+    /// An alarm of corruption is active.
+    Corrupt,
 }
 
 impl std::fmt::Display for KvError {
@@ -276,6 +285,8 @@ impl std::fmt::Display for KvError {
             KvError::FutureRevision { .. } => {
                 "etcdserver: mvcc: required revision is a future revision"
             }
+            KvError::NoSpace => "etcdserver: mvcc: database space exceeded",
+            KvError::Corrupt => "etcdserver: corrupt cluster",
         })
     }
 }

@@ -98,6 +98,8 @@ impl Digest {
                 self.fold(104);
                 self.fold(current.0);
             }
+            Err(KvError::NoSpace) => self.fold(110),
+            Err(KvError::Corrupt) => self.fold(111),
         }
     }
 
@@ -122,6 +124,13 @@ impl Digest {
                 }
             }
             Outcome::Compact => self.fold(6),
+            Outcome::Alarms(alarms) => {
+                self.fold(10);
+                for alarm in alarms {
+                    self.fold(u64::from(alarm.kind.code()));
+                    self.fold(alarm.member);
+                }
+            }
         }
     }
 }

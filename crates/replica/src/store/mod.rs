@@ -26,6 +26,7 @@
 //! |---|---|---|
 //! | [`Command`], [`Outcome`] | `command.rs` | what is asked and answered |
 //! | [`Limits`], [`Invalid`] | `admit.rs` | what is refused before it is replicated |
+//! | [`Alarm`] | `alarm.rs` | conditions that the members agree on, and what they forbid |
 //! | [`BadCommand`] | `codec.rs` | how a command looks in the log |
 //! | [`Found`], [`Pages`] | `range.rs` | reading |
 //! | [`Applied`] | `write.rs` | single writes |
@@ -40,6 +41,7 @@
 //! Bernstein and Goodman, "Multiversion Concurrency Control" (1983).
 
 mod admit;
+mod alarm;
 mod codec;
 mod command;
 mod compact;
@@ -53,6 +55,7 @@ mod versions;
 mod write;
 
 pub use admit::{Invalid, Limits};
+pub use alarm::{ALARMS_MAX, Alarm, AlarmAction, AlarmKind};
 pub use codec::{BadCommand, CODEC_VERSION, DEPTH_MAX};
 pub use command::{
     Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
@@ -83,6 +86,7 @@ pub struct Store {
     log: Tree<Place, Event>,
     /// Leases which puts may name. Lease commands will fill it; a put is its only reader.
     leases: Tree<i64, ()>,
+    alarms: Tree<Alarm, ()>,
     digest: Digest,
     applied: u64,
     /// Keys and values of all versions in `live` and `past`, with [`VERSION_BYTES`] for each.
@@ -130,6 +134,7 @@ impl Store {
             past: Tree::new(),
             log: Tree::new(),
             leases: Tree::new(),
+            alarms: Tree::new(),
             digest: Digest::new(),
             applied: 0,
             bytes: 0,

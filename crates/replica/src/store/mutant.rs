@@ -27,11 +27,17 @@ pub enum Mutant {
     CompareAny,
     /// The digest leaves leases out.
     DigestWithoutLease,
+    /// A space alarm forbids nothing.
+    AlarmIgnored,
+    /// A space alarm forbids deletes as well, so that nobody ever gets out of it.
+    AlarmForbidsDeletes,
+    /// A checkpoint loses the alarms.
+    AlarmForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 11] = [
+    pub const ALL: [Mutant; 14] = [
         Mutant::VersionKept,
         Mutant::CompareAfterWrites,
         Mutant::CountHonoursLimit,
@@ -43,6 +49,9 @@ impl Mutant {
         Mutant::SweepForgotten,
         Mutant::CompareAny,
         Mutant::DigestWithoutLease,
+        Mutant::AlarmIgnored,
+        Mutant::AlarmForbidsDeletes,
+        Mutant::AlarmForgotten,
     ];
 }
 

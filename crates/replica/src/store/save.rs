@@ -4,12 +4,13 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 1
+//!     head    "quorate store" (13 bytes), version u8 = 2
 //!             revision, compact_revision, swept revision, swept order, applied, digest
 //!     leases  count, then zigzag ids, ascending
 //!     live    count, then pairs by ascending key
 //!     past    count, then by ascending key: key, count, versions by ascending revision
 //!     log     count, then events by ascending place: revision, order, prev_revision, source
+//!     alarms  count, then kind, member, ascending (not in version 1)
 //!     source  0, rank in live  |  1, rank in past, rank among the versions  |  2, pair
 //!     pair    key, version
 //!     version mod_revision, version, and unless that is 0 (a tombstone):
@@ -29,14 +30,16 @@ use super::digest::{Digest, xxh64};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Event, KeyValue, Mutant, Place, Revision, Store};
+use super::{Alarm, AlarmKind, Event, KeyValue, Mutant, Place, Revision, Store};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-/// Version of the format that is written; the only one that is read.
-pub const SAVE_VERSION: u8 = 1;
+/// Version of the format that is written; older ones are read as well.
+pub const SAVE_VERSION: u8 = 2;
+/// The first version with alarms.
+const VERSION_OF_ALARMS: u8 = 2;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -106,6 +109,7 @@ impl Store {
         for (place, event) in self.log.iter() {
             self.save_event(&mut out, *place, event)?;
         }
+        self.save_alarms(&mut out)?;
         out.finish()
     }
 
@@ -128,6 +132,18 @@ impl Store {
         }
         for (lease, ()) in self.leases.iter() {
             out.number(zigzag(*lease))?;
+        }
+        Ok(())
+    }
+
+    fn save_alarms(&self, out: &mut Output<'_>) -> io::Result<()> {
+        if self.planted(Mutant::AlarmForgotten) {
+            return out.number(0);
+        }
+        out.number(self.alarms.len() as u64)?;
+        for (alarm, ()) in self.alarms.iter() {
+            out.number(alarm.kind.code().into())?;
+            out.number(alarm.member)?;
         }
         Ok(())
     }
@@ -158,23 +174,26 @@ impl Store {
     /// Reads a store that [`Store::save`] wrote; reads nothing beyond it.
     pub fn load(input: &mut dyn Read) -> Result<Store, LoadError> {
         let mut input = Input { input, block: Vec::new(), at: 0 };
-        let mut store = load_head(&mut input)?;
+        let (version, mut store) = load_head(&mut input)?;
         load_live(&mut input, &mut store)?;
         load_past(&mut input, &mut store)?;
         load_log(&mut input, &mut store)?;
+        if version >= VERSION_OF_ALARMS {
+            load_alarms(&mut input, &mut store)?;
+        }
         input.finish()?;
         Ok(store)
     }
 }
 
-fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
+fn load_head(input: &mut Input<'_>) -> Result<(u8, Store), LoadError> {
     input.fill()?;
     if !input.block.starts_with(MAGIC) {
         return Err(LoadError::NotAStore);
     }
     input.at = MAGIC.len();
     let version = input.byte()?;
-    if version != SAVE_VERSION {
+    if !(1..=SAVE_VERSION).contains(&version) {
         return Err(LoadError::UnknownVersion { version });
     }
     let mut store = Store::new();
@@ -194,7 +213,7 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
         leases.push(lease, ());
     }
     store.leases = leases.finish();
-    Ok(store)
+    Ok((version, store))
 }
 
 fn load_live(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
@@ -260,6 +279,20 @@ fn load_log(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
         log.push(place, Event { kv, prev_revision });
     }
     store.log = log.finish();
+    Ok(())
+}
+
+fn load_alarms(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    let mut alarms = Builder::new();
+    let mut last = None;
+    for _ in 0..input.number()? {
+        let kind = u8::try_from(input.number()?).ok().and_then(AlarmKind::of_code);
+        let kind = kind.ok_or(LoadError::Corrupt("an alarm is of no known kind"))?;
+        let alarm = Alarm { kind, member: input.number()? };
+        ascend(&mut last, alarm)?;
+        alarms.push(alarm, ());
+    }
+    store.alarms = alarms.finish();
     Ok(())
 }
 

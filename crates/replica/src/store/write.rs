@@ -42,12 +42,14 @@ pub(super) struct Write {
 impl Store {
     /// Carries out one command of the log.
     pub fn apply(&mut self, command: &Command) -> Applied {
-        let outcome = match command {
+        let permitted = self.permits(command);
+        let outcome = permitted.and_then(|()| match command {
             Command::Put(put) => self.apply_put(put),
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
             Command::Txn(txn) => self.apply_txn(txn),
             Command::Compact { revision } => self.compact(*revision).map(|()| Outcome::Compact),
-        };
+            Command::Alarm(action) => Ok(self.alarm(action)),
+        });
         self.applied += 1;
         self.digest.fold(self.applied);
         self.digest.fold(self.revision.0);

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use generate::{Generator, Random};
 use model::Model;
 use quorate_replica::store::{
-    Command, DeleteRange, Found, KeyValue, Keys, KvError, Limits, Mutant, Op, Outcome, Put, Range,
-    Revision, Store, Txn,
+    AlarmAction, Command, DeleteRange, Found, KeyValue, Keys, KvError, Limits, Mutant, Op, Outcome,
+    Put, Range, Revision, Store, Txn,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,7 +29,7 @@ const LEASES: [i64; 3] = [-3, 1, 2];
 type Tally = BTreeMap<&'static str, u64>;
 
 /// What every run must have seen succeed, or fail, at least once.
-const KINDS: [&str; 27] = [
+const KINDS: [&str; 31] = [
     "put",
     "delete",
     "txn",
@@ -57,6 +57,10 @@ const KINDS: [&str; 27] = [
     "LeaseNotFound",
     "Compacted",
     "FutureRevision",
+    "alarm raised",
+    "alarm cleared",
+    "NoSpace",
+    "Corrupt",
 ];
 
 /// The store under test, a twin that differs in when it sweeps and saves, and the reference.
@@ -196,6 +200,9 @@ impl Run {
         let living = model.state(u64::MAX).iter().flatten().count() as u64;
         equal("number of keys", store.keys(), living)?;
         equal("revision", store.revision(), Revision(model.revision))?;
+        let mut alarms = model.alarms.clone();
+        alarms.sort_unstable();
+        equal("alarms", store.alarms().collect::<Vec<_>>(), alarms)?;
         equal("compact revision", store.compact_revision(), Revision(model.compacted))
     }
 
@@ -298,7 +305,9 @@ impl Run {
         if !txn.is_read_only() {
             return Ok(());
         }
-        let outcome = self.model.clone().apply(&Command::Txn(txn.clone()));
+        // Reads are no commands: no alarm forbids them.
+        let mut calm = Model { alarms: Vec::new(), ..self.model.clone() };
+        let outcome = calm.apply(&Command::Txn(txn.clone()));
         self.count("txn read");
         equal("a read-only transaction", &self.store.read(&txn), &outcome)
     }
@@ -342,6 +351,9 @@ impl Run {
         match (command, outcome) {
             (_, Err(refusal)) => self.tally_refusal(*refusal),
             (Command::Txn(txn), Ok(outcome)) => self.tally_txn(txn, outcome),
+            (Command::Alarm(AlarmAction::Raise(_)), _) => self.count("alarm raised"),
+            (_, Ok(Outcome::Alarms(cleared))) if cleared.is_empty() => {}
+            (_, Ok(Outcome::Alarms(_))) => self.count("alarm cleared"),
             (_, Ok(Outcome::Put { .. })) => self.count("put"),
             (_, Ok(Outcome::DeleteRange { deleted: 1.., .. })) => self.count("delete"),
             (_, Ok(Outcome::Compact)) => self.count("compact"),
@@ -355,6 +367,8 @@ impl Run {
             KvError::LeaseNotFound => "LeaseNotFound",
             KvError::Compacted { .. } => "Compacted",
             KvError::FutureRevision { .. } => "FutureRevision",
+            KvError::NoSpace => "NoSpace",
+            KvError::Corrupt => "Corrupt",
         });
     }
 

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
-    Range, Relation, Revision, SortOrder, SortTarget, Txn, VERSION_BYTES,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError,
+    Op, Operand, Outcome, Put, Range, Relation, Revision, SortOrder, SortTarget, Txn,
+    VERSION_BYTES,
 };
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(crate) struct Model {
     pub(crate) revision: u64,
     pub(crate) compacted: u64,
     pub(crate) changes: Vec<Change>,
+    pub(crate) alarms: Vec<Alarm>,
 }
 
 /// The living pairs by the place of their key.
@@ -32,7 +34,7 @@ type State = Vec<Option<Arc<KeyValue>>>;
 
 impl Model {
     pub(crate) fn new(keys: Arc<Vec<Bytes>>, leases: Vec<i64>) -> Model {
-        Model { keys, leases, revision: 1, compacted: 0, changes: Vec::new() }
+        Model { keys, leases, revision: 1, compacted: 0, changes: Vec::new(), alarms: Vec::new() }
     }
 
     /// All pairs after the changes up to `revision`.
@@ -48,6 +50,12 @@ impl Model {
         let before = self.clone();
         let next = self.revision + 1;
         let outcome = match command {
+            Command::Alarm(action) => Ok(self.alarm(action)),
+            _ if self.has_alarm(AlarmKind::Corrupt) => Err(KvError::Corrupt),
+            Command::Put(_) if self.has_alarm(AlarmKind::NoSpace) => Err(KvError::NoSpace),
+            Command::Txn(txn) if self.has_alarm(AlarmKind::NoSpace) && puts(txn) => {
+                Err(KvError::NoSpace)
+            }
             Command::Put(put) => {
                 if put.lease != 0 && !self.leases.contains(&put.lease) {
                     Err(KvError::LeaseNotFound)
@@ -69,6 +77,29 @@ impl Model {
             self.revision = next;
         }
         outcome
+    }
+
+    fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|alarm| alarm.kind == kind)
+    }
+
+    fn alarm(&mut self, action: &AlarmAction) -> Outcome {
+        match action {
+            AlarmAction::Raise(alarm) => {
+                self.alarms.retain(|other| other != alarm);
+                self.alarms.push(*alarm);
+                Outcome::Alarms(vec![*alarm])
+            }
+            AlarmAction::Clear(Alarm { kind, member }) => {
+                let mut cleared = self.alarms.clone();
+                cleared.retain(|alarm| {
+                    alarm.kind == *kind && (*member == 0 || alarm.member == *member)
+                });
+                self.alarms.retain(|alarm| !cleared.contains(alarm));
+                cleared.sort_unstable();
+                Outcome::Alarms(cleared)
+            }
+        }
     }
 
     fn compact(&mut self, revision: u64) -> Result<Outcome, KvError> {
@@ -211,6 +242,11 @@ impl Model {
         });
         weights.sum()
     }
+}
+
+/// True if a put stands anywhere in it, whatever branch is taken.
+fn puts(txn: &Txn) -> bool {
+    format!("{txn:?}").contains("Put(")
 }
 
 fn within(keys: &Keys, key: &[u8]) -> bool {

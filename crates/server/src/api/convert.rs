@@ -268,7 +268,7 @@ fn key_only(pair: &KeyValue) -> mvccpb::KeyValue {
 /// True if one of the operations changed the store.
 fn wrote(outcomes: &[Outcome]) -> bool {
     outcomes.iter().any(|outcome| match outcome {
-        Outcome::Range(_) | Outcome::Compact => false,
+        Outcome::Range(_) | Outcome::Compact | Outcome::Alarms(_) => false,
         Outcome::Put { .. } => true,
         Outcome::DeleteRange { deleted, .. } => *deleted > 0,
         Outcome::Txn { outcomes, .. } => wrote(outcomes),
@@ -300,7 +300,7 @@ fn op_response(outcome: Outcome, after: i64, revision: &mut i64) -> WireAnswer {
         Outcome::DeleteRange { .. } => {
             WireAnswer::ResponseDeleteRange(delete_response(header, outcome))
         }
-        Outcome::Txn { .. } | Outcome::Compact => {
+        Outcome::Txn { .. } | Outcome::Compact | Outcome::Alarms(_) => {
             unreachable!("{outcome:?} is no operation with an answer of its own")
         }
     }

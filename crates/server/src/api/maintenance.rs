@@ -1,14 +1,14 @@
 //! The Maintenance service: what operators ask of one member.
 
+use super::alarm::{self, Plan};
 use super::errors::ApiError;
 use super::header::Headers;
 use super::{ETCD_VERSION, convert};
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
-use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
-use quorate_replica::store::{KvError, Revision, Store};
+use quorate_replica::store::{Command, KvError, Outcome, Revision, Store};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::task::spawn_blocking;
@@ -29,6 +29,23 @@ impl Maintenance {
         Maintenance { handle, headers }
     }
 
+    async fn on_alarms(&self, request: &pb::AlarmRequest) -> Result<pb::AlarmResponse, ApiError> {
+        let action = match alarm::plan(request)? {
+            Plan::List(kind) => {
+                let snapshot = self.handle.snapshot(Consistency::Linearizable).await?;
+                let header = self.headers.at(snapshot.store.revision(), snapshot.term);
+                return Ok(alarm::response(header, alarm::listed(&snapshot.store, kind)));
+            }
+            Plan::Nothing => return Ok(alarm::response(self.header(), [])),
+            Plan::Write(action) => action,
+        };
+        let applied = self.handle.write(Command::Alarm(action)).await?;
+        let header = self.headers.at(applied.revision, applied.term);
+        let outcome = applied.outcome?;
+        let Outcome::Alarms(alarms) = outcome else { panic!("alarms answered with {outcome:?}") };
+        Ok(alarm::response(header, alarms))
+    }
+
     fn header(&self) -> pb::ResponseHeader {
         let status = self.handle.status();
         self.headers.at(status.revision, status.term)
@@ -46,15 +63,11 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(status_response(header, status)))
     }
 
-    /// No alarm is ever raised so far, hence none is listed and none needs to be cleared.
     async fn alarm(
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        if AlarmAction::try_from(request.into_inner().action) == Ok(AlarmAction::Activate) {
-            return Err(Status::unimplemented("etcdserver: raising an alarm is not served yet"));
-        }
-        Ok(Response::new(pb::AlarmResponse { header: Some(self.header()), alarms: Vec::new() }))
+        Ok(Response::new(self.on_alarms(&request.into_inner()).await?))
     }
 
     /// Space is reclaimed as it becomes free, so there is nothing to wait for.
@@ -141,7 +154,8 @@ fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvErro
 }
 
 fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::StatusResponse {
-    let mut errors = status.errors;
+    let mut errors = alarm::errors(&status.alarms);
+    errors.extend(status.errors);
     if status.leader.is_none() {
         // Where etcd's tools look for it.
         errors.push(ApiError::NoLeader.code_and_text().1.to_owned());
@@ -171,7 +185,7 @@ mod tests {
     use crate::proto::etcdserverpb::ResponseHeader;
     use bytes::Bytes;
     use quorate_core::{NodeId, Term};
-    use quorate_replica::store::{Command, KvError, Put, Revision, Store};
+    use quorate_replica::store::{Alarm, AlarmKind, Command, KvError, Put, Revision, Store};
 
     fn status() -> Status {
         Status {
@@ -183,6 +197,7 @@ mod tests {
             db_size: 4096,
             db_size_in_use: 1024,
             is_learner: true,
+            alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
         }
     }
@@ -195,7 +210,7 @@ mod tests {
         assert_eq!((told.leader, told.raft_term), (8, 3));
         assert_eq!((told.raft_index, told.raft_applied_index), (21, 20));
         assert!(told.is_learner);
-        assert_eq!(told.errors, ["disk is slow"]);
+        assert_eq!(told.errors, ["memberID:77 alarm:NOSPACE ", "disk is slow"]);
     }
 
     #[test]
@@ -221,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_missing_leader_is_an_error_of_the_status() {
-        let status = Status { leader: None, ..status() };
+        let status = Status { leader: None, alarms: Vec::new(), ..status() };
         let told = status_response(ResponseHeader::default(), status);
         assert_eq!(told.leader, 0);
         assert_eq!(told.errors, ["disk is slow", "etcdserver: no leader"]);

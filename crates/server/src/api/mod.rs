@@ -11,10 +11,12 @@
 //! | `listen.rs` | accepting, connections, stopping |
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
+//! | `alarm.rs` | what is asked of alarms, pure |
 //! | `kv.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
+mod alarm;
 mod authority;
 mod cluster;
 mod convert;
