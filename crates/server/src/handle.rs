@@ -77,6 +77,8 @@ pub struct Status {
     pub db_size: u64,
     /// Bytes of keys and values that are readable.
     pub db_size_in_use: u64,
+    /// Bytes at which writes begin to be refused; 0 for no limit.
+    pub db_size_quota: u64,
     /// True if this member does not vote.
     pub is_learner: bool,
     /// The active alarms of the cluster, as this member knows them.

@@ -104,6 +104,10 @@ pub(crate) struct Shared {
     /// Serializable reads since the last turn: while there are some, every turn publishes.
     readers: AtomicU64,
     status: RwLock<Status>,
+    /// What others than the loop thread want operators to know, by a name of their own.
+    conditions: RwLock<BTreeMap<&'static str, String>>,
+    /// Where writes begin to be refused, in bytes; 0 for nowhere.
+    pub(crate) quota: AtomicU64,
     fenced: AtomicBool,
     leader: watch::Sender<(Term, Option<NodeId>)>,
 }
@@ -129,6 +133,8 @@ impl Shared {
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),
             status: RwLock::default(),
+            conditions: RwLock::default(),
+            quota: AtomicU64::new(0),
             fenced: AtomicBool::new(false),
             leader: watch::Sender::new((Term(0), None)),
         }
@@ -149,7 +155,20 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut status = self.status.read().unwrap_or_else(PoisonError::into_inner).clone();
+        status.db_size_quota = self.quota.load(Ordering::Relaxed);
+        let conditions = self.conditions.read().unwrap_or_else(PoisonError::into_inner);
+        status.errors.extend(conditions.values().cloned());
+        status
+    }
+
+    /// Says, or no longer says, that operators should know of something.
+    pub(crate) fn set_condition(&self, name: &'static str, what: Option<String>) {
+        let mut conditions = self.conditions.write().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => conditions.insert(name, what),
+            None => conditions.remove(name),
+        };
     }
 
     /// Asks until the inbox has room: for news that must not be lost, from threads that may wait.

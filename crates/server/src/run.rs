@@ -8,6 +8,7 @@ use crate::identity::{Identity, IdentityError, random};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
 use crate::recover::{self, RecoverError};
+use crate::upkeep;
 use crate::url::{Url, UrlError};
 use quorate_core::{NodeId, Protocol};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
@@ -189,6 +190,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     };
     let serving = tokio::spawn(api::serve(handle.clone(), client_listeners, limits, stopped));
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
+    upkeep::start(&shared, &config);
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),

@@ -32,6 +32,7 @@
 //! | [`Applied`] | `write.rs` | single writes |
 //! | | `txn.rs` | transactions |
 //! | | `compact.rs` | forgetting, in slices |
+//! | [`Consumer`] | `consumers.rs` | who takes the space |
 //! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
@@ -45,6 +46,7 @@ mod alarm;
 mod codec;
 mod command;
 mod compact;
+mod consumers;
 mod digest;
 mod mutant;
 mod range;
@@ -61,6 +63,7 @@ pub use command::{
     Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
     Range, Relation, Revision, SortOrder, SortTarget, Txn,
 };
+pub use consumers::Consumer;
 pub use digest::xxh64;
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};

@@ -3,7 +3,7 @@
 use super::alarm::{self, Plan};
 use super::errors::ApiError;
 use super::header::Headers;
-use super::{ETCD_VERSION, convert};
+use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION, convert};
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::maintenance_server;
@@ -171,10 +171,10 @@ fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::Stat
         errors,
         db_size_in_use: convert::signed(status.db_size_in_use),
         is_learner: status.is_learner,
-        // These belong to the API of 3.6, which is not the version that we say we are.
-        storage_version: String::new(),
-        db_size_quota: 0,
-        downgrade_info: None,
+        // These belong to the API of 3.6; older clients do not look at them.
+        storage_version: ETCD_CLUSTER_VERSION.to_owned(),
+        db_size_quota: convert::signed(status.db_size_quota),
+        downgrade_info: Some(pb::DowngradeInfo { enabled: false, target_version: String::new() }),
     }
 }
 
@@ -196,6 +196,7 @@ mod tests {
             revision: Revision(5),
             db_size: 4096,
             db_size_in_use: 1024,
+            db_size_quota: 8192,
             is_learner: true,
             alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
@@ -210,6 +211,8 @@ mod tests {
         assert_eq!((told.leader, told.raft_term), (8, 3));
         assert_eq!((told.raft_index, told.raft_applied_index), (21, 20));
         assert!(told.is_learner);
+        assert_eq!((told.db_size_quota, &told.storage_version[..]), (8192, "3.5.0"));
+        assert!(told.downgrade_info.is_some_and(|info| !info.enabled));
         assert_eq!(told.errors, ["memberID:77 alarm:NOSPACE ", "disk is slow"]);
     }
 
