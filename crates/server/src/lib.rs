@@ -9,6 +9,7 @@ mod peers;
 pub mod proto;
 mod recover;
 mod run;
+pub mod snapshot;
 mod upkeep;
 pub mod url;
 mod wal_log;

@@ -226,12 +226,23 @@ impl Run {
         let mut later = self.store.clone();
         later.apply(&Command::DeleteRange(DeleteRange { keys: everything(), prev_kv: false }));
         let mut all = Found { keys_only: range.keys_only, ..Found::default() };
-        for page in pages {
+        let mut pages = pages;
+        let mut surveys = Vec::new();
+        loop {
+            let mut left = 0;
+            let told = pages.survey(&mut |_| left += 1);
+            surveys.push((all.kvs.len() + left, told));
+            let Some(page) = pages.next() else { break };
             if page.kvs.len() > 1 + page_bytes / 48 {
                 return Err("a page is too large".to_owned());
             }
             all.kvs.extend(page.kvs);
             (all.more, all.count) = (page.more, page.count);
+        }
+        // Every survey before the last page foretold the whole answer.
+        surveys.pop();
+        for (pairs, told) in surveys {
+            equal("survey", (pairs, told), (all.kvs.len(), (all.more, all.count)))?;
         }
         self.count("pages");
         equal(&format!("pages of {range:?}"), &Ok(all), &wanted)

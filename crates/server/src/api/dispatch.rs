@@ -20,7 +20,7 @@ use super::header::Headers;
 use super::health::Health;
 use super::kv::Kv;
 use super::maintenance::Maintenance;
-use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http};
+use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http, large};
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
@@ -101,7 +101,7 @@ impl Dispatch {
         }
         let path = request.uri().path();
         match service(path) {
-            "etcdserverpb.KV" => self.kv.clone().call(request).await.map(told_too_large),
+            "etcdserverpb.KV" => self.kv.clone().call(request).await.map(finished),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
             "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
             "grpc.health.v1.Health" => self.health.clone().call(request).await,
@@ -126,6 +126,11 @@ fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
 
 fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
+}
+
+/// What is left to do to an answer of the KV service.
+fn finished(response: Response<Body>) -> Response<Body> {
+    large::exchange(told_too_large(response))
 }
 
 /// A message that is too large to be received at all is refused below us, with a code that etcd

@@ -3,16 +3,15 @@
 use super::alarm::{self, Plan};
 use super::errors::ApiError;
 use super::header::Headers;
+use super::snapshot::{self, Pieces};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION, convert};
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
 use quorate_replica::store::{Command, KvError, Outcome, Revision, Store};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use tokio::task::spawn_blocking;
-use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 /// The service, over one replica.
@@ -20,13 +19,14 @@ use tonic::{Request, Response, Status};
 pub(crate) struct Maintenance {
     handle: Handle,
     headers: Headers,
+    snapshots: snapshot::Desk,
 }
 
 impl Maintenance {
     /// The service.
     pub(crate) fn new(handle: Handle) -> Maintenance {
         let headers = Headers::of(&handle);
-        Maintenance { handle, headers }
+        Maintenance { handle, headers, snapshots: snapshot::Desk::new() }
     }
 
     async fn on_alarms(&self, request: &pb::AlarmRequest) -> Result<pb::AlarmResponse, ApiError> {
@@ -75,14 +75,24 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        tracing::info!("asked to defragment: nothing to do, freed space is reused by itself");
         Ok(Response::new(pb::DefragmentResponse { header: Some(self.header()) }))
     }
 
+    /// Of everything that this member ever applied and of what it now holds.
     async fn hash(
         &self,
         _: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: Hash is not served yet"))
+        let snapshot = self.handle.snapshot(Consistency::Serializable).await;
+        let snapshot = snapshot.map_err(ApiError::from)?;
+        let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
+        let hashing = spawn_blocking(move || {
+            let store = &snapshot.store;
+            store.hash_kv(Revision(0)).map(|hash| folded(hash ^ store.digest()))
+        });
+        let hash = hashing.await.expect("a read does not panic").map_err(ApiError::from)?;
+        Ok(Response::new(pb::HashResponse { header, hash }))
     }
 
     /// Of this member's own state, so that the answers of two members can be compared.
@@ -100,13 +110,12 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(pb::HashKvResponse { header: Some(header), ..answer }))
     }
 
-    type SnapshotStream = NoSnapshot;
+    type SnapshotStream = Pieces;
 
-    async fn snapshot(
-        &self,
-        _: Request<pb::SnapshotRequest>,
-    ) -> Result<Response<NoSnapshot>, Status> {
-        Err(Status::unimplemented("etcdserver: Snapshot is not served yet"))
+    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Pieces>, Status> {
+        let snapshot = self.handle.snapshot(Consistency::Serializable).await;
+        let snapshot = snapshot.map_err(ApiError::from)?;
+        Ok(Response::new(self.snapshots.begin(snapshot, &self.headers).await?))
     }
 
     async fn move_leader(
@@ -124,22 +133,35 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: Downgrade is not served yet"))
+        may_downgrade(&request.into_inner())?;
+        let version = ETCD_CLUSTER_VERSION.to_owned();
+        Ok(Response::new(pb::DowngradeResponse { header: Some(self.header()), version }))
     }
 }
 
-/// The stream of a snapshot, which does not exist yet: the call is refused before it begins.
-#[derive(Debug)]
-pub(crate) enum NoSnapshot {}
-
-impl Stream for NoSnapshot {
-    type Item = Result<pb::SnapshotResponse, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match *self {}
+/// Whether a request about downgrades has etcd's blessing. Data of ours cannot be read by another
+/// etcd, so none is ever begun; whether a version would be the right one is answered as there.
+fn may_downgrade(request: &pb::DowngradeRequest) -> Result<(), Status> {
+    let action = DowngradeAction::try_from(request.action)
+        .map_err(|_| Status::unknown("etcdserver: unknown method"))?;
+    if action == DowngradeAction::Cancel {
+        return Err(ApiError::NoDowngrade.into());
     }
+    let parts: Vec<Option<u64>> =
+        request.version.split('.').map(|part| part.parse().ok()).collect();
+    match (parts[..].as_array(), action) {
+        (Some([Some(3), Some(4), Some(_)]), DowngradeAction::Validate) => Ok(()),
+        (Some([Some(3), Some(4), Some(_)]), _) => Err(ApiError::NotCapable.into()),
+        (Some([Some(_), Some(_), Some(_)]), _) => Err(ApiError::InvalidDowngradeVersion.into()),
+        _ => Err(ApiError::BadDowngradeVersion.into()),
+    }
+}
+
+/// Both halves count; the wire has room for one.
+fn folded(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
 }
 
 fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvError> {
@@ -147,7 +169,7 @@ fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvErro
     let hashed = if wanted == Revision(0) { store.revision() } else { wanted };
     Ok(pb::HashKvResponse {
         header: None,
-        hash: (hash ^ (hash >> 32)) as u32, // Both halves count; the wire has room for one.
+        hash: folded(hash),
         compact_revision: convert::signed(store.compact_revision().0),
         hash_revision: convert::signed(hashed.0),
     })
@@ -180,9 +202,9 @@ fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::Stat
 
 #[cfg(test)]
 mod tests {
-    use super::{hash_kv, status_response};
+    use super::{hash_kv, may_downgrade, status_response};
     use crate::handle::Status;
-    use crate::proto::etcdserverpb::ResponseHeader;
+    use crate::proto::etcdserverpb::{DowngradeRequest, ResponseHeader};
     use bytes::Bytes;
     use quorate_core::{NodeId, Term};
     use quorate_replica::store::{Alarm, AlarmKind, Command, KvError, Put, Revision, Store};
@@ -235,6 +257,31 @@ mod tests {
         assert_ne!(after.hash, latest.hash);
         let future = KvError::FutureRevision { current: Revision(3) };
         assert_eq!(hash_kv(&short, Revision(9)), Err(future));
+    }
+
+    #[test]
+    fn a_downgrade_is_judged_as_by_etcd_and_never_begun() {
+        let judged = |action, version: &str| {
+            let request = DowngradeRequest { action, version: version.to_owned() };
+            let refused = may_downgrade(&request).err();
+            refused.map(|status| status.message().to_owned()).unwrap_or_default()
+        };
+        let invalid = "etcdserver: invalid downgrade target version";
+        let malformed = "etcdserver: wrong downgrade target version format";
+        for (action, version, told) in [
+            (0, "3.4.0", ""),
+            (0, "3.5.0", invalid),
+            (0, "3.3.0", invalid),
+            (0, "3.4", malformed),
+            (0, "x", malformed),
+            (1, "x", malformed),
+            (1, "3.3.0", invalid),
+            (1, "3.4.0", "etcdserver: not capable"),
+            (2, "", "etcdserver: no inflight downgrade job"),
+            (9, "", "etcdserver: unknown method"),
+        ] {
+            assert_eq!(judged(action, version), told, "{action} {version}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
 //! | `alarm.rs` | what is asked of alarms, pure |
-//! | `kv.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
+//! | `kv.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the services |
+//! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
@@ -26,8 +27,11 @@ mod header;
 mod health;
 mod http;
 mod kv;
+mod large;
 mod listen;
 mod maintenance;
+mod snapshot;
+mod watched;
 
 pub use errors::ApiError;
 pub use listen::ServeError;
