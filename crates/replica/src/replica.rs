@@ -251,6 +251,7 @@ pub struct Replica {
     digests: Digests,
     fenced: Option<Index>,
     leader_seen: Option<NodeId>,
+    applied_commands: [u64; 3],
 }
 
 impl Replica {
@@ -281,6 +282,11 @@ impl Replica {
     /// Bytes of log that were applied in this life: what a checkpoint would save a restart.
     pub fn applied_bytes(&self) -> u64 {
         self.applied_bytes
+    }
+
+    /// Puts, deletes and transactions that were applied in this life.
+    pub fn applied_commands(&self) -> [u64; 3] {
+        self.applied_commands
     }
 
     /// Where our state was seen to differ from a quorum's.
@@ -460,6 +466,7 @@ impl Replica {
         let (life, ticket, encoded) = envelope::open(sealed).expect("a committed envelope opens");
         let command = Command::decode(encoded).expect("a committed command decodes");
         let applied = self.store.apply(&command);
+        self.tally(&command);
         if matches!(command, Command::Compact { .. }) {
             cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
         }
@@ -470,6 +477,15 @@ impl Replica {
         let answer =
             Answer { revision: applied.revision, term: self.raft.term(), outcome: applied.outcome };
         cx.indicate(Indication::Answered { ticket, answer: Ok(answer) });
+    }
+
+    fn tally(&mut self, command: &Command) {
+        match command {
+            Command::Put(_) => self.applied_commands[0] += 1,
+            Command::DeleteRange(_) => self.applied_commands[1] += 1,
+            Command::Txn(_) => self.applied_commands[2] += 1,
+            _ => {}
+        }
     }
 
     fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
@@ -635,6 +651,7 @@ impl Protocol for Replica {
             digests: Digests::default(),
             fenced: None,
             leader_seen: None,
+            applied_commands: [0; 3],
         }
     }
 

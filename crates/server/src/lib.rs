@@ -5,6 +5,7 @@ pub mod config;
 mod handle;
 mod host;
 mod identity;
+mod metrics;
 mod peers;
 pub mod proto;
 mod recover;

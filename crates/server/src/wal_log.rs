@@ -1,9 +1,12 @@
 //! The write-ahead log as the log thread of the live driver drives it.
 
+use crate::metrics::Metrics;
 use quorate_core::{Frame, Index};
 use quorate_drivers::live::{Log, LogError};
 use quorate_storage::{Prepared, RealDisk, Wal, WalError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// The log of one member. Its next segment is made ahead on a thread of its own, because zeroing
 /// one takes longer than any sync may.
@@ -11,11 +14,19 @@ use std::thread::JoinHandle;
 pub(crate) struct WalLog {
     wal: Option<Wal<RealDisk>>,
     preparing: Option<JoinHandle<Result<Prepared<RealDisk>, WalError>>>,
+    metrics: Arc<Metrics>,
 }
 
 impl WalLog {
     pub(crate) fn new(wal: Wal<RealDisk>) -> WalLog {
-        WalLog { wal: Some(wal), preparing: None }
+        WalLog { wal: Some(wal), preparing: None, metrics: Arc::default() }
+    }
+
+    /// The same, counted there.
+    pub(crate) fn observed(self, metrics: Arc<Metrics>) -> WalLog {
+        let mut log = self;
+        log.metrics = metrics;
+        log
     }
 
     fn wal(&mut self) -> &mut Wal<RealDisk> {
@@ -51,8 +62,12 @@ impl Log for WalLog {
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
+        let begun = Instant::now();
         self.wal().sync().map_err(fatal)?;
-        self.prepare()
+        self.metrics.log_sync.observe(begun.elapsed());
+        let prepared = self.prepare();
+        self.metrics.log_turn.observe(begun.elapsed());
+        prepared
     }
 
     fn idle(&mut self) -> Result<(), LogError> {

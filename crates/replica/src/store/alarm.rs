@@ -106,7 +106,7 @@ impl Store {
             Command::DeleteRange(_) | Command::Compact { .. } => false,
             Command::Alarm(_) => return Ok(()), // Or no alarm could ever be cleared.
         };
-        if self.alarms.len() == 0 {
+        if self.alarms.is_empty() {
             return Ok(());
         }
         if self.has_alarm(AlarmKind::Corrupt) {

@@ -11,9 +11,11 @@
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
 //!                             any other                     Unimplemented, with its name
-//! anything else               /version /health              http.rs
+//! anything else               /version /health /metrics     http.rs
+//!                             /livez /readyz
 //! ```
 
+use super::calls::Calls;
 use super::cluster::Cluster;
 use super::errors::ApiError;
 use super::header::Headers;
@@ -33,6 +35,7 @@ use hyper::{Request, Response, Version};
 use quorate_replica::store;
 use std::convert::Infallible;
 use std::future::ready;
+use std::sync::Arc;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as AnyBody, Bytes, Service, StdError};
@@ -52,11 +55,12 @@ pub(crate) struct Dispatch {
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
     http: Router,
+    calls: Arc<Calls>,
 }
 
 impl Dispatch {
     /// Everyone, over one replica.
-    pub(crate) fn new(handle: Handle, limits: &Limits) -> Dispatch {
+    pub(crate) fn new(handle: Handle, calls: Arc<Calls>, limits: &Limits) -> Dispatch {
         let message_bytes_max = limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES_MAX);
         let admitted = store::Limits {
             txn_ops_max: limits.txn_ops_max,
@@ -71,7 +75,8 @@ impl Dispatch {
             cluster: ClusterServer::new(Cluster::new(handle.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(handle.clone())),
             health: HealthServer::new(Health::new(handle.clone())),
-            http: http::router(handle.clone()),
+            http: http::router(handle.clone(), Arc::clone(&calls)),
+            calls,
             handle,
         }
     }
@@ -83,7 +88,10 @@ impl Dispatch {
         B::Error: Into<StdError> + Send,
     {
         if is_grpc(request.version(), request.headers()) {
-            self.answer_grpc(request).await
+            let call = self.calls.begin(request.uri().path());
+            let response = self.answer_grpc(request).await?;
+            self.calls.end(&call, response.headers());
+            Ok(response)
         } else {
             let request = request.map(axum::body::Body::new);
             let response = self.http.clone().call(request).await?;

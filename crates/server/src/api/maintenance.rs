@@ -151,10 +151,10 @@ fn may_downgrade(request: &pb::DowngradeRequest) -> Result<(), Status> {
     }
     let parts: Vec<Option<u64>> =
         request.version.split('.').map(|part| part.parse().ok()).collect();
-    match (parts[..].as_array(), action) {
-        (Some([Some(3), Some(4), Some(_)]), DowngradeAction::Validate) => Ok(()),
-        (Some([Some(3), Some(4), Some(_)]), _) => Err(ApiError::NotCapable.into()),
-        (Some([Some(_), Some(_), Some(_)]), _) => Err(ApiError::InvalidDowngradeVersion.into()),
+    match (&parts[..], action) {
+        ([Some(3), Some(4), Some(_)], DowngradeAction::Validate) => Ok(()),
+        ([Some(3), Some(4), Some(_)], _) => Err(ApiError::NotCapable.into()),
+        ([Some(_), Some(_), Some(_)], _) => Err(ApiError::InvalidDowngradeVersion.into()),
         _ => Err(ApiError::BadDowngradeVersion.into()),
     }
 }
@@ -220,6 +220,7 @@ mod tests {
             db_size_in_use: 1024,
             db_size_quota: 8192,
             is_learner: true,
+            applied_commands: [1, 2, 3],
             alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
         }

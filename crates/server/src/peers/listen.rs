@@ -132,8 +132,9 @@ async fn take_messages(
             shared.receiver.deliver(from, &mut messages);
         }
         buffer.reserve(READ_BYTES);
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Err(PeerError::HungUp);
+        match stream.read_buf(&mut buffer).await? {
+            0 => return Err(PeerError::HungUp),
+            bytes => shared.receiver.received(from, bytes),
         }
     }
 }

@@ -127,7 +127,7 @@ fn bytes(count: u64) -> String {
     const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match UNITS.iter().find(|(_, shift)| count >> shift > 0) {
         Some((unit, shift)) => {
-            let tenths = (count >> (shift - 10)) * 10 >> 10;
+            let tenths = ((count >> (shift - 10)) * 10) >> 10;
             format!("{}.{} {unit}", tenths / 10, tenths % 10)
         }
         None => format!("{count} B"),
