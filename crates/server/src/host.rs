@@ -430,6 +430,8 @@ impl ReplicaHost {
         status.alarms.extend(node.store().alarms());
         status.errors.clear();
         status.errors.extend(self.errors.values().cloned());
+        let stalled = self.log.stalled();
+        status.errors.extend(stalled.map(|why| format!("the log waits for space: {why}")));
     }
 }
 

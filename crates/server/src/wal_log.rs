@@ -15,11 +15,13 @@ pub(crate) struct WalLog {
     wal: Option<Wal<RealDisk>>,
     preparing: Option<JoinHandle<Result<Prepared<RealDisk>, WalError>>>,
     metrics: Arc<Metrics>,
+    /// The last sync failed for want of space.
+    full: bool,
 }
 
 impl WalLog {
     pub(crate) fn new(wal: Wal<RealDisk>) -> WalLog {
-        WalLog { wal: Some(wal), preparing: None, metrics: Arc::default() }
+        WalLog { wal: Some(wal), preparing: None, metrics: Arc::default(), full: false }
     }
 
     /// The same, counted there.
@@ -63,11 +65,25 @@ impl Log for WalLog {
 
     fn sync(&mut self) -> Result<(), LogError> {
         let begun = Instant::now();
-        self.wal().sync().map_err(fatal)?;
+        let synced = self.wal().sync();
+        let full = synced.as_ref().is_err_and(WalError::wants_space);
+        match &synced {
+            Err(error) if full && !self.full => {
+                tracing::error!(%error, "no space for the log: waiting for some");
+            }
+            Ok(()) if self.full => tracing::info!("there is space for the log again"),
+            _ => {}
+        }
+        self.full = full;
+        synced.map_err(fatal)?;
         self.metrics.log_sync.observe(begun.elapsed());
         let prepared = self.prepare();
         self.metrics.log_turn.observe(begun.elapsed());
         prepared
+    }
+
+    fn wants_space(&self) -> bool {
+        self.full
     }
 
     fn idle(&mut self) -> Result<(), LogError> {
