@@ -1,6 +1,8 @@
 //! Members whose disk or configuration is not what it should be: what can be mended is mended,
 //! everything else is refused in words that name the fault, and nothing wrong is ever served.
 
+#![allow(clippy::print_stderr, reason = "a test talks to the developer")]
+
 mod support;
 
 use std::fs;
@@ -570,4 +572,120 @@ fn newest_checkpoint(cluster: &Cluster, i: usize) -> PathBuf {
 fn with_ending(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let files = files_below(dir).into_iter().map(|(file, _)| file);
     files.filter(|file| file.to_string_lossy().ends_with(ending)).collect()
+}
+
+// ---- a full disk ----
+
+/// A file system of a few megabytes in memory, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None, loudly, where nothing can be mounted.
+    fn mount(at: &Path, megabytes: u32) -> Option<SmallDisk> {
+        fs::create_dir_all(at).expect("a directory");
+        let size = format!("size={megabytes}m");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(at)
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk(at.to_owned()));
+        }
+        eprintln!("SKIPPED: no file system can be mounted here; run as root to test a full disk");
+        None
+    }
+
+    /// Takes all that is left but so many bytes, and says where.
+    fn fill(&self, left: u64) -> PathBuf {
+        let file = self.0.join("filler");
+        let found = rustix::fs::statvfs(&self.0).expect("a file system");
+        let free = found.f_bavail * found.f_frsize;
+        fs::write(&file, vec![1; usize::try_from(free.saturating_sub(left)).expect("small")])
+            .expect("the filler");
+        file
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+async fn conditions(cluster: &Cluster, i: usize) -> Vec<String> {
+    cluster.client(i).status().await.map(|status| status.errors).unwrap_or_default()
+}
+
+async fn wait_condition(cluster: &Cluster, i: usize, wanted: &str) {
+    let deadline = std::time::Instant::now() + SOON;
+    loop {
+        let found = conditions(cluster, i).await;
+        let holds = match wanted {
+            "" => found.is_empty(),
+            wanted => found.iter().any(|error| error.contains(wanted)),
+        };
+        if holds {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{wanted:?} is not in {found:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Below its reserve a disk raises the alarm; deletes go on out of the reserve; with the last byte
+/// gone nothing is acknowledged and nobody dies; when space is back all goes on by itself.
+#[tokio::test]
+async fn a_full_disk_refuses_growth_then_waits_and_heals() {
+    let mut cluster = Cluster::prepare(small_logs(1));
+    let place = cluster.dir().join("disk");
+    let Some(disk) = SmallDisk::mount(&place, 40) else { return };
+    cluster.members[0].data_dir = place.join("data");
+    cluster.spawn(0);
+    cluster.wait_ready().await;
+    fill(&cluster.client(0), "k", KEYS, VALUE_BYTES).await;
+
+    let filler = disk.fill(1_500_000); // A twentieth of 40 MiB is the reserve.
+    wait_condition(&cluster, 0, "the disk has").await;
+    wait_condition(&cluster, 0, "alarm:NOSPACE").await;
+    let refused = cluster.client(0).put("k/0", "x").await;
+    assert!(refused.is_err(), "a write was taken although there is no space");
+    cluster.client(0).get("k/0", Freshness::Linearizable).await.expect("reads go on");
+    cluster.client(0).delete("k/0").await.expect("deletes go on");
+    fs::remove_file(&filler).expect("space");
+    wait_condition(&cluster, 0, "").await;
+    cluster.client(0).put("k/0", "back").await.expect("room again");
+
+    // To the last byte: the log cannot begin its next segment.
+    let filler = disk.fill(0);
+    wait_condition(&cluster, 0, "alarm:NOSPACE").await;
+    let mut hurried = cluster.client(0).with_patience(Duration::from_millis(500));
+    let mut acknowledged = Vec::new();
+    let deadline = std::time::Instant::now() + SOON;
+    for number in 0.. {
+        // A long key fills the log and needs no space in the store.
+        let name = format!("k/{}{}", number % KEYS, "/".repeat(20_000));
+        match hurried.delete(&name).await {
+            Ok((revision, _)) => acknowledged.push(revision),
+            Err(_)
+                if conditions(&cluster, 0).await.iter().any(|e| e.contains("waits for space")) =>
+            {
+                break;
+            }
+            Err(_) => {}
+        }
+        assert!(std::time::Instant::now() < deadline, "the log never runs out of space");
+    }
+    assert!(!acknowledged.is_empty(), "the reserve of the log was of no use");
+    let serializable = cluster.client(0).get("k/1", Freshness::Serializable).await;
+    assert!(serializable.is_ok(), "reads that need no quorum go on: {serializable:?}");
+    assert!(cluster.is_alive(0), "a full disk ended the member");
+    fs::remove_file(&filler).expect("space");
+    wait_condition(&cluster, 0, "").await;
+    cluster.client(0).put("after", "x").await.expect("room again");
+    let before = cluster.wait_agreement().await;
+    cluster.kill(0);
+    cluster.spawn(0);
+    cluster.wait_ready().await;
+    assert_eq!(cluster.wait_agreement().await, before, "what was acknowledged is lost");
+    cluster.kill(0);
 }

@@ -258,6 +258,7 @@ pub struct Replica {
     digests: Digests,
     fenced: Option<Index>,
     leader_seen: Option<NodeId>,
+    applied_commands: [u64; 3],
 }
 
 impl Replica {
@@ -288,6 +289,11 @@ impl Replica {
     /// Bytes of log that were applied in this life: what a checkpoint would save a restart.
     pub fn applied_bytes(&self) -> u64 {
         self.applied_bytes
+    }
+
+    /// Puts, deletes and transactions that were applied in this life.
+    pub fn applied_commands(&self) -> [u64; 3] {
+        self.applied_commands
     }
 
     /// Where our state was seen to differ from a quorum's.
@@ -429,6 +435,7 @@ impl Replica {
         let command = self.lessor.in_term(command, term);
         let applied = self.store.apply(&command);
         self.lease_applied(&command, term, cx.now);
+        self.tally(&command);
         if matches!(command, Command::Compact { .. }) {
             cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
         }
@@ -439,6 +446,15 @@ impl Replica {
         let answer =
             Answer { revision: applied.revision, term: self.raft.term(), outcome: applied.outcome };
         cx.indicate(Indication::Answered { ticket, answer: Ok(answer) });
+    }
+
+    fn tally(&mut self, command: &Command) {
+        match command {
+            Command::Put(_) => self.applied_commands[0] += 1,
+            Command::DeleteRange(_) => self.applied_commands[1] += 1,
+            Command::Txn(_) => self.applied_commands[2] += 1,
+            _ => {}
+        }
     }
 
     fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
@@ -607,6 +623,7 @@ impl Protocol for Replica {
             lessor: Lessor::new(config.life, config.raft.election_timeout),
             fenced: None,
             leader_seen: None,
+            applied_commands: [0; 3],
         }
     }
 

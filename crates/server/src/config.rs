@@ -98,10 +98,6 @@ pub struct Config {
     pub quota_backend_bytes: Option<u64>,
     /// When old revisions are compacted without being asked; `None` for never.
     pub auto_compaction: Option<AutoCompaction>,
-    /// Most revisions removed in one slice of a compaction.
-    pub compaction_batch_limit: u64,
-    /// Pause between two such slices.
-    pub compaction_sleep_interval: Duration,
 
     /// Most operations in one branch of a transaction.
     pub max_txn_ops: u32,
@@ -347,8 +343,6 @@ impl Default for Config {
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
             auto_compaction: None,
-            compaction_batch_limit: 1_000,
-            compaction_sleep_interval: Duration::from_millis(10),
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
@@ -384,8 +378,7 @@ impl Config {
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
         range("checkpoint-bytes", self.checkpoint_bytes, 1, u64::MAX)?;
-        range("max-concurrent-streams", self.max_concurrent_streams.into(), 1, u32::MAX.into())?;
-        range("compaction-batch-limit", self.compaction_batch_limit, 1, u64::MAX)
+        range("max-concurrent-streams", self.max_concurrent_streams.into(), 1, u32::MAX.into())
     }
 
     /// Checks what matters only while this member has no data: the first configuration.
@@ -445,21 +438,15 @@ impl Config {
         }
         let settings = changed! {
             "auth-token-ttl": auth_token_ttl,
-            "auto-compaction-retention": auto_compaction,
             "bcrypt-cost": bcrypt_cost,
-            "compaction-batch-limit": compaction_batch_limit,
-            "compaction-sleep-interval": compaction_sleep_interval,
             "corrupt-check-time": corrupt_check_time,
             "enable-grpc-gateway": enable_grpc_gateway,
             "experimental-initial-corrupt-check": initial_corrupt_check,
             "force-new-cluster": force_new_cluster,
             "grpc-keepalive-min-time": grpc_keepalive_min_time,
             "initial-election-tick-advance": initial_election_tick_advance,
-            "listen-metrics-urls": listen_metrics_urls,
             "max-learners": learners_max,
-            "metrics": metrics,
             "pre-vote": pre_vote,
-            "quota-backend-bytes": quota_backend_bytes,
             "strict-reconfig-check": strict_reconfig_check,
             "warning-apply-duration": warning_apply_duration,
             "warning-unary-request-duration": warning_unary_request_duration,
@@ -578,8 +565,8 @@ mod tests {
     #[test]
     fn a_setting_that_does_nothing_yet_is_told_when_it_is_set() {
         assert_eq!(Config::default().not_in_force(), [""; 0]);
-        let config = Config { pre_vote: false, quota_backend_bytes: None, ..Config::default() };
-        assert_eq!(config.not_in_force(), ["pre-vote", "quota-backend-bytes"]);
+        let config = Config { pre_vote: false, bcrypt_cost: 12, ..Config::default() };
+        assert_eq!(config.not_in_force(), ["bcrypt-cost", "pre-vote"]);
     }
 
     #[test]

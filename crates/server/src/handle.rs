@@ -1,9 +1,10 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
 use crate::host::{Ask, Reply, Shared, Snapshot};
+use crate::metrics::Metrics;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
-use quorate_replica::store::{Command, KvError, Outcome, Range, Revision, Store, Txn};
+use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
 use quorate_replica::{LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,8 +81,14 @@ pub struct Status {
     pub db_size: u64,
     /// Bytes of keys and values that are readable.
     pub db_size_in_use: u64,
+    /// Bytes at which writes begin to be refused; 0 for no limit.
+    pub db_size_quota: u64,
     /// True if this member does not vote.
     pub is_learner: bool,
+    /// Puts, deletes and transactions that this member applied in this life.
+    pub applied_commands: [u64; 3],
+    /// The active alarms of the cluster, as this member knows them.
+    pub alarms: Vec<Alarm>,
     /// Conditions an operator should know of, one sentence each.
     pub errors: Vec<String>,
 }
@@ -183,6 +190,16 @@ impl Handle {
         let ask = Ask::MoveLeader { to: target, reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         done.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Requests that wait for an answer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What this member counts.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
     }
 
     /// The members as this one knows them.

@@ -2,6 +2,7 @@
 //! when a checkpoint is taken.
 
 use crate::handle::{Member, Status};
+use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use quorate_replica::{
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// Pause before news that must not be lost are offered to a full inbox again.
@@ -101,12 +102,17 @@ pub(crate) struct Shared {
     pub(crate) inbox: Arc<Inbox<Message, Ask>>,
     pub(crate) next_ticket: AtomicU64,
     pub(crate) waiting: Arc<AtomicUsize>,
+    pub(crate) metrics: Arc<Metrics>,
     published: RwLock<Snapshot>,
     /// The published snapshot is older than what was acknowledged here.
     stale: AtomicBool,
     /// Serializable reads since the last turn: while there are some, every turn publishes.
     readers: AtomicU64,
     status: RwLock<Status>,
+    /// What others than the loop thread want operators to know, by a name of their own.
+    conditions: RwLock<BTreeMap<&'static str, String>>,
+    /// Where writes begin to be refused, in bytes; 0 for nowhere.
+    pub(crate) quota: AtomicU64,
     fenced: AtomicBool,
     leader: watch::Sender<(Term, Option<NodeId>)>,
 }
@@ -119,6 +125,8 @@ impl Shared {
         members: Vec<Member>,
         inbox: Arc<Inbox<Message, Ask>>,
     ) -> Shared {
+        let others = members.iter().map(|member| NodeId(member.id)).filter(|id| id.0 != member_id);
+        let metrics = Metrics::new(others);
         let empty = Snapshot { store: Arc::new(Store::new()), term: Term(0) };
         Shared {
             cluster_id,
@@ -128,10 +136,13 @@ impl Shared {
             inbox,
             next_ticket: AtomicU64::new(1),
             waiting: Arc::default(),
+            metrics: Arc::new(metrics),
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),
             status: RwLock::default(),
+            conditions: RwLock::default(),
+            quota: AtomicU64::new(0),
             fenced: AtomicBool::new(false),
             leader: watch::Sender::new((Term(0), None)),
         }
@@ -152,7 +163,20 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut status = self.status.read().unwrap_or_else(PoisonError::into_inner).clone();
+        status.db_size_quota = self.quota.load(Ordering::Relaxed);
+        let conditions = self.conditions.read().unwrap_or_else(PoisonError::into_inner);
+        status.errors.extend(conditions.values().cloned());
+        status
+    }
+
+    /// Says, or no longer says, that operators should know of something.
+    pub(crate) fn set_condition(&self, name: &'static str, what: Option<String>) {
+        let mut conditions = self.conditions.write().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => conditions.insert(name, what),
+            None => conditions.remove(name),
+        };
     }
 
     /// Asks until the inbox has room: for news that must not be lost, from threads that may wait.
@@ -363,9 +387,11 @@ impl ReplicaHost {
             return;
         }
         self.checkpoints.writing = true;
+        let begun = Instant::now();
         self.checkpoints.applied_bytes = node.applied_bytes();
         let shared = Arc::clone(&self.shared);
         let started = self.desk.write(node.checkpoint(), move |outcome| {
+            shared.metrics.checkpoint.observe(begun.elapsed());
             shared.insist(Ask::CheckpointTaken { outcome });
         });
         if let Err(error) = started {
@@ -404,8 +430,13 @@ impl ReplicaHost {
         status.db_size = self.log.bytes() + self.desk.bytes();
         status.db_size_in_use = node.store().bytes_in_use();
         status.is_learner = raft.configuration().learners.contains(&NodeId(self.shared.member_id));
+        status.applied_commands = node.applied_commands();
+        status.alarms.clear();
+        status.alarms.extend(node.store().alarms());
         status.errors.clear();
         status.errors.extend(self.errors.values().cloned());
+        let stalled = self.log.stalled();
+        status.errors.extend(stalled.map(|why| format!("the log waits for space: {why}")));
     }
 }
 
@@ -460,6 +491,7 @@ impl Host<Replica> for ReplicaHost {
     ) {
         match indication {
             Indication::Answered { ticket, answer } => {
+                self.shared.metrics.proposals_failed.add(u64::from(answer.is_err()));
                 if let Some(reply) = self.writes.remove(&ticket) {
                     self.answers.push(Owed { reply, answer });
                 }
@@ -468,6 +500,7 @@ impl Host<Replica> for ReplicaHost {
                 self.readable.extend(self.reads.remove(&ticket));
             }
             Indication::ReadRefused { ticket, why } => {
+                self.shared.metrics.reads_failed.add(1);
                 for reader in self.reads.remove(&ticket).into_iter().flatten() {
                     reader.send(Err(why));
                 }
@@ -480,7 +513,9 @@ impl Host<Replica> for ReplicaHost {
             Indication::RoleChanged { role, term, leader } => {
                 let name = leader.map_or("none".to_owned(), |leader| leader.to_string());
                 tracing::info!(?role, %term, leader = name, "role or leader changed");
-                self.shared.leader.send_replace((term, leader));
+                let before = self.shared.leader.send_replace((term, leader));
+                let changed = leader.is_some() && before != (term, leader);
+                self.shared.metrics.leader_changes.add(u64::from(changed));
             }
             Indication::CheckpointWanted { by } => self.send_checkpoint(by, node),
             Indication::LeaderMoved { outcome, .. } => {
@@ -513,7 +548,13 @@ impl Host<Replica> for ReplicaHost {
     }
 
     fn flush(&mut self) {
-        for outgoing in self.links.values_mut().filter(|outgoing| !outgoing.frames.is_empty()) {
+        for (peer, outgoing) in &mut self.links {
+            if outgoing.frames.is_empty() {
+                continue;
+            }
+            if let Some(traffic) = self.shared.metrics.peers.get(peer) {
+                traffic.sent_bytes.add(outgoing.frames.len() as u64);
+            }
             outgoing.link.push(&mut outgoing.frames);
         }
     }

@@ -6,10 +6,13 @@ pub mod config;
 mod handle;
 mod host;
 mod identity;
+mod metrics;
 mod peers;
 pub mod proto;
 mod recover;
 mod run;
+pub mod snapshot;
+mod upkeep;
 pub mod url;
 mod wal_log;
 

@@ -1,13 +1,14 @@
 //! One member, from its configuration to its end.
 
 use crate::api;
-use crate::config::{ClusterState, Config, ConfigError};
+use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
 use crate::handle::{Handle, Member};
 use crate::host::{Ask, ReplicaHost, Reply, Shared};
 use crate::identity::{Identity, IdentityError, random};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
 use crate::recover::{self, RecoverError};
+use crate::upkeep;
 use crate::url::{Url, UrlError};
 use quorate_core::{NodeId, Protocol};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
@@ -140,6 +141,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         return Err(RunError::JoinUnsupported);
     }
     let client_listeners = bind(&config.listen_client_urls).await?;
+    let metrics_listeners = bind(&config.listen_metrics_urls).await?;
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let recovered = recover::open(&dir, &config, &identity)?;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
@@ -161,7 +163,8 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         identity.admit(&dir)?;
     }
 
-    let log = LogThread::start(recovered.log, Arc::clone(&inbox)).map_err(RunError::System)?;
+    let log = recovered.log.observed(Arc::clone(&shared.metrics));
+    let log = LogThread::start(log, Arc::clone(&inbox)).map_err(RunError::System)?;
     let host = ReplicaHost::new(
         Arc::clone(&shared),
         peers.links(),
@@ -187,8 +190,17 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let stopped = async {
         let _ = stopped.await; // An end of the sender is an end as well.
     };
-    let serving = tokio::spawn(api::serve(handle.clone(), client_listeners, limits, stopped));
+    let calls = Arc::new(api::Calls::new(config.metrics == MetricsDetail::Extensive));
+    let serving = api::serve(handle.clone(), Arc::clone(&calls), client_listeners, limits, stopped);
+    let serving = tokio::spawn(serving);
+    if !metrics_listeners.is_empty() {
+        // It ends with the runtime: monitors may watch a member to its end.
+        let forever = std::future::pending();
+        let serving = api::serve_http(handle.clone(), calls, metrics_listeners, limits, forever);
+        tokio::spawn(serving);
+    }
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
+    upkeep::start(&shared, &config);
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
@@ -401,6 +413,12 @@ impl Receive for Receiver {
         let dropped = self.shared.inbox.deliver(from, messages);
         if dropped > 0 {
             tracing::warn!(peer = %from, dropped, "too many messages wait: dropped some");
+        }
+    }
+
+    fn received(&self, from: NodeId, bytes: usize) {
+        if let Some(traffic) = self.shared.metrics.peers.get(&from) {
+            traffic.received_bytes.add(bytes as u64);
         }
     }
 

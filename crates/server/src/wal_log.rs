@@ -1,9 +1,12 @@
 //! The write-ahead log as the log thread of the live driver drives it.
 
+use crate::metrics::Metrics;
 use quorate_core::{Frame, Index};
 use quorate_drivers::live::{Log, LogError};
 use quorate_storage::{Prepared, RealDisk, Wal, WalError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// The log of one member. Its next segment is made ahead on a thread of its own, because zeroing
 /// one takes longer than any sync may.
@@ -11,11 +14,21 @@ use std::thread::JoinHandle;
 pub(crate) struct WalLog {
     wal: Option<Wal<RealDisk>>,
     preparing: Option<JoinHandle<Result<Prepared<RealDisk>, WalError>>>,
+    metrics: Arc<Metrics>,
+    /// The last sync failed for want of space.
+    full: bool,
 }
 
 impl WalLog {
     pub(crate) fn new(wal: Wal<RealDisk>) -> WalLog {
-        WalLog { wal: Some(wal), preparing: None }
+        WalLog { wal: Some(wal), preparing: None, metrics: Arc::default(), full: false }
+    }
+
+    /// The same, counted there.
+    pub(crate) fn observed(self, metrics: Arc<Metrics>) -> WalLog {
+        let mut log = self;
+        log.metrics = metrics;
+        log
     }
 
     fn wal(&mut self) -> &mut Wal<RealDisk> {
@@ -51,8 +64,26 @@ impl Log for WalLog {
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
-        self.wal().sync().map_err(fatal)?;
-        self.prepare()
+        let begun = Instant::now();
+        let synced = self.wal().sync();
+        let full = synced.as_ref().is_err_and(WalError::wants_space);
+        match &synced {
+            Err(error) if full && !self.full => {
+                tracing::error!(%error, "no space for the log: waiting for some");
+            }
+            Ok(()) if self.full => tracing::info!("there is space for the log again"),
+            _ => {}
+        }
+        self.full = full;
+        synced.map_err(fatal)?;
+        self.metrics.log_sync.observe(begun.elapsed());
+        let prepared = self.prepare();
+        self.metrics.log_turn.observe(begun.elapsed());
+        prepared
+    }
+
+    fn wants_space(&self) -> bool {
+        self.full
     }
 
     fn idle(&mut self) -> Result<(), LogError> {

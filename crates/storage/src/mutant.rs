@@ -22,6 +22,8 @@ pub enum Mutant {
     SingleCriticalCopy,
     /// The manifest is published before the data it names is synced.
     ManifestBeforeData,
+    /// What a full disk did not take counts as written.
+    FullIsDone,
     /// A received checkpoint is published without being verified.
     TrustReceived,
 }

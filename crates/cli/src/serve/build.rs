@@ -119,8 +119,6 @@ fn initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, UsageError>
 fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.number("checkpoint-bytes", &mut config.checkpoint_bytes)?;
     settings.number("log-retain-bytes", &mut config.log_retain_bytes)?;
-    settings.number("compaction-batch-limit", &mut config.compaction_batch_limit)?;
-    settings.duration("compaction-sleep-interval", &mut config.compaction_sleep_interval);
     settings.number("max-txn-ops", &mut config.max_txn_ops)?;
     settings.number("max-request-bytes", &mut config.max_request_bytes)?;
     settings.number("max-concurrent-streams", &mut config.max_concurrent_streams)?;

@@ -18,6 +18,7 @@ const NO_V2: &str = "the v2 API is not served; etcd 3.6 removed it too";
 const NO_BOLT: &str = "storage is not bbolt, so there is nothing to tune";
 const COMPARE: &str = "comparing state after compactions is not configurable";
 const LEASES: &str = "how leases outlive a leader is not configurable";
+const PACED: &str = "compaction frees the store in slices of bounded work by itself";
 const NO_DEFRAG: &str = "space is reused without defragmentation";
 const NO_TRACES: &str = "distributed tracing is not supported yet";
 const ROTATION: &str = "log rotation is not supported yet; let logrotate (copytruncate) do it";
@@ -238,8 +239,8 @@ const CHECKS: &[Flag] = &[
         "how often members compare their state on request (0: only the built-in check)",
     ),
     Flag::accepted("compact-hash-check-time", Duration, "1m", COMPARE),
-    Flag::used("compaction-batch-limit", Count, "1000", "revisions removed per slice"),
-    Flag::used("compaction-sleep-interval", Duration, "10ms", "pause between two slices"),
+    Flag::accepted("compaction-batch-limit", Count, "1000", PACED),
+    Flag::accepted("compaction-sleep-interval", Duration, "10ms", PACED),
     Flag::used("watch-progress-notify-interval", Duration, "10m", "how often idle watches hear"),
     Flag::used("warning-apply-duration", Duration, "100ms", "applying slower than this is logged"),
     Flag::used(

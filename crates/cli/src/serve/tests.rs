@@ -32,7 +32,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 47] = [
+const ALL_USED: [(&str, &str); 45] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -71,8 +71,6 @@ const ALL_USED: [(&str, &str); 47] = [
     ("log-format", "console"),
     ("debug", "true"),
     ("corrupt-check-time", "11s"),
-    ("compaction-batch-limit", "12"),
-    ("compaction-sleep-interval", "13ms"),
     ("watch-progress-notify-interval", "14s"),
     ("warning-apply-duration", "15ms"),
     ("warning-unary-request-duration", "16ms"),
@@ -145,8 +143,6 @@ fn everything() -> Config {
         log_retain_bytes: 8,
         quota_backend_bytes: Some(4 << 30),
         auto_compaction: Some(AutoCompaction::Revision(1_000)),
-        compaction_batch_limit: 12,
-        compaction_sleep_interval: Duration::from_millis(13),
         max_txn_ops: 9,
         max_request_bytes: 1_000,
         max_concurrent_streams: 10,

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// After so long without work the log may note how far it was synced.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 
+/// How often a log that waits for space tries again.
+const SPACE_RETRY: Duration = Duration::from_millis(100);
+
 /// The log cannot be written any more.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogError {
@@ -26,6 +29,12 @@ pub trait Log: Send + 'static {
     /// Errors: fatal. What was appended since the last sync may or may not be on disk, and no later
     /// success can tell (PostgreSQL's fsync lesson of 2018), so the node must stop.
     fn sync(&mut self) -> Result<(), LogError>;
+
+    /// True if the last sync failed for want of space alone: then nothing is in doubt, and it is
+    /// tried again until there is some.
+    fn wants_space(&self) -> bool {
+        false
+    }
 
     /// Nothing has been appended for a while.
     fn idle(&mut self) -> Result<(), LogError>;
@@ -45,6 +54,8 @@ struct Work {
     stop: bool,
     sleeping: bool,
     bytes: u64,
+    /// Why the log stands still, if it waits for space.
+    stalled: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +104,11 @@ impl LogHandle {
         let mut work = self.shared.lock();
         work.release = work.release.max(Some(upto));
         self.shared.wake(work);
+    }
+
+    /// Why the log stands still, if it waits for space.
+    pub fn stalled(&self) -> Option<String> {
+        self.shared.lock().stalled.clone()
     }
 
     /// Bytes of the log on disk, as of its last turn.
@@ -165,7 +181,9 @@ fn run<M, A>(mut log: impl Log, shared: &Shared, inbox: &Inbox<M, A>) -> Result<
         if !frames.is_empty() {
             frames.iter().for_each(|frame| log.append(frame));
             frames.clear();
-            log.sync()?;
+            if !sync(&mut log, shared)? {
+                return Ok(());
+            }
             inbox.synced(written);
             settled = false;
         } else if !settled {
@@ -180,6 +198,33 @@ fn run<M, A>(mut log: impl Log, shared: &Shared, inbox: &Inbox<M, A>) -> Result<
             return Ok(());
         }
     }
+}
+
+/// Syncs, waiting for space as long as it takes: nothing is acknowledged meanwhile. False if the
+/// thread is to stop before there was any.
+fn sync(log: &mut impl Log, shared: &Shared) -> Result<bool, LogError> {
+    while let Err(failure) = log.sync() {
+        if !log.wants_space() {
+            return Err(failure);
+        }
+        let mut work = shared.lock();
+        work.stalled = Some(failure.why);
+        let (release, stop) = (work.release.take(), work.stop);
+        drop(work);
+        if stop {
+            return Ok(false);
+        }
+        // What is released may be the very space that is missing.
+        match release {
+            Some(upto) => log.release(upto)?,
+            None => std::thread::sleep(SPACE_RETRY),
+        }
+    }
+    let mut work = shared.lock();
+    if work.stalled.is_some() {
+        work.stalled = None;
+    }
+    Ok(true)
 }
 
 /// Swaps the waiting frames out. Returns without any only to settle, to release or to stop.

@@ -1,9 +1,11 @@
 //! The live driver against a slow and a failing log.
 
 use super::{Host, Inbox, InboxLimits, Live, Log, LogError, LogThread, Stopped};
+use bytes::Bytes;
 use quorate_core::{
     BadFrame, Context, Frame, Index, NodeId, Persist, Position, Protocol, SystemModel,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,7 +28,7 @@ struct Note(u8);
 
 impl Persist for Note {
     fn to_frame(&self) -> Frame {
-        let payload = bytes::Bytes::copy_from_slice(&[self.0]);
+        let payload = Bytes::copy_from_slice(&[self.0]);
         Frame { kind: 1, position: Position::ZERO, payload }
     }
 
@@ -175,6 +177,86 @@ fn a_failed_sync_stops_the_node_and_acknowledges_nothing() {
     assert_eq!(stopped, Stopped::LogFailed { why: "the disk is on fire".to_owned() });
     let acknowledged = node.left.iter().any(|(_, said)| said != Said::Tick);
     assert!(!acknowledged, "a record that may be lost was acknowledged");
+}
+
+/// A log that has no space until it is told so, and counts what was released meanwhile.
+struct FullLog {
+    space: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
+}
+
+impl Log for FullLog {
+    fn append(&mut self, _: &Frame) {}
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        match self.space.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(LogError { why: "no space left".to_owned() }),
+        }
+    }
+
+    fn wants_space(&self) -> bool {
+        true
+    }
+
+    fn idle(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn release(&mut self, _: Index) -> Result<(), LogError> {
+        self.released.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_log_without_space_waits_and_acknowledges_nothing_before_it_has_some() {
+    let inbox = Arc::new(Inbox::new(InboxLimits::default()));
+    let (space, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let log = FullLog { space: Arc::clone(&space), released: Arc::clone(&released) };
+    let log = LogThread::start(log, Arc::clone(&inbox)).expect("a thread");
+    let (sender, left) = channel();
+    let host = Street { left: sender };
+    let live = Live::new(ME, Clerk, host, Arc::clone(&inbox), log.handle(), 7);
+    let ended = std::thread::spawn(move || live.run());
+    inbox.ask(9).expect("room");
+    let full_until = Instant::now() + Duration::from_millis(300);
+    let mut ticks = 0;
+    while Instant::now() < full_until {
+        let (_, said) = left.recv_timeout(Duration::from_secs(5)).expect("the node runs");
+        assert_eq!(said, Said::Tick, "acknowledged without being on disk");
+        ticks += 1;
+    }
+    assert!(ticks >= 20, "only {ticks} ticks left while there was no space");
+    assert_eq!(log.handle().stalled().as_deref(), Some("no space left"));
+    log.handle().release(Index(1));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(released.load(Ordering::SeqCst), "what was released is not given back");
+    space.store(true, Ordering::SeqCst);
+    let noted = |(_, said): &(Instant, Said)| *said == Said::Noted(9);
+    assert!(left.iter().take(1_000).any(|said| noted(&said)), "never acknowledged");
+    assert_eq!(log.handle().stalled(), None);
+    inbox.stop();
+    assert_eq!(ended.join().expect("no panic"), Stopped::Asked);
+}
+
+#[test]
+fn a_log_without_space_can_be_stopped() {
+    let inbox = Arc::new(Inbox::<Said, u8>::new(InboxLimits::default()));
+    let log = FullLog { space: Arc::default(), released: Arc::default() };
+    let log = LogThread::start(log, Arc::clone(&inbox)).expect("a thread");
+    let frame = Frame { kind: 1, position: Position::ZERO, payload: Bytes::new() };
+    log.handle().write(&mut vec![frame], 1);
+    let (tell, dropped) = channel();
+    std::thread::spawn(move || {
+        drop(log);
+        tell.send(())
+    });
+    dropped.recv_timeout(Duration::from_secs(5)).expect("it waits for space for ever");
 }
 
 /// A log with a mistake in it.

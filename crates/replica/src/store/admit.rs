@@ -81,6 +81,7 @@ impl Limits {
                 Err(Invalid::LeaseTtlTooLarge)
             }
             Command::Compact { .. }
+            | Command::Alarm(_)
             | Command::LeaseGrant { .. }
             | Command::LeaseRevoke { .. }
             | Command::LeaseExpire { .. }

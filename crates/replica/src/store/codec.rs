@@ -7,6 +7,7 @@
 //!             8 expire: term, count, names        9 countdown: term, lease clock, count,
 //!             then for each lease its name and 0 (renewing) or 1, deadline (counting)
 //!   name      id, grant
+//!             10 raise alarm: kind u8, member      11 clear alarm: kind u8, member
 //!   put       flags u8 (1 prev_kv, 2 ignore_value, 4 ignore_lease), key, value, lease
 //!   delete    flags u8 (1 prev_kv), keys
 //!   range     flags u8 (1 keys_only, 2 count_only), sort u8 (order + 3 * target), keys, limit,
@@ -27,8 +28,8 @@
 
 use super::lease::{Countdown, LeaseName, LeaseTime};
 use super::{
-    Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range, Relation, Revision, SortOrder,
-    SortTarget, Txn,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range,
+    Relation, Revision, SortOrder, SortTarget, Txn,
 };
 use bytes::{Buf, Bytes};
 use std::fmt;
@@ -54,6 +55,8 @@ const LEASE_COUNTDOWN: u8 = 9;
 
 const RENEWING: u8 = 0;
 const COUNTING: u8 = 1;
+const RAISE: u8 = 10;
+const CLEAR: u8 = 11;
 
 /// Why bytes are not a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,6 +148,7 @@ impl Command {
                     write_countdown(out, *countdown);
                 }
             }
+            Command::Alarm(action) => write_alarm(out, action),
         }
     }
 
@@ -186,6 +190,8 @@ impl Command {
                 let leases = input.list(|input| Ok((input.name()?, input.countdown()?)))?;
                 Command::LeaseCountdown { term, at, leases }
             }
+            RAISE => Command::Alarm(AlarmAction::Raise(input.alarm()?)),
+            CLEAR => Command::Alarm(AlarmAction::Clear(input.alarm()?)),
             kind => return Err(BadCommand::UnknownKind { kind }),
         };
         match input.rest.len() {
@@ -296,6 +302,15 @@ fn write_txn(out: &mut Vec<u8>, txn: &Txn) {
             write_op(out, op);
         }
     }
+}
+
+fn write_alarm(out: &mut Vec<u8>, action: &AlarmAction) {
+    let (tag, alarm) = match action {
+        AlarmAction::Raise(alarm) => (RAISE, alarm),
+        AlarmAction::Clear(alarm) => (CLEAR, alarm),
+    };
+    out.extend([tag, alarm.kind.code()]);
+    write_number(out, alarm.member);
 }
 
 fn write_op(out: &mut Vec<u8>, op: &Op) {
@@ -434,6 +449,12 @@ impl Reader {
             min_create_revision: self.revision()?,
             max_create_revision: self.revision()?,
         })
+    }
+
+    fn alarm(&mut self) -> Result<Alarm, BadCommand> {
+        let kind = self.byte()?;
+        let kind = AlarmKind::of_code(kind).ok_or(BadCommand::UnknownKind { kind })?;
+        Ok(Alarm { kind, member: self.number()? })
     }
 
     fn compare(&mut self) -> Result<Compare, BadCommand> {

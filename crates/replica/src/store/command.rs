@@ -1,6 +1,7 @@
 //! What clients ask of the store and what it answers, in etcd's terms but typed.
 
 use super::lease::{Countdown, LeaseName, LeaseTime};
+use super::{Alarm, AlarmAction};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -235,6 +236,8 @@ pub enum Command {
         /// Of each lease.
         leases: Vec<(LeaseName, Countdown)>,
     },
+    /// Raise or clear alarms.
+    Alarm(AlarmAction),
 }
 
 /// What a range found.
@@ -296,6 +299,8 @@ pub enum Outcome {
         /// How many leases it concerned.
         changed: u64,
     },
+    /// Of a command on alarms: those that it raised or cleared.
+    Alarms(Vec<Alarm>),
 }
 
 /// Why a well-formed operation was not carried out. The store is as it was before.
@@ -317,6 +322,10 @@ pub enum KvError {
         /// The latest revision.
         current: Revision,
     },
+    /// A space alarm is active, and the operation might make the store grow.
+    NoSpace,
+    /// An alarm of corruption is active.
+    Corrupt,
 }
 
 impl std::fmt::Display for KvError {
@@ -330,6 +339,8 @@ impl std::fmt::Display for KvError {
             KvError::FutureRevision { .. } => {
                 "etcdserver: mvcc: required revision is a future revision"
             }
+            KvError::NoSpace => "etcdserver: mvcc: database space exceeded",
+            KvError::Corrupt => "etcdserver: corrupt cluster",
         })
     }
 }

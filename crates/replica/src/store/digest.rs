@@ -99,6 +99,8 @@ impl Digest {
                 self.fold(104);
                 self.fold(current.0);
             }
+            Err(KvError::NoSpace) => self.fold(110),
+            Err(KvError::Corrupt) => self.fold(111),
         }
     }
 
@@ -138,6 +140,13 @@ impl Digest {
             Outcome::LeaseCountdown { changed } => {
                 self.fold(10);
                 self.fold(*changed);
+            }
+            Outcome::Alarms(alarms) => {
+                self.fold(11);
+                for alarm in alarms {
+                    self.fold(u64::from(alarm.kind.code()));
+                    self.fold(alarm.member);
+                }
             }
         }
     }

@@ -27,12 +27,14 @@
 //! |---|---|---|
 //! | [`Command`], [`Outcome`] | `command.rs` | what is asked and answered |
 //! | [`Limits`], [`Invalid`] | `admit.rs` | what is refused before it is replicated |
+//! | [`Alarm`] | `alarm.rs` | conditions that the members agree on, and what they forbid |
 //! | [`BadCommand`] | `codec.rs` | how a command looks in the log |
 //! | [`Found`], [`Pages`] | `range.rs` | reading |
 //! | [`Applied`] | `write.rs` | single writes |
 //! | | `txn.rs` | transactions |
 //! | [`Lease`], [`Countdown`] | `lease.rs` | keys that end with their lease |
 //! | | `compact.rs` | forgetting, in slices |
+//! | [`Consumer`] | `consumers.rs` | who takes the space |
 //! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
@@ -43,9 +45,11 @@
 //! Bernstein and Goodman, "Multiversion Concurrency Control" (1983).
 
 mod admit;
+mod alarm;
 mod codec;
 mod command;
 mod compact;
+mod consumers;
 mod digest;
 mod key;
 mod lease;
@@ -58,11 +62,13 @@ mod versions;
 mod write;
 
 pub use admit::{Invalid, Limits};
+pub use alarm::{ALARMS_MAX, Alarm, AlarmAction, AlarmKind};
 pub use codec::{BadCommand, CODEC_VERSION, DEPTH_MAX};
 pub use command::{
     Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
     Range, Relation, Revision, SortOrder, SortTarget, Txn,
 };
+pub use consumers::Consumer;
 pub use digest::xxh64;
 pub use lease::{Countdown, LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseName, LeaseTime};
 pub use mutant::Mutant;
@@ -91,6 +97,7 @@ pub struct Store {
     leases: Tree<i64, Lease>,
     /// The latest moment of the lease clock that any command told.
     lease_clock: LeaseTime,
+    alarms: Tree<Alarm, ()>,
     digest: Digest,
     applied: u64,
     /// Keys and values of all versions in `live` and `graves`, with [`VERSION_BYTES`] for each, and
@@ -149,6 +156,7 @@ impl Store {
             log: Tree::new(),
             leases: Tree::new(),
             lease_clock: LeaseTime::default(),
+            alarms: Tree::new(),
             digest: Digest::new(),
             applied: 0,
             bytes: 0,

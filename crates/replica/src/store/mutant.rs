@@ -39,11 +39,17 @@ pub enum Mutant {
     CountdownNotSaved,
     /// The digest leaves the countdown of leases out.
     DigestWithoutCountdown,
+    /// A space alarm forbids nothing.
+    AlarmIgnored,
+    /// A space alarm forbids deletes as well, so that nobody ever gets out of it.
+    AlarmForbidsDeletes,
+    /// A checkpoint loses the alarms.
+    AlarmForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::VersionKept,
         Mutant::CompareAfterWrites,
         Mutant::CountHonoursLimit,
@@ -61,6 +67,9 @@ impl Mutant {
         Mutant::RegrantExpires,
         Mutant::CountdownNotSaved,
         Mutant::DigestWithoutCountdown,
+        Mutant::AlarmIgnored,
+        Mutant::AlarmForbidsDeletes,
+        Mutant::AlarmForgotten,
     ];
 }
 

@@ -288,6 +288,31 @@ impl<'a> Iterator for Changes<'a> {
     }
 }
 
+impl Pages {
+    /// Visits the pairs of all pages to come, without taking them: so the length of an answer can
+    /// be known before its first byte leaves. Answers with what the last page will tell as `more`
+    /// and `count`.
+    pub fn survey(&self, visit: &mut dyn FnMut(&KeyValue)) -> (bool, u64) {
+        match &self.source {
+            Source::Done => (false, 0),
+            Source::List { rest, more, count } => {
+                rest.as_slice().iter().for_each(|kv| visit(kv));
+                (*more, *count)
+            }
+            Source::Walk(walk) => {
+                let mut sent = walk.sent;
+                walk.visit(&mut |kv| {
+                    sent += 1;
+                    visit(kv);
+                    true
+                });
+                let count = walk.store.count(&walk.range);
+                (count > sent, count)
+            }
+        }
+    }
+}
+
 impl Iterator for Pages {
     type Item = Found;
 
@@ -323,6 +348,16 @@ impl Iterator for Pages {
 impl Walk {
     /// Fills a page; true if the range is exhausted or its limit reached.
     fn fill(&mut self, page: &mut Page) -> bool {
+        let exhausted = self.visit(&mut |kv| page.push(kv));
+        self.sent += page.kvs.len() as u64;
+        if let Some(last) = page.kvs.last() {
+            self.lower = Bound::Excluded(last.key.clone());
+        }
+        exhausted
+    }
+
+    /// Visits the pairs to come until told to stop; true if it was not.
+    fn visit(&self, visit: &mut dyn FnMut(&Arc<KeyValue>) -> bool) -> bool {
         let (_, upper) = self.range.keys.bounds();
         let lower = match &self.lower {
             Bound::Included(key) => Bound::Included(&key[..]),
@@ -331,16 +366,11 @@ impl Walk {
         };
         let left = limit_of(self.range.limit).saturating_sub(self.sent as usize);
         let revision = self.range.revision;
-        let exhausted = if self.store.is_latest(revision) {
-            self.store.live.range(lower, upper).take(left).all(|(_, living)| page.push(&living.kv))
+        if self.store.is_latest(revision) {
+            self.store.live.range(lower, upper).take(left).all(|(_, living)| visit(&living.kv))
         } else {
-            self.store.scan(lower, upper, revision).take(left).all(|kv| page.push(kv))
-        };
-        self.sent += page.kvs.len() as u64;
-        if let Some(last) = page.kvs.last() {
-            self.lower = Bound::Excluded(last.key.clone());
+            self.store.scan(lower, upper, revision).take(left).all(visit)
         }
-        exhausted
     }
 }
 

@@ -12,6 +12,7 @@
 //!     graves  count, then by ascending key: key, past (not empty)
 //!     past    count, then versions by ascending revision
 //!     log     count, then events by ascending place: revision, order, prev_revision, source
+//!     alarms  count, then kind, member, ascending
 //!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
 //!             |  3, rank in graves, rank in its past
 //!     pair    key, version
@@ -34,7 +35,7 @@ use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
+use super::{Alarm, AlarmKind, Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -113,6 +114,7 @@ impl Store {
         for (place, event) in self.log.iter() {
             self.save_event(&mut out, *place, event)?;
         }
+        self.save_alarms(&mut out)?;
         out.finish()
     }
 
@@ -145,6 +147,18 @@ impl Store {
                 }
                 Countdown::Counting { .. } | Countdown::Renewing => out.number(RENEWING)?,
             }
+        }
+        Ok(())
+    }
+
+    fn save_alarms(&self, out: &mut Output<'_>) -> io::Result<()> {
+        if self.planted(Mutant::AlarmForgotten) {
+            return out.number(0);
+        }
+        out.number(self.alarms.len() as u64)?;
+        for (alarm, ()) in self.alarms.iter() {
+            out.number(alarm.kind.code().into())?;
+            out.number(alarm.member)?;
         }
         Ok(())
     }
@@ -184,6 +198,7 @@ impl Store {
         load_live(&mut input, &mut store)?;
         load_graves(&mut input, &mut store)?;
         load_log(&mut input, &mut store)?;
+        load_alarms(&mut input, &mut store)?;
         input.finish()?;
         Ok(store)
     }
@@ -285,6 +300,20 @@ fn load_log(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
         log.push(place, Event { kv, prev_revision });
     }
     store.log = log.finish();
+    Ok(())
+}
+
+fn load_alarms(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    let mut alarms = Builder::new();
+    let mut last = None;
+    for _ in 0..input.number()? {
+        let kind = u8::try_from(input.number()?).ok().and_then(AlarmKind::of_code);
+        let kind = kind.ok_or(LoadError::Corrupt("an alarm is of no known kind"))?;
+        let alarm = Alarm { kind, member: input.number()? };
+        ascend(&mut last, alarm)?;
+        alarms.push(alarm, ());
+    }
+    store.alarms = alarms.finish();
     Ok(())
 }
 

@@ -42,7 +42,8 @@ pub(super) struct Write {
 impl Store {
     /// Carries out one command of the log.
     pub fn apply(&mut self, command: &Command) -> Applied {
-        let outcome = match command {
+        let permitted = self.permits(command);
+        let outcome = permitted.and_then(|()| match command {
             Command::Put(put) => self.apply_put(put),
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
             Command::Txn(txn) => self.apply_txn(txn),
@@ -51,7 +52,8 @@ impl Store {
             Command::LeaseRevoke { id } => self.revoke(*id),
             Command::LeaseExpire { leases, .. } => Ok(self.expire(leases)),
             Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(*at, leases)),
-        };
+            Command::Alarm(action) => Ok(self.alarm(action)),
+        });
         self.applied += 1;
         self.digest.fold(self.applied);
         self.digest.fold(self.revision.0);

@@ -62,7 +62,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
         version in 0_u8..3,
-        kind in 0_u8..11,
+        kind in 0_u8..12,
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let bytes = [&[version, kind], &rest[..]].concat();

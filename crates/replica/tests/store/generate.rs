@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, Countdown, DeleteRange, Keys, LeaseName, LeaseTime, Op, Operand, Put, Range,
-    Relation, Revision, SortOrder, SortTarget, Txn,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, Countdown, DeleteRange, Keys, LeaseName,
+    LeaseTime, Op, Operand, Put, Range, Relation, Revision, SortOrder, SortTarget, Txn,
 };
 use std::sync::Arc;
 
@@ -169,11 +169,21 @@ impl Generator {
         (0..count).map(op).collect()
     }
 
+    fn alarm(&mut self) -> AlarmAction {
+        let kinds = [AlarmKind::NoSpace, AlarmKind::NoSpace, AlarmKind::Corrupt];
+        let alarm = Alarm { kind: self.random.pick(&kinds), member: self.random.below(3) };
+        match self.random.below(3) {
+            0 => AlarmAction::Raise(alarm),
+            _ => AlarmAction::Clear(alarm),
+        }
+    }
+
     pub(crate) fn command(&mut self) -> Command {
         match self.random.below(20) {
             0..7 => Command::Put(self.put()),
             7..9 => Command::DeleteRange(self.delete()),
             9..14 => Command::Txn(self.txn(0)),
+            14 if self.random.one_in(2) => Command::Alarm(self.alarm()),
             14..16 => Command::Compact { revision: self.revision() },
             _ => self.lease_command(),
         }

@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, Countdown, DeleteRange, Found, Invalid, Keys, KvError, LeaseName, LeaseTime,
-    Limits, Op, Operand, Outcome, Put, Range, Relation, Revision, SortOrder, SortTarget, Store,
-    Txn,
+    ALARMS_MAX, Alarm, AlarmAction, AlarmKind, Command, Compare, Countdown, DeleteRange, Found,
+    Invalid, Keys, KvError, LeaseName, LeaseTime, Limits, Op, Operand, Outcome, Put, Range,
+    Relation, Revision, SortOrder, SortTarget, Store, Txn,
 };
 
 fn one(key: &str) -> Keys {
@@ -471,4 +471,82 @@ fn what_is_stored_does_not_share_the_buffer_of_the_request() {
     let mut store = Store::new();
     done(&mut store, Command::Put(Put { key, value, ..Put::default() }));
     assert!(frame.is_unique(), "the store holds on to the frame");
+}
+
+fn alarm(kind: AlarmKind, member: u64) -> Alarm {
+    Alarm { kind, member }
+}
+
+fn raise(store: &mut Store, kind: AlarmKind, member: u64) -> Outcome {
+    done(store, Command::Alarm(AlarmAction::Raise(alarm(kind, member))))
+}
+
+fn clear(store: &mut Store, kind: AlarmKind, member: u64) -> Outcome {
+    done(store, Command::Alarm(AlarmAction::Clear(alarm(kind, member))))
+}
+
+#[test]
+fn a_space_alarm_forbids_growth_and_nothing_else() {
+    let mut store = store_of(&[("a", "1"), ("b", "2")]);
+    raise(&mut store, AlarmKind::NoSpace, 7);
+    let refused = |store: &mut Store, command| {
+        let before = store.revision();
+        assert_eq!(store.apply(&command).outcome, Err(KvError::NoSpace));
+        assert_eq!(store.revision(), before);
+    };
+    refused(&mut store, Command::Put(put("a", "3")));
+    refused(&mut store, Command::Txn(then(vec![Op::Put(put("c", ""))])));
+    // A put in the branch that is not taken counts, and so does one in a nested transaction.
+    let other = Txn { failure: vec![Op::Put(put("c", ""))], ..Txn::default() };
+    refused(&mut store, Command::Txn(other.clone()));
+    refused(&mut store, Command::Txn(then(vec![nest(other)])));
+    let deleting = then(vec![Op::DeleteRange(delete(one("a"))), Op::Range(range(one("b")))]);
+    done(&mut store, Command::Txn(deleting));
+    done(&mut store, Command::DeleteRange(delete(one("b"))));
+    done(&mut store, Command::Compact { revision: Revision(4) });
+    assert_eq!(clear(&mut store, AlarmKind::NoSpace, 8), Outcome::Alarms(vec![]));
+    let cleared = clear(&mut store, AlarmKind::NoSpace, 7);
+    assert_eq!(cleared, Outcome::Alarms(vec![alarm(AlarmKind::NoSpace, 7)]));
+    done(&mut store, Command::Put(put("a", "3")));
+}
+
+#[test]
+fn an_alarm_of_corruption_forbids_every_command_but_those_on_alarms() {
+    let mut store = store_of(&[("a", "1")]);
+    raise(&mut store, AlarmKind::Corrupt, 7);
+    for command in [
+        Command::Put(put("a", "3")),
+        Command::DeleteRange(delete(one("a"))),
+        Command::Txn(then(vec![Op::DeleteRange(delete(one("a")))])),
+        Command::Compact { revision: Revision(2) },
+    ] {
+        assert_eq!(store.apply(&command).outcome, Err(KvError::Corrupt));
+    }
+    assert_eq!(keys_of(&read(&store, &range(one("a")))), ["a"], "reads go on");
+    clear(&mut store, AlarmKind::Corrupt, 7);
+    done(&mut store, Command::Put(put("a", "3")));
+}
+
+#[test]
+fn member_0_clears_the_alarms_of_one_kind_for_all_members() {
+    let mut store = Store::new();
+    for member in [9, 0, 4] {
+        raise(&mut store, AlarmKind::NoSpace, member);
+    }
+    raise(&mut store, AlarmKind::Corrupt, 4);
+    let tight = [0, 4, 9].map(|member| alarm(AlarmKind::NoSpace, member));
+    let cleared = clear(&mut store, AlarmKind::NoSpace, 0);
+    assert_eq!(cleared, Outcome::Alarms(tight.to_vec()));
+    let left: Vec<Alarm> = store.alarms().collect();
+    assert_eq!(left, [alarm(AlarmKind::Corrupt, 4)]);
+}
+
+#[test]
+fn alarms_have_a_bound_and_a_raised_one_is_raised_again_without_effect() {
+    let mut store = Store::new();
+    for member in 0..2 * ALARMS_MAX as u64 {
+        raise(&mut store, AlarmKind::NoSpace, member);
+        raise(&mut store, AlarmKind::NoSpace, member);
+    }
+    assert_eq!(store.alarms().count(), ALARMS_MAX);
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use generate::{Generator, Random};
 use model::Model;
 use quorate_replica::store::{
-    Command, Countdown, DeleteRange, Found, KeyValue, Keys, KvError, LeaseName, LeaseTime, Limits,
-    Mutant, Op, Outcome, Put, Range, Revision, Store, Txn,
+    AlarmAction, Command, Countdown, DeleteRange, Found, KeyValue, Keys, KvError, LeaseName,
+    LeaseTime, Limits, Mutant, Op, Outcome, Put, Range, Revision, Store, Txn,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,7 +29,7 @@ const LEASES: [i64; 3] = [-3, 1, 2];
 type Tally = BTreeMap<&'static str, u64>;
 
 /// What every run must have seen succeed, or fail, at least once.
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 37] = [
     "put",
     "delete",
     "txn",
@@ -63,6 +63,10 @@ const KINDS: [&str; 33] = [
     "LeaseExists",
     "Compacted",
     "FutureRevision",
+    "alarm raised",
+    "alarm cleared",
+    "NoSpace",
+    "Corrupt",
 ];
 
 /// The store under test, a twin that differs in when it sweeps and saves, and the reference.
@@ -253,6 +257,9 @@ impl Run {
         equal("number of keys", store.keys(), living)?;
         equal("revision", store.revision(), Revision(model.revision))?;
         model.compare_leases(store)?;
+        let mut alarms = model.alarms.clone();
+        alarms.sort_unstable();
+        equal("alarms", store.alarms().collect::<Vec<_>>(), alarms)?;
         equal("compact revision", store.compact_revision(), Revision(model.compacted))
     }
 
@@ -276,12 +283,23 @@ impl Run {
         let mut later = self.store.clone();
         later.apply(&Command::DeleteRange(DeleteRange { keys: everything(), prev_kv: false }));
         let mut all = Found { keys_only: range.keys_only, ..Found::default() };
-        for page in pages {
+        let mut pages = pages;
+        let mut surveys = Vec::new();
+        loop {
+            let mut left = 0;
+            let told = pages.survey(&mut |_| left += 1);
+            surveys.push((all.kvs.len() + left, told));
+            let Some(page) = pages.next() else { break };
             if page.kvs.len() > 1 + page_bytes / 48 {
                 return Err("a page is too large".to_owned());
             }
             all.kvs.extend(page.kvs);
             (all.more, all.count) = (page.more, page.count);
+        }
+        // Every survey before the last page foretold the whole answer.
+        surveys.pop();
+        for (pairs, told) in surveys {
+            equal("survey", (pairs, told), (all.kvs.len(), (all.more, all.count)))?;
         }
         self.count("pages");
         equal(&format!("pages of {range:?}"), &Ok(all), &wanted)
@@ -355,7 +373,9 @@ impl Run {
         if !txn.is_read_only() {
             return Ok(());
         }
-        let outcome = self.model.clone().apply(&Command::Txn(txn.clone()));
+        // Reads are no commands: no alarm forbids them.
+        let mut calm = Model { alarms: Vec::new(), ..self.model.clone() };
+        let outcome = calm.apply(&Command::Txn(txn.clone()));
         self.count("txn read");
         equal("a read-only transaction", &self.store.read(&txn), &outcome)
     }
@@ -398,6 +418,9 @@ impl Run {
         match (command, outcome) {
             (_, Err(refusal)) => self.tally_refusal(*refusal),
             (Command::Txn(txn), Ok(outcome)) => self.tally_txn(txn, outcome),
+            (Command::Alarm(AlarmAction::Raise(_)), _) => self.count("alarm raised"),
+            (_, Ok(Outcome::Alarms(cleared))) if cleared.is_empty() => {}
+            (_, Ok(Outcome::Alarms(_))) => self.count("alarm cleared"),
             (_, Ok(Outcome::Put { .. })) => self.count("put"),
             (_, Ok(Outcome::DeleteRange { deleted: 1.., .. })) => self.count("delete"),
             (_, Ok(Outcome::Compact)) => self.count("compact"),
@@ -417,6 +440,8 @@ impl Run {
             KvError::LeaseExists => "LeaseExists",
             KvError::Compacted { .. } => "Compacted",
             KvError::FutureRevision { .. } => "FutureRevision",
+            KvError::NoSpace => "NoSpace",
+            KvError::Corrupt => "Corrupt",
         });
     }
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use quorate_replica::store::{
-    Command, Compare, Countdown, DeleteRange, Found, KeyValue, Keys, KvError, LEASE_BYTES,
-    LeaseName, LeaseTime, Op, Operand, Outcome, Put, Range, Relation, Revision, SortOrder,
-    SortTarget, Store, Txn, VERSION_BYTES,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, Countdown, DeleteRange, Found, KeyValue, Keys,
+    KvError, LEASE_BYTES, LeaseName, LeaseTime, Op, Operand, Outcome, Put, Range, Relation,
+    Revision, SortOrder, SortTarget, Store, Txn, VERSION_BYTES,
 };
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ pub(crate) struct Model {
     pub(crate) revision: u64,
     pub(crate) compacted: u64,
     pub(crate) changes: Vec<Change>,
+    pub(crate) alarms: Vec<Alarm>,
 }
 
 /// A lease; its keys are found by looking at all pairs.
@@ -53,6 +54,7 @@ impl Model {
             revision: 1,
             compacted: 0,
             changes: Vec::new(),
+            alarms: Vec::new(),
         }
     }
 
@@ -68,7 +70,17 @@ impl Model {
     pub(crate) fn apply(&mut self, command: &Command) -> Result<Outcome, KvError> {
         let before = self.clone();
         let next = self.revision + 1;
+        let of_leader =
+            matches!(command, Command::LeaseExpire { .. } | Command::LeaseCountdown { .. });
         let outcome = match command {
+            Command::Alarm(action) => Ok(self.alarm(action)),
+            _ if !of_leader && self.has_alarm(AlarmKind::Corrupt) => Err(KvError::Corrupt),
+            Command::Put(_) | Command::LeaseGrant { .. } if self.has_alarm(AlarmKind::NoSpace) => {
+                Err(KvError::NoSpace)
+            }
+            Command::Txn(txn) if self.has_alarm(AlarmKind::NoSpace) && puts(txn) => {
+                Err(KvError::NoSpace)
+            }
             Command::Put(put) => {
                 if put.lease != 0 && !self.leases.contains_key(&put.lease) {
                     Err(KvError::LeaseNotFound)
@@ -95,6 +107,29 @@ impl Model {
         }
         self.applied += 1;
         outcome
+    }
+
+    fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|alarm| alarm.kind == kind)
+    }
+
+    fn alarm(&mut self, action: &AlarmAction) -> Outcome {
+        match action {
+            AlarmAction::Raise(alarm) => {
+                self.alarms.retain(|other| other != alarm);
+                self.alarms.push(*alarm);
+                Outcome::Alarms(vec![*alarm])
+            }
+            AlarmAction::Clear(Alarm { kind, member }) => {
+                let mut cleared = self.alarms.clone();
+                cleared.retain(|alarm| {
+                    alarm.kind == *kind && (*member == 0 || alarm.member == *member)
+                });
+                self.alarms.retain(|alarm| !cleared.contains(alarm));
+                cleared.sort_unstable();
+                Outcome::Alarms(cleared)
+            }
+        }
     }
 
     fn compact(&mut self, revision: u64) -> Result<Outcome, KvError> {
@@ -309,6 +344,11 @@ impl Model {
         });
         weights.sum::<u64>() + self.leases.len() as u64 * LEASE_BYTES
     }
+}
+
+/// True if a put stands anywhere in it, whatever branch is taken.
+fn puts(txn: &Txn) -> bool {
+    format!("{txn:?}").contains("Put(")
 }
 
 fn within(keys: &Keys, key: &[u8]) -> bool {

@@ -109,13 +109,17 @@ pub(crate) fn found_response(
     header: Option<pb::ResponseHeader>,
     found: &Found,
 ) -> pb::RangeResponse {
-    let pair = if found.keys_only { key_only } else { key_value };
     pb::RangeResponse {
         header,
-        kvs: found.kvs.iter().map(|kv| pair(kv)).collect(),
+        kvs: found.kvs.iter().map(|kv| pair(kv, found.keys_only)).collect(),
         more: found.more,
         count: signed(found.count),
     }
+}
+
+/// One pair as a range tells it.
+pub(crate) fn pair(kv: &KeyValue, keys_only: bool) -> mvccpb::KeyValue {
+    if keys_only { key_only(kv) } else { key_value(kv) }
 }
 
 /// The answer to a put.

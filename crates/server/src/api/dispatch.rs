@@ -12,9 +12,11 @@
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
 //!                             any other                     Unimplemented, with its name
-//! anything else               /version /health              http.rs
+//! anything else               /version /health /metrics     http.rs
+//!                             /livez /readyz
 //! ```
 
+use super::calls::{Call, Calls};
 use super::cluster::Cluster;
 use super::errors::ApiError;
 use super::header::Headers;
@@ -22,7 +24,7 @@ use super::health::Health;
 use super::kv::Kv;
 use super::lease::Lease;
 use super::maintenance::Maintenance;
-use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http};
+use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http, large};
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
@@ -35,9 +37,10 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response, Version};
 use quorate_replica::store;
 use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::future::{self, Future};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as AnyBody, Bytes, Service, StdError};
@@ -58,11 +61,12 @@ pub(crate) struct Dispatch {
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
     http: Router,
+    calls: Arc<Calls>,
 }
 
 impl Dispatch {
     /// Everyone, over one replica.
-    pub(crate) fn new(handle: Handle, limits: &Limits) -> Dispatch {
+    pub(crate) fn new(handle: Handle, calls: Arc<Calls>, limits: &Limits) -> Dispatch {
         let message_bytes_max = limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES_MAX);
         let admitted = store::Limits {
             txn_ops_max: limits.txn_ops_max,
@@ -80,7 +84,8 @@ impl Dispatch {
             cluster: ClusterServer::new(Cluster::new(handle.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(handle.clone())),
             health: HealthServer::new(Health::new(handle.clone())),
-            http: http::router(handle.clone()),
+            http: http::router(handle.clone(), Arc::clone(&calls)),
+            calls,
             handle,
         }
     }
@@ -92,11 +97,14 @@ impl Dispatch {
         B::Error: Into<StdError> + Send,
     {
         if is_grpc(request.version(), request.headers()) {
-            return Answering(self.answer_grpc(request));
+            let call = self.calls.begin(request.uri().path());
+            let counted = Some((call, Arc::clone(&self.calls)));
+            return Answering { answer: self.answer_grpc(request), counted };
         }
         let mut http = self.http.clone();
         let request = request.map(axum::body::Body::new);
-        Answering(Box::pin(async move { Ok(http.call(request).await?.map(Body::new)) }))
+        let answer = async move { Ok(http.call(request).await?.map(Body::new)) };
+        Answering { answer: Box::pin(answer), counted: None }
     }
 
     fn answer_grpc<B>(&self, request: Request<B>) -> Answer
@@ -130,20 +138,28 @@ impl Dispatch {
 /// An answer in the making.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// The answer to one request. It is kept as small as a pointer, because the task of a request is
-/// moved several times before it runs.
-pub(crate) struct Answering(Answer);
+/// The answer to one request. It is kept small, because the task of a request is moved several
+/// times before it runs.
+pub(crate) struct Answering {
+    answer: Answer,
+    /// Of a gRPC call: where it is counted.
+    counted: Option<(Call, Arc<Calls>)>,
+}
 
 impl Future for Answering {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx).map_ok(told_too_large)
+        let response = ready!(self.answer.as_mut().poll(cx))?;
+        let Some((call, calls)) = &self.counted else { return Poll::Ready(Ok(response)) };
+        let response = finished(response);
+        calls.end(call, response.headers());
+        Poll::Ready(Ok(response))
     }
 }
 
 fn now(response: Response<Body>) -> Answer {
-    Box::pin(ready(Ok(response)))
+    Box::pin(future::ready(Ok(response)))
 }
 
 /// As etcd tells them apart.
@@ -154,6 +170,11 @@ fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
 
 pub(super) fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
+}
+
+/// What is left to do to an answer of the KV service.
+fn finished(response: Response<Body>) -> Response<Body> {
+    large::exchange(told_too_large(response))
 }
 
 /// A message that is too large to be received at all is refused below us, with a code that etcd
@@ -193,7 +214,7 @@ where
 {
     let answer = AuthStatusResponse { header: Some(header), enabled: false, auth_revision: 1 };
     let service = tower::service_fn(move |_: tonic::Request<AuthStatusRequest>| {
-        ready(Ok::<_, Status>(tonic::Response::new(answer)))
+        future::ready(Ok::<_, Status>(tonic::Response::new(answer)))
     });
     Grpc::new(ProstCodec::default()).unary(service, request).await
 }

@@ -89,6 +89,15 @@ pub enum ApiError {
     NotCapable,
     /// The change of membership is not served by this version.
     MembershipFixed,
+    /// An alarm or an action on alarms that does not exist. Not an error of etcd, which stops at
+    /// an unknown action.
+    InvalidAlarm,
+    /// The version to go back to is no version.
+    BadDowngradeVersion,
+    /// The version to go back to is not the one before this one.
+    InvalidDowngradeVersion,
+    /// No downgrade is under way.
+    NoDowngrade,
     /// Authentication is off.
     AuthNotEnabled,
     /// The user may not do this.
@@ -139,6 +148,13 @@ impl ApiError {
             E::AuthNotEnabled => {
                 (Code::FailedPrecondition, "etcdserver: authentication is not enabled")
             }
+            E::InvalidAlarm => (Code::InvalidArgument, "etcdserver: invalid alarm"),
+            E::BadDowngradeVersion => {
+                (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+            }
+            E::InvalidDowngradeVersion => {
+                (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
+            }
             E::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
             _ => self.code_and_text_of_cluster(),
         }
@@ -172,6 +188,7 @@ impl ApiError {
                 "etcdserver: not capable: this version cannot change the members of a running \
                  cluster",
             ),
+            E::NoDowngrade => failed("etcdserver: no inflight downgrade job"),
             E::NoLeader => unavailable("etcdserver: no leader"),
             E::LeaderChanged => unavailable("etcdserver: leader changed"),
             E::Stopped => unavailable("etcdserver: server stopped"),
@@ -239,6 +256,8 @@ impl From<KvError> for ApiError {
             KvError::LeaseExists => ApiError::LeaseExists,
             KvError::Compacted { .. } => ApiError::Compacted,
             KvError::FutureRevision { .. } => ApiError::FutureRevision,
+            KvError::NoSpace => ApiError::NoSpace,
+            KvError::Corrupt => ApiError::Corrupt,
         }
     }
 }
@@ -315,6 +334,10 @@ mod tests {
             9,
             "etcdserver: not capable: this version cannot change the members of a running cluster",
         ),
+        (ApiError::InvalidAlarm, 3, "etcdserver: invalid alarm"),
+        (ApiError::BadDowngradeVersion, 3, "etcdserver: wrong downgrade target version format"),
+        (ApiError::InvalidDowngradeVersion, 3, "etcdserver: invalid downgrade target version"),
+        (ApiError::NoDowngrade, 9, "etcdserver: no inflight downgrade job"),
         (ApiError::AuthNotEnabled, 9, "etcdserver: authentication is not enabled"),
         (ApiError::PermissionDenied, 7, "etcdserver: permission denied"),
         (ApiError::InvalidAuthToken, 16, "etcdserver: invalid auth token"),
@@ -393,5 +416,7 @@ mod tests {
         assert_eq!(ApiError::from(KvError::KeyNotFound), ApiError::KeyNotFound);
         assert_eq!(ApiError::from(KvError::LeaseNotFound), ApiError::LeaseNotFound);
         assert_eq!(ApiError::from(KvError::LeaseExists), ApiError::LeaseExists);
+        assert_eq!(ApiError::from(KvError::NoSpace), ApiError::NoSpace);
+        assert_eq!(ApiError::from(KvError::Corrupt), ApiError::Corrupt);
     }
 }

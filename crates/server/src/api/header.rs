@@ -18,6 +18,12 @@ impl Headers {
         Headers { cluster_id: handle.cluster_id(), member_id: handle.member_id() }
     }
 
+    /// Those of a member that does not exist.
+    #[cfg(test)]
+    pub(crate) fn test() -> Headers {
+        Headers { cluster_id: 1, member_id: 2 }
+    }
+
     /// The header of an answer from the store.
     pub(crate) fn at(&self, revision: Revision, term: Term) -> ResponseHeader {
         let revision = super::convert::signed(revision.0);

@@ -4,14 +4,13 @@
 //! read succeeds. With `serializable=true` the HTTP probe asks whether this member serves reads
 //! of its own, whatever the cluster does, which is what a liveness probe should ask.
 
+use super::checks;
 use super::errors::ApiError;
-use crate::handle::{Consistency, Handle, Read, Refusal};
+use crate::handle::{Consistency, Handle};
 use crate::proto::health as pb;
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::health_server;
-use bytes::Bytes;
 use quorate_core::NodeId;
-use quorate_replica::store::{Keys, Range};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -97,13 +96,7 @@ pub(crate) async fn probe(handle: &Handle, consistency: Consistency) -> Result<(
     if consistency == Consistency::Linearizable && handle.status().leader.is_none() {
         return Err("RAFT NO LEADER".to_owned());
     }
-    let range = Range {
-        keys: Keys { key: Bytes::from_static(b"\0"), range_end: Bytes::new() },
-        limit: 1,
-        keys_only: true,
-        ..Range::default()
-    };
-    verdict(handle.read(Read::Range(range), consistency).await.map(drop))
+    verdict(checks::read(handle, consistency).await)
 }
 
 /// The body of `/health`.
@@ -115,9 +108,9 @@ pub(crate) fn health_json(verdict: &Result<(), String>) -> String {
     }
 }
 
-fn verdict(read: Result<(), Refusal>) -> Result<(), String> {
-    read.map_err(|refusal| {
-        let (_, text) = ApiError::from(refusal).code_and_text();
+fn verdict(read: Result<(), ApiError>) -> Result<(), String> {
+    read.map_err(|error| {
+        let (_, text) = error.code_and_text();
         format!("RANGE ERROR:{text}")
     })
 }
@@ -133,7 +126,7 @@ fn response(status: ServingStatus) -> pb::HealthCheckResponse {
 #[cfg(test)]
 mod tests {
     use super::{health_json, response, serving, verdict};
-    use crate::handle::Refusal;
+    use crate::api::ApiError;
     use quorate_core::NodeId;
 
     #[test]
@@ -146,7 +139,7 @@ mod tests {
     fn the_http_answer_is_etcds() {
         assert_eq!(health_json(&verdict(Ok(()))), r#"{"health":"true","reason":""}"#);
         assert_eq!(
-            health_json(&verdict(Err(Refusal::TimedOut))),
+            health_json(&verdict(Err(ApiError::TimedOut))),
             r#"{"health":"false","reason":"RANGE ERROR:etcdserver: request timed out"}"#
         );
     }

@@ -1,6 +1,9 @@
 //! The plain HTTP side of the client port: what probes, browsers and `curl` ask.
 
+use super::calls::Calls;
+use super::checks::{self, Check, LIVEZ, READYZ, values};
 use super::health::{health_json, probe};
+use super::metrics::{self, Sources};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::handle::{Consistency, Handle};
 use axum::Router;
@@ -8,11 +11,34 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use quorate_replica::store::AlarmKind;
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+/// Who answers.
+#[derive(Clone, Debug)]
+struct Sides {
+    handle: Handle,
+    calls: Arc<Calls>,
+}
 
 /// Every path of the HTTP side, over one replica.
-pub(crate) fn router(handle: Handle) -> Router {
-    plain().merge(Router::new().route("/health", get(health)).with_state(handle))
+pub(crate) fn router(handle: Handle, calls: Arc<Calls>) -> Router {
+    let mut routes = Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(told_metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz));
+    for (root, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
+        for check in checks {
+            let alone = move |State(sides): State<Sides>, RawQuery(query): RawQuery| async move {
+                checked(&sides, &[*check], query).await
+            };
+            routes = routes.route(&format!("/{root}/{}", check.name()), get(alone));
+        }
+    }
+    plain().merge(routes.with_state(Sides { handle, calls }))
 }
 
 /// What can be answered without asking a replica.
@@ -29,21 +55,69 @@ async fn version() -> Response {
     ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-async fn health(State(handle): State<Handle>, RawQuery(query): RawQuery) -> Response {
-    let verdict = probe(&handle, asked(query.as_deref())).await;
+async fn health(State(sides): State<Sides>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let handle = &sides.handle;
+    let verdict = match forbidding(handle, &query) {
+        Some(kind) => Err(format!("ALARM {kind}")),
+        None => probe(handle, asked(&query)).await,
+    };
     let json = health_json(&verdict);
     match verdict {
-        Ok(()) => json.into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, json + "\n").into_response(),
+        Ok(()) => {
+            handle.metrics().health_success.add(1);
+            json.into_response()
+        }
+        Err(_) => {
+            handle.metrics().health_failures.add(1);
+            (StatusCode::SERVICE_UNAVAILABLE, json + "\n").into_response()
+        }
     }
+}
+
+/// An alarm that makes a member unhealthy and was not excluded.
+fn forbidding(handle: &Handle, query: &str) -> Option<AlarmKind> {
+    let excluded = |kind: AlarmKind| values(query, "exclude").any(|name| name == kind.to_string());
+    handle.status().alarms.iter().map(|alarm| alarm.kind).find(|kind| !excluded(*kind))
+}
+
+async fn livez(State(sides): State<Sides>, RawQuery(query): RawQuery) -> Response {
+    checked(&sides, LIVEZ, query).await
+}
+
+async fn readyz(State(sides): State<Sides>, RawQuery(query): RawQuery) -> Response {
+    checked(&sides, READYZ, query).await
+}
+
+async fn checked(sides: &Sides, all: &[Check], query: Option<String>) -> Response {
+    const PLAIN: [(HeaderName, &str); 2] =
+        [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let query = query.unwrap_or_default();
+    let verdict = checks::run(&sides.handle, &checks::chosen(all, &query), &query).await;
+    let code = if verdict.passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, PLAIN, verdict.text).into_response()
+}
+
+async fn told_metrics(State(sides): State<Sides>) -> Response {
+    // A fenced member has figures, too; only those of its store are then those of an empty one.
+    let snapshot = sides.handle.snapshot(Consistency::Serializable).await;
+    let store = snapshot.map(|snapshot| snapshot.store).unwrap_or_default();
+    // It asks the system about this process, which reads files.
+    let telling = spawn_blocking(move || {
+        let Sides { handle, calls } = &sides;
+        let metrics = handle.metrics();
+        metrics::page(&Sources { handle, metrics, calls, store: &store })
+    });
+    let text = telling.await.expect("telling figures does not panic");
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 async fn not_found() -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-fn asked(query: Option<&str>) -> Consistency {
-    let serializable = query.unwrap_or("").split('&').any(|pair| pair == "serializable=true");
+fn asked(query: &str) -> Consistency {
+    let serializable = values(query, "serializable").any(|value| value == "true");
     if serializable { Consistency::Serializable } else { Consistency::Linearizable }
 }
 
@@ -54,11 +128,11 @@ mod tests {
 
     #[test]
     fn a_probe_is_linearizable_unless_it_says_otherwise() {
-        for query in [None, Some(""), Some("serializable=false"), Some("x=serializable=true")] {
+        for query in ["", "serializable=false", "x=serializable=true"] {
             assert_eq!(asked(query), Consistency::Linearizable, "{query:?}");
         }
         for query in ["serializable=true", "exclude=NOSPACE&serializable=true"] {
-            assert_eq!(asked(Some(query)), Consistency::Serializable, "{query}");
+            assert_eq!(asked(query), Consistency::Serializable, "{query}");
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::convert::{self, Plan};
 use super::errors::ApiError;
 use super::header::Headers;
+use super::large::{self, Answer};
 use crate::handle::{Applied, Handle, Read};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
@@ -29,13 +30,14 @@ pub(crate) struct Kv {
     headers: Headers,
     /// What is refused before it reaches the replica.
     limits: Limits,
+    large: large::Desk,
 }
 
 impl Kv {
     /// The service, with these limits on requests.
     pub(crate) fn new(handle: Handle, limits: Limits) -> Kv {
         let headers = Headers::of(&handle);
-        Kv { handle, headers, limits }
+        Kv { handle, headers, limits, large: large::Desk::new() }
     }
 
     async fn write(&self, command: Command) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
@@ -56,6 +58,16 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<pb::RangeResponse>, Status> {
         let (range, consistency) = convert::range(request.into_inner())?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
+        if !large::is_short(&range) {
+            let snapshot = self.handle.snapshot(consistency).await.map_err(ApiError::from)?;
+            let header = self.headers.at(snapshot.store.revision(), snapshot.term);
+            return Ok(match self.large.answer(snapshot.store, range, header).await? {
+                Answer::Small(found) => {
+                    Response::new(convert::found_response(Some(header), &found))
+                }
+                Answer::Large(answer) => answer.into_response(),
+            });
+        }
         let applied = self.handle.read(Read::Range(range), consistency).await;
         let (header, outcome) = self.opened(applied.map_err(ApiError::from)?)?;
         Ok(Response::new(convert::range_response(header, outcome)))

@@ -5,6 +5,7 @@
 
 use super::Limits;
 use super::authority::Tolerant;
+use crate::metrics::Metrics;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -15,9 +16,11 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -65,6 +68,7 @@ pub(super) async fn serve<A, F>(
     answer: A,
     listeners: Vec<TcpListener>,
     limits: Limits,
+    metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError>
 where
@@ -78,7 +82,8 @@ where
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let mut doors = JoinSet::new();
     for listener in listeners {
-        let door = Door { answer: answer.clone(), room: Arc::clone(&room), limits };
+        let (answer, room) = (answer.clone(), Arc::clone(&room));
+        let door = Door { answer, room, limits, metrics: Arc::clone(&metrics) };
         doors.spawn(door.keep(listener, stopped.clone()));
     }
     let mut outcome = Ok(());
@@ -109,6 +114,8 @@ struct Door<A> {
     /// Shared by all doors.
     room: Arc<Semaphore>,
     limits: Limits,
+    /// Counts what goes through it.
+    metrics: Arc<Metrics>,
 }
 
 impl<A, F> Door<A>
@@ -147,6 +154,7 @@ where
         stopped: &watch::Receiver<()>,
     ) {
         if let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() {
+            let stream = Counted { stream, metrics: Arc::clone(&self.metrics) };
             let connection = connection(stream, self.answer.clone(), self.limits, stopped.clone());
             connections.spawn(async move {
                 connection.await;
@@ -158,7 +166,7 @@ where
 
 /// Drives one connection to its end. That a client breaks off is its own affair and no error.
 async fn connection<A, F>(
-    stream: TcpStream,
+    stream: Counted,
     answer: A,
     limits: Limits,
     mut stopped: watch::Receiver<()>,
@@ -167,12 +175,12 @@ async fn connection<A, F>(
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
     // Answers are small and awaited one by one; without this they wait for acknowledgements.
-    if stream.set_nodelay(true).is_err() {
+    if stream.stream.set_nodelay(true).is_err() {
         return;
     }
     tokio::select! {
         _ = stopped.changed() => return,
-        spoke = timeout(FIRST_WORD_WITHIN, stream.readable()) => if !matches!(spoke, Ok(Ok(()))) {
+        spoke = timeout(FIRST_WORD_WITHIN, stream.stream.readable()) => if !matches!(spoke, Ok(Ok(()))) {
             return;
         }
     }
@@ -202,6 +210,67 @@ fn protocols(limits: Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// A connection whose bytes are counted.
+struct Counted {
+    stream: TcpStream,
+    metrics: Arc<Metrics>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, into);
+        let count = into.filled().len() - before;
+        self.metrics.clients.received_bytes.add(count as u64);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.sent(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.sent(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Counted {
+    fn sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.metrics.clients.sent_bytes.add(*count as u64);
+        }
+        polled
+    }
+}
+
 /// True for the errors of one connection and for shortages that end; false if the listener itself
 /// is no good.
 fn passes(error: &io::Error) -> bool {
@@ -218,6 +287,7 @@ mod tests {
     use std::convert::Infallible;
     use std::future::{Future, pending};
     use std::net::SocketAddr;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -251,7 +321,7 @@ mod tests {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let served = tokio::spawn(serve(answer, vec![listener], limits, shutdown));
+        let served = tokio::spawn(serve(answer, vec![listener], limits, Arc::default(), shutdown));
         Port { address, stop, served }
     }
 
@@ -369,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_to_listen_on_is_an_error() {
-        let outcome = serve(plain, Vec::new(), limits(), pending()).await;
+        let outcome = serve(plain, Vec::new(), limits(), Arc::default(), pending()).await;
         assert!(matches!(outcome, Err(ServeError::NoListener)));
     }
 }

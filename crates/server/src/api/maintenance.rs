@@ -1,18 +1,17 @@
 //! The Maintenance service: what operators ask of one member.
 
+use super::alarm::{self, Plan};
 use super::errors::ApiError;
 use super::header::Headers;
-use super::{ETCD_VERSION, convert};
+use super::snapshot::{self, Pieces};
+use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION, convert};
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
-use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
-use quorate_replica::store::{KvError, Revision, Store};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use quorate_replica::store::{Command, KvError, Outcome, Revision, Store};
 use tokio::task::spawn_blocking;
-use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 /// The service, over one replica.
@@ -20,13 +19,31 @@ use tonic::{Request, Response, Status};
 pub(crate) struct Maintenance {
     handle: Handle,
     headers: Headers,
+    snapshots: snapshot::Desk,
 }
 
 impl Maintenance {
     /// The service.
     pub(crate) fn new(handle: Handle) -> Maintenance {
         let headers = Headers::of(&handle);
-        Maintenance { handle, headers }
+        Maintenance { handle, headers, snapshots: snapshot::Desk::new() }
+    }
+
+    async fn on_alarms(&self, request: &pb::AlarmRequest) -> Result<pb::AlarmResponse, ApiError> {
+        let action = match alarm::plan(request)? {
+            Plan::List(kind) => {
+                let snapshot = self.handle.snapshot(Consistency::Linearizable).await?;
+                let header = self.headers.at(snapshot.store.revision(), snapshot.term);
+                return Ok(alarm::response(header, alarm::listed(&snapshot.store, kind)));
+            }
+            Plan::Nothing => return Ok(alarm::response(self.header(), [])),
+            Plan::Write(action) => action,
+        };
+        let applied = self.handle.write(Command::Alarm(action)).await?;
+        let header = self.headers.at(applied.revision, applied.term);
+        let outcome = applied.outcome?;
+        let Outcome::Alarms(alarms) = outcome else { panic!("alarms answered with {outcome:?}") };
+        Ok(alarm::response(header, alarms))
     }
 
     fn header(&self) -> pb::ResponseHeader {
@@ -46,15 +63,11 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(status_response(header, status)))
     }
 
-    /// No alarm is ever raised so far, hence none is listed and none needs to be cleared.
     async fn alarm(
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        if AlarmAction::try_from(request.into_inner().action) == Ok(AlarmAction::Activate) {
-            return Err(Status::unimplemented("etcdserver: raising an alarm is not served yet"));
-        }
-        Ok(Response::new(pb::AlarmResponse { header: Some(self.header()), alarms: Vec::new() }))
+        Ok(Response::new(self.on_alarms(&request.into_inner()).await?))
     }
 
     /// Space is reclaimed as it becomes free, so there is nothing to wait for.
@@ -62,14 +75,24 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        tracing::info!("asked to defragment: nothing to do, freed space is reused by itself");
         Ok(Response::new(pb::DefragmentResponse { header: Some(self.header()) }))
     }
 
+    /// Of everything that this member ever applied and of what it now holds.
     async fn hash(
         &self,
         _: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: Hash is not served yet"))
+        let snapshot = self.handle.snapshot(Consistency::Serializable).await;
+        let snapshot = snapshot.map_err(ApiError::from)?;
+        let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
+        let hashing = spawn_blocking(move || {
+            let store = &snapshot.store;
+            store.hash_kv(Revision(0)).map(|hash| folded(hash ^ store.digest()))
+        });
+        let hash = hashing.await.expect("a read does not panic").map_err(ApiError::from)?;
+        Ok(Response::new(pb::HashResponse { header, hash }))
     }
 
     /// Of this member's own state, so that the answers of two members can be compared.
@@ -87,13 +110,12 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(pb::HashKvResponse { header: Some(header), ..answer }))
     }
 
-    type SnapshotStream = NoSnapshot;
+    type SnapshotStream = Pieces;
 
-    async fn snapshot(
-        &self,
-        _: Request<pb::SnapshotRequest>,
-    ) -> Result<Response<NoSnapshot>, Status> {
-        Err(Status::unimplemented("etcdserver: Snapshot is not served yet"))
+    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Pieces>, Status> {
+        let snapshot = self.handle.snapshot(Consistency::Serializable).await;
+        let snapshot = snapshot.map_err(ApiError::from)?;
+        Ok(Response::new(self.snapshots.begin(snapshot, &self.headers).await?))
     }
 
     async fn move_leader(
@@ -111,22 +133,35 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(Status::unimplemented("etcdserver: Downgrade is not served yet"))
+        may_downgrade(&request.into_inner())?;
+        let version = ETCD_CLUSTER_VERSION.to_owned();
+        Ok(Response::new(pb::DowngradeResponse { header: Some(self.header()), version }))
     }
 }
 
-/// The stream of a snapshot, which does not exist yet: the call is refused before it begins.
-#[derive(Debug)]
-pub(crate) enum NoSnapshot {}
-
-impl Stream for NoSnapshot {
-    type Item = Result<pb::SnapshotResponse, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match *self {}
+/// Whether a request about downgrades has etcd's blessing. Data of ours cannot be read by another
+/// etcd, so none is ever begun; whether a version would be the right one is answered as there.
+fn may_downgrade(request: &pb::DowngradeRequest) -> Result<(), Status> {
+    let action = DowngradeAction::try_from(request.action)
+        .map_err(|_| Status::unknown("etcdserver: unknown method"))?;
+    if action == DowngradeAction::Cancel {
+        return Err(ApiError::NoDowngrade.into());
     }
+    let parts: Vec<Option<u64>> =
+        request.version.split('.').map(|part| part.parse().ok()).collect();
+    match (&parts[..], action) {
+        ([Some(3), Some(4), Some(_)], DowngradeAction::Validate) => Ok(()),
+        ([Some(3), Some(4), Some(_)], _) => Err(ApiError::NotCapable.into()),
+        ([Some(_), Some(_), Some(_)], _) => Err(ApiError::InvalidDowngradeVersion.into()),
+        _ => Err(ApiError::BadDowngradeVersion.into()),
+    }
+}
+
+/// Both halves count; the wire has room for one.
+fn folded(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
 }
 
 fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvError> {
@@ -134,14 +169,15 @@ fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvErro
     let hashed = if wanted == Revision(0) { store.revision() } else { wanted };
     Ok(pb::HashKvResponse {
         header: None,
-        hash: (hash ^ (hash >> 32)) as u32, // Both halves count; the wire has room for one.
+        hash: folded(hash),
         compact_revision: convert::signed(store.compact_revision().0),
         hash_revision: convert::signed(hashed.0),
     })
 }
 
 fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::StatusResponse {
-    let mut errors = status.errors;
+    let mut errors = alarm::errors(&status.alarms);
+    errors.extend(status.errors);
     if status.leader.is_none() {
         // Where etcd's tools look for it.
         errors.push(ApiError::NoLeader.code_and_text().1.to_owned());
@@ -157,21 +193,21 @@ fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::Stat
         errors,
         db_size_in_use: convert::signed(status.db_size_in_use),
         is_learner: status.is_learner,
-        // These belong to the API of 3.6, which is not the version that we say we are.
-        storage_version: String::new(),
-        db_size_quota: 0,
-        downgrade_info: None,
+        // These belong to the API of 3.6; older clients do not look at them.
+        storage_version: ETCD_CLUSTER_VERSION.to_owned(),
+        db_size_quota: convert::signed(status.db_size_quota),
+        downgrade_info: Some(pb::DowngradeInfo { enabled: false, target_version: String::new() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{hash_kv, status_response};
+    use super::{hash_kv, may_downgrade, status_response};
     use crate::handle::Status;
-    use crate::proto::etcdserverpb::ResponseHeader;
+    use crate::proto::etcdserverpb::{DowngradeRequest, ResponseHeader};
     use bytes::Bytes;
     use quorate_core::{NodeId, Term};
-    use quorate_replica::store::{Command, KvError, Put, Revision, Store};
+    use quorate_replica::store::{Alarm, AlarmKind, Command, KvError, Put, Revision, Store};
 
     fn status() -> Status {
         Status {
@@ -182,7 +218,10 @@ mod tests {
             revision: Revision(5),
             db_size: 4096,
             db_size_in_use: 1024,
+            db_size_quota: 8192,
             is_learner: true,
+            applied_commands: [1, 2, 3],
+            alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
         }
     }
@@ -195,7 +234,9 @@ mod tests {
         assert_eq!((told.leader, told.raft_term), (8, 3));
         assert_eq!((told.raft_index, told.raft_applied_index), (21, 20));
         assert!(told.is_learner);
-        assert_eq!(told.errors, ["disk is slow"]);
+        assert_eq!((told.db_size_quota, &told.storage_version[..]), (8192, "3.5.0"));
+        assert!(told.downgrade_info.is_some_and(|info| !info.enabled));
+        assert_eq!(told.errors, ["memberID:77 alarm:NOSPACE ", "disk is slow"]);
     }
 
     #[test]
@@ -220,8 +261,33 @@ mod tests {
     }
 
     #[test]
+    fn a_downgrade_is_judged_as_by_etcd_and_never_begun() {
+        let judged = |action, version: &str| {
+            let request = DowngradeRequest { action, version: version.to_owned() };
+            let refused = may_downgrade(&request).err();
+            refused.map(|status| status.message().to_owned()).unwrap_or_default()
+        };
+        let invalid = "etcdserver: invalid downgrade target version";
+        let malformed = "etcdserver: wrong downgrade target version format";
+        for (action, version, told) in [
+            (0, "3.4.0", ""),
+            (0, "3.5.0", invalid),
+            (0, "3.3.0", invalid),
+            (0, "3.4", malformed),
+            (0, "x", malformed),
+            (1, "x", malformed),
+            (1, "3.3.0", invalid),
+            (1, "3.4.0", "etcdserver: not capable"),
+            (2, "", "etcdserver: no inflight downgrade job"),
+            (9, "", "etcdserver: unknown method"),
+        ] {
+            assert_eq!(judged(action, version), told, "{action} {version}");
+        }
+    }
+
+    #[test]
     fn a_missing_leader_is_an_error_of_the_status() {
-        let status = Status { leader: None, ..status() };
+        let status = Status { leader: None, alarms: Vec::new(), ..status() };
         let told = status_response(ResponseHeader::default(), status);
         assert_eq!(told.leader, 0);
         assert_eq!(told.errors, ["disk is slow", "etcdserver: no leader"]);

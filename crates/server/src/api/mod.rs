@@ -11,11 +11,18 @@
 //! | `listen.rs` | accepting, connections, stopping |
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
-//! | `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
+//! | `alarm.rs` | what is asked of alarms, pure |
+//! | `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
+//! | | services |
+//! | `checks.rs` `metrics.rs` `calls.rs` | what probes and monitors ask |
+//! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
+mod alarm;
 mod authority;
+mod calls;
+mod checks;
 mod cluster;
 mod convert;
 mod dispatch;
@@ -24,21 +31,31 @@ mod header;
 mod health;
 mod http;
 mod kv;
+mod large;
 mod lease;
 mod listen;
 mod maintenance;
+mod metrics;
+mod snapshot;
+mod watched;
 
 pub use errors::ApiError;
 pub use listen::ServeError;
 
 use crate::config::Config;
 use crate::handle::Handle;
+use crate::metrics::Metrics;
+pub(crate) use calls::Calls;
 use dispatch::Dispatch;
+use hyper::Request;
+use hyper::body::Incoming;
 use quorate_replica::lease_ttl_min;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::codegen::Service;
 
 /// The version of etcd whose API this is. Clients decide by it what they may ask for: Kubernetes
 /// relies on progress notifications from 3.5.8 on.
@@ -103,13 +120,36 @@ impl From<&Config> for Limits {
 /// what is in flight is finished within [`Limits::drain`].
 ///
 /// Errors: if there is no listener, or one cannot accept any more.
-pub async fn serve(
+pub(crate) async fn serve(
     handle: Handle,
+    calls: Arc<Calls>,
     listeners: Vec<TcpListener>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let dispatch = Arc::new(Dispatch::new(handle, &limits));
+    let metrics = Arc::clone(handle.metrics());
+    let dispatch = Arc::new(Dispatch::new(handle, calls, &limits));
     let answer = move |request| dispatch.answer(request);
-    listen::serve(answer, listeners, limits, shutdown).await
+    listen::serve(answer, listeners, limits, metrics, shutdown).await
+}
+
+/// Serves the HTTP side alone (metrics, health, version) on further listeners, as [`serve`] does.
+pub(crate) async fn serve_http(
+    handle: Handle,
+    calls: Arc<Calls>,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    // What monitors send and receive is none of the clients' traffic.
+    let metrics = Arc::new(Metrics::default());
+    let router = http::router(handle, calls);
+    let answer = move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        async move {
+            let response = router.call(request.map(axum::body::Body::new)).await?;
+            Ok(response.map(Body::new))
+        }
+    };
+    listen::serve(answer, listeners, limits, metrics, shutdown).await
 }

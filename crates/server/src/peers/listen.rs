@@ -136,8 +136,9 @@ async fn take_messages(
         if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
             buffer.reserve(READ_BYTES);
         }
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Err(PeerError::HungUp);
+        match stream.read_buf(&mut buffer).await? {
+            0 => return Err(PeerError::HungUp),
+            bytes => shared.receiver.received(from, bytes),
         }
     }
 }

@@ -117,6 +117,9 @@ pub(crate) trait Receive: Send + Sync + 'static {
     /// Messages of one peer, in order. Leaves `messages` empty.
     fn deliver(&self, from: NodeId, messages: &mut Vec<quorate_replica::Message>);
 
+    /// So many bytes of messages came from a peer.
+    fn received(&self, from: NodeId, bytes: usize);
+
     /// What a peer tells of itself.
     fn introduce(&self, peer: NodeId, profile: Profile);
 

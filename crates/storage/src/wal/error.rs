@@ -35,8 +35,18 @@ pub enum WalError {
     /// A file or the directory cannot be opened or listed. Unreadable *contents* are damage
     /// instead.
     Unreadable(IoFault),
-    /// A write or a sync failed. The log is poisoned: stop the node, do not try again.
+    /// A write or a sync failed. The log is poisoned: stop the node, do not try again. Unless it
+    /// [wants space](WalError::wants_space) only.
     Io(IoFault),
+}
+
+impl WalError {
+    /// True if there was no room to write, so that nothing is in doubt: what was to be written is
+    /// kept, and the same call can be made again when there is room. A sync that fails is never of
+    /// this kind, whatever it says.
+    pub fn wants_space(&self) -> bool {
+        matches!(self, WalError::Io(fault) if fault.is_full() && fault.operation != "sync")
+    }
 }
 
 impl fmt::Display for WalError {

@@ -80,7 +80,12 @@ impl<D: Disk> Directory<D> {
             file.sync()?;
             Ok(file)
         };
-        let file = make().map_err(|error| self.fault("creation", path, &error))?;
+        let file = make().map_err(|error| {
+            // Half a segment is of no use, and takes the space that is missing. If it cannot be
+            // removed it is replaced at the next try, or at the next open.
+            let _ = self.disk.remove(path);
+            self.fault("creation", path, &error)
+        })?;
         Ok(OpenSegment { number, size, file })
     }
 

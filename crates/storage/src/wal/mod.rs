@@ -24,6 +24,8 @@
 //!   critical ones survive any single damage.
 //! * *Poison*: after a failed write or sync every call fails; what is on disk is then unknown until
 //!   the log is opened anew, which writes the unproven part again (Rebello et al., 2020).
+//! * *Patience*: a disk that is full poisons nothing. What could not be written stays in the buffer,
+//!   and the next call writes it to the same place.
 //!
 //! Left out: an index of entries (the replica keeps what it needs in memory), compression.
 
@@ -267,10 +269,14 @@ impl<D: Disk> Wal<D> {
     /// Makes everything appended so far durable: one write and one fdatasync per segment touched,
     /// which is one as a rule. Does nothing if there is nothing to do.
     ///
-    /// Errors: [`WalError::Io`], and then for ever: what is on disk is unknown, stop the node.
+    /// Errors: [`WalError::Io`], and then for ever: what is on disk is unknown, stop the node. If
+    /// it [wants space](WalError::wants_space) only, call again when there may be some.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.healthy()?;
         let outcome = self.write_and_sync();
+        if outcome.as_ref().is_err_and(WalError::wants_space) {
+            return if planted(Mutant::FullIsDone) { Ok(()) } else { outcome };
+        }
         self.poison = outcome.clone().err();
         outcome
     }
@@ -288,6 +294,9 @@ impl<D: Disk> Wal<D> {
         }
         self.put_own(0);
         let outcome = self.write_run(0);
+        if outcome.as_ref().is_err_and(WalError::wants_space) {
+            return Ok(()); // It stays in the buffer and leaves with the next batch.
+        }
         self.buffer.clear();
         self.runs.clear();
         self.unsynced_mark = true;
@@ -387,17 +396,27 @@ impl<D: Disk> Wal<D> {
             self.sync_current()?;
         }
         for run in 0..self.runs.len() {
-            self.write_run(run)?;
+            if let Err(error) = self.write_run(run) {
+                self.written(run);
+                return Err(error);
+            }
             // In order: a frame of one segment asserts that those before it are durable.
             self.sync_current()?;
         }
-        self.buffer.clear();
+        self.written(self.runs.len());
         self.buffer.shrink_to(BUFFER_KEPT_MAX);
-        self.runs.clear();
         self.unsynced_mark = false;
         self.synced = self.head;
         self.assertable = self.head;
         Ok(())
+    }
+
+    /// The first so many runs need not be written again.
+    fn written(&mut self, runs: usize) {
+        let bytes = self.runs.get(runs).map_or(self.buffer.len(), |run| run.from);
+        self.buffer.drain(..bytes);
+        self.runs.drain(..runs);
+        self.runs.iter_mut().for_each(|run| run.from -= bytes);
     }
 
     fn sync_current(&self) -> Result<(), WalError> {

@@ -358,6 +358,79 @@ fn a_full_disk_is_told_as_such_and_a_preparation_warns_of_it() {
     assert_eq!(frames(&disk), [large_entry(1, 9_000), entry(2)]);
 }
 
+/// Writes in batches to a disk that is full now and then; nothing counts before its sync returned,
+/// everything is there in the end, and a crash on the way loses nothing that counts.
+fn check_a_full_disk_loses_nothing(seed: u64) {
+    let mut choose = choices(seed + 2);
+    let disk = MemoryDisk::new();
+    let mut log = wal(&disk);
+    let (mut appended, mut counted) = (Vec::new(), 0);
+    for index in 1..120 {
+        if choose(6) == 0 {
+            disk.fail(Fault::Full { capacity: (16 << 10) + 4_000 * choose(30) as u64 });
+        }
+        if choose(4) == 0 {
+            disk.heal();
+        }
+        for frame in [large_entry(index, choose(3_000)), sticky(VOTE, index)] {
+            log.append(&frame);
+            appended.push(frame);
+        }
+        match log.sync() {
+            Ok(()) => counted = appended.len(),
+            Err(error) => assert!(error.wants_space(), "{error}"),
+        }
+        if choose(3) == 0 {
+            log.mark().expect("a mark waits for space too");
+        }
+        if choose(9) == 0 {
+            let crashed = disk.fork();
+            crashed.heal();
+            crashed.crash(&mut choose);
+            let entries = |frames: &[Frame]| -> Vec<Frame> {
+                frames.iter().filter(|frame| frame.kind == ENTRY).cloned().collect()
+            };
+            let found = entries(&frames(&crashed));
+            let (all, kept) = (entries(&appended), entries(&appended[..counted]));
+            assert!(found.len() >= kept.len(), "what counted is lost");
+            assert_eq!(found, all[..found.len()], "what was never appended is found");
+        }
+    }
+    disk.heal();
+    log.sync().expect("there is room again");
+    log.close().expect("an orderly end");
+    let entries = |frame: &Frame| frame.kind == ENTRY;
+    let found: Vec<_> = frames(&disk).into_iter().filter(entries).collect();
+    let wanted: Vec<_> = appended.into_iter().filter(entries).collect();
+    assert_eq!(found, wanted, "not everything is there in the end");
+}
+
+#[test]
+fn a_full_disk_stops_nothing_for_good() {
+    (0..60).for_each(check_a_full_disk_loses_nothing);
+}
+
+#[test]
+#[should_panic(expected = "what counted is lost")]
+fn the_mutant_that_takes_full_for_done_is_caught() {
+    with_mutant(Mutant::FullIsDone, || (0..60).for_each(check_a_full_disk_loses_nothing));
+}
+
+#[test]
+fn a_failed_sync_is_never_want_of_space() {
+    let disk = MemoryDisk::new();
+    let mut log = wal(&disk);
+    disk.fail(Fault::Sync);
+    log.append(&entry(1));
+    let error = log.sync().expect_err("the device lost a write");
+    assert!(!error.wants_space());
+    disk.heal();
+    log.sync().expect_err("poisoned");
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let fault = crate::IoFault::new("sync", dir(), &full);
+    assert!(!WalError::Io(fault).wants_space(), "whatever it says");
+}
+
 // Torn tails.
 
 #[test]

@@ -1,0 +1,338 @@
+//! `/metrics`: what a Prometheus server collects.
+//!
+//! Names, labels and types are etcd's to the letter wherever there is something of that meaning
+//! here, so that dashboards and alerts written for etcd go on working; what is our own begins with
+//! `quorate_`. The text is written here and not by a library, because those write the newer
+//! OpenMetrics, which renames counters (`etcd_server_health_success` could not be told).
+//!
+//! Source: Prometheus, "Exposition formats", text format 0.0.4; `/metrics` of an etcd 3.5.1.
+
+use super::calls::{CODES, Calls};
+use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::handle::{Handle, Status};
+use crate::metrics::{BUCKETS, Histogram, Metrics};
+use quorate_core::NodeId;
+use quorate_replica::store::Store;
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+/// What a Prometheus server takes the text for.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Where everything that is told comes from.
+pub(super) struct Sources<'a> {
+    pub(super) handle: &'a Handle,
+    pub(super) metrics: &'a Metrics,
+    pub(super) calls: &'a Calls,
+    pub(super) store: &'a Store,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// The text, family by family.
+#[derive(Default)]
+struct Page {
+    text: String,
+    name: &'static str,
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Page {
+    /// Begins a family.
+    fn family(&mut self, kind: Kind, name: &'static str, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.name = name;
+        self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(text).expect("memory does not fail");
+    }
+
+    fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
+        let name = self.name;
+        self.push(format_args!("{name}{suffix}"));
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let before = if at == 0 { '{' } else { ',' };
+            // No label of ours holds anything that would have to be escaped.
+            self.push(format_args!("{before}{label}=\"{text}\""));
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        self.push(format_args!("{end} {value}\n"));
+    }
+
+    fn counter(&mut self, name: &'static str, value: u64, help: &str) {
+        self.family(Kind::Counter, name, help);
+        self.sample("", &[], value);
+    }
+
+    fn gauge(&mut self, name: &'static str, value: impl Display, help: &str) {
+        self.family(Kind::Gauge, name, help);
+        self.sample("", &[], value);
+    }
+
+    /// A gauge of 1 that tells something by its label.
+    fn fact(&mut self, name: &'static str, label: &str, value: &str, help: &str) {
+        self.family(Kind::Gauge, name, help);
+        self.sample("", &[(label, value)], 1);
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
+        let counts = histogram.counts();
+        let mut upto = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            upto += count;
+            let bound = match bucket {
+                BUCKETS => "+Inf".to_owned(),
+                bucket => seconds(Histogram::bound(bucket)),
+            };
+            let labels = [labels, &[("le", &bound[..])]].concat();
+            self.sample("_bucket", &labels, upto);
+        }
+        self.sample("_sum", labels, seconds(histogram.sum()));
+        self.sample("_count", labels, upto);
+    }
+}
+
+/// Everything, as one page.
+pub(super) fn page(sources: &Sources<'_>) -> String {
+    let status = sources.handle.status();
+    let mut page = Page::default();
+    server(&mut page, sources, &status);
+    store(&mut page, sources, &status);
+    disk(&mut page, sources.metrics, &status);
+    network(&mut page, sources);
+    calls(&mut page, sources.calls);
+    process(&mut page);
+    page.text
+}
+
+fn server(page: &mut Page, sources: &Sources<'_>, status: &Status) {
+    let me = sources.handle.member_id();
+    let metrics = sources.metrics;
+    let leads = status.leader == Some(NodeId(me));
+    page.fact("etcd_server_version", "server_version", ETCD_VERSION, "Version of the API.");
+    let minor = ETCD_CLUSTER_VERSION.rsplit_once('.').map_or(ETCD_CLUSTER_VERSION, |(m, _)| m);
+    page.fact("etcd_cluster_version", "cluster_version", minor, "Version of the cluster's API.");
+    page.fact("etcd_server_id", "server_id", &format!("{me:x}"), "Id of this member.");
+    let own = env!("CARGO_PKG_VERSION");
+    page.fact("quorate_build_info", "version", own, "Version of this program.");
+    let flag = |set| u8::from(set);
+    let has_leader = flag(status.leader.is_some());
+    page.gauge("etcd_server_has_leader", has_leader, "1 if a leader is known.");
+    page.gauge("etcd_server_is_leader", flag(leads), "1 if this member leads.");
+    page.gauge("etcd_server_is_learner", flag(status.is_learner), "1 if it does not vote.");
+    let name = "etcd_server_leader_changes_seen_total";
+    page.counter(name, metrics.leader_changes.get(), "New leaders seen.");
+    let name = "etcd_server_proposals_committed_total";
+    page.gauge(name, status.commit_index, "Index of the last entry known to be committed.");
+    let name = "etcd_server_proposals_applied_total";
+    page.gauge(name, status.applied_index, "Index of the last entry applied.");
+    let pending = sources.handle.waiting();
+    page.gauge("etcd_server_proposals_pending", pending, "Requests that wait for an answer.");
+    let name = "etcd_server_proposals_failed_total";
+    page.counter(name, metrics.proposals_failed.get(), "Writes without success.");
+    let name = "etcd_server_read_indexes_failed_total";
+    page.counter(name, metrics.reads_failed.get(), "Linearizable reads that were refused.");
+    let name = "etcd_server_quota_backend_bytes";
+    page.gauge(name, status.db_size_quota, "Bytes at which growth is refused; 0 is never.");
+    let name = "etcd_server_health_success";
+    page.counter(name, metrics.health_success.get(), "Health checks that found nothing wrong.");
+    let name = "etcd_server_health_failures";
+    page.counter(name, metrics.health_failures.get(), "Health checks that failed.");
+    page.gauge("quorate_raft_term", status.term, "Current term.");
+    page.family(Kind::Gauge, "quorate_alarms", "Active alarms of the cluster.");
+    for alarm in &status.alarms {
+        let (kind, member) = (alarm.kind.to_string(), format!("{:x}", alarm.member));
+        page.sample("", &[("alarm", &kind), ("member", &member)], 1);
+    }
+    let name = "quorate_conditions";
+    page.gauge(name, status.errors.len(), "Conditions that an operator should look at.");
+}
+
+fn store(page: &mut Page, sources: &Sources<'_>, status: &Status) {
+    let store = sources.store;
+    page.gauge("etcd_debugging_mvcc_keys_total", store.keys(), "Living keys.");
+    let name = "etcd_debugging_mvcc_current_revision";
+    page.gauge(name, store.revision().0, "Latest revision.");
+    let name = "etcd_debugging_mvcc_compact_revision";
+    page.gauge(name, store.compact_revision().0, "Oldest revision that can be read.");
+    let [puts, deletes, txns] = status.applied_commands;
+    page.counter("etcd_mvcc_put_total", puts, "Puts applied by this member.");
+    page.counter("etcd_debugging_mvcc_put_total", puts, "The same under its former name.");
+    page.counter("etcd_mvcc_delete_total", deletes, "Deletes applied by this member.");
+    page.counter("etcd_debugging_mvcc_delete_total", deletes, "The same.");
+    page.counter("etcd_mvcc_txn_total", txns, "Transactions that write applied by this member.");
+    page.counter("etcd_debugging_mvcc_txn_total", txns, "The same under its former name.");
+    let ranges = sources.calls.iter().filter(|(method, _)| method.name.starts_with("Range"));
+    let ranges = ranges.map(|(_, tally)| tally.started.get()).sum();
+    page.counter("etcd_mvcc_range_total", ranges, "Ranges asked of this member.");
+    page.counter("etcd_debugging_mvcc_range_total", ranges, "The same under its former name.");
+    let name = "etcd_mvcc_db_total_size_in_bytes";
+    page.gauge(name, status.db_size, "Bytes of log and checkpoints on disk.");
+    let name = "etcd_mvcc_db_total_size_in_use_in_bytes";
+    page.gauge(name, status.db_size_in_use, "Bytes of the versions in the store.");
+}
+
+fn disk(page: &mut Page, metrics: &Metrics, _: &Status) {
+    let name = "etcd_disk_wal_fsync_duration_seconds";
+    page.family(Kind::Histogram, name, "Writing and syncing a batch of the log.");
+    page.histogram(&[], &metrics.log_sync);
+    let name = "etcd_disk_backend_commit_duration_seconds";
+    page.family(Kind::Histogram, name, "The same with the housekeeping of the log.");
+    page.histogram(&[], &metrics.log_turn);
+    let name = "quorate_checkpoint_duration_seconds";
+    page.family(Kind::Histogram, name, "Writing a checkpoint.");
+    page.histogram(&[], &metrics.checkpoint);
+}
+
+fn network(page: &mut Page, sources: &Sources<'_>) {
+    let Sources { metrics, handle, .. } = sources;
+    let (sent, received) = (&metrics.clients.sent_bytes, &metrics.clients.received_bytes);
+    let name = "etcd_network_client_grpc_sent_bytes_total";
+    page.counter(name, sent.get(), "Bytes sent to clients.");
+    let name = "etcd_network_client_grpc_received_bytes_total";
+    page.counter(name, received.get(), "Bytes received from clients.");
+    let me = format!("{:x}", handle.member_id());
+    let name = "etcd_network_peer_sent_bytes_total";
+    page.family(Kind::Counter, name, "Bytes of messages sent to a peer.");
+    for (peer, traffic) in &metrics.peers {
+        let peer = format!("{:x}", peer.0);
+        page.sample("", &[("To", &peer)], traffic.sent_bytes.get());
+    }
+    let name = "etcd_network_peer_received_bytes_total";
+    page.family(Kind::Counter, name, "Bytes of messages received from a peer.");
+    for (peer, traffic) in &metrics.peers {
+        let peer = format!("{:x}", peer.0);
+        page.sample("", &[("From", &peer)], traffic.received_bytes.get());
+    }
+    page.family(Kind::Gauge, "etcd_network_known_peers", "Peers of the configuration.");
+    for peer in metrics.peers.keys() {
+        let peer = format!("{:x}", peer.0);
+        page.sample("", &[("Local", &me), ("Remote", &peer)], 1);
+    }
+}
+
+fn calls(page: &mut Page, calls: &Calls) {
+    page.family(Kind::Counter, "grpc_server_started_total", "Calls begun.");
+    for (method, tally) in calls.iter() {
+        let labels = labels(method);
+        page.sample("", &labels, tally.started.get());
+    }
+    page.family(Kind::Counter, "grpc_server_handled_total", "Calls answered.");
+    for (method, tally) in calls.iter() {
+        for (code, count) in CODES.iter().zip(&tally.handled) {
+            let [name, service, kind] = labels(method);
+            let labels = [("grpc_code", *code), name, service, kind];
+            page.sample("", &labels, count.get());
+        }
+    }
+    if calls.timed {
+        let name = "grpc_server_handling_seconds";
+        page.family(Kind::Histogram, name, "Until the head of the answer.");
+        for (method, tally) in calls.iter() {
+            page.histogram(&labels(method), &tally.took);
+        }
+    }
+}
+
+fn labels(method: &super::calls::Method) -> [(&'static str, &'static str); 3] {
+    [("grpc_method", method.name), ("grpc_service", method.service), ("grpc_type", method.kind)]
+}
+
+/// What the system tells of this process; what it does not tell is left out.
+fn process(page: &mut Page) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is a name and may hold anything; numbers begin behind it.
+    let fields: Vec<u64> = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect())
+        .unwrap_or_default();
+    let field = |number: usize| fields.get(number - 3).copied();
+    let ticks = rustix::param::clock_ticks_per_second();
+    if let (Some(user), Some(system)) = (field(14), field(15)) {
+        let spent = Duration::from_millis((user + system).saturating_mul(1_000) / ticks.max(1));
+        let name = "process_cpu_seconds_total";
+        page.family(Kind::Counter, name, "Processor time used.");
+        page.sample("", &[], seconds(spent));
+    }
+    if let (Some(virtual_bytes), Some(pages)) = (field(23), field(24)) {
+        let resident = pages.saturating_mul(rustix::param::page_size() as u64);
+        page.gauge("process_virtual_memory_bytes", virtual_bytes, "Address space.");
+        page.gauge("process_resident_memory_bytes", resident, "Memory in use.");
+    }
+    if let (Some(since), Some(booted)) = (field(22), booted()) {
+        let started = booted + since / ticks.max(1);
+        let name = "process_start_time_seconds";
+        page.gauge(name, started, "Start of the process, in seconds since 1970.");
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        page.gauge("process_open_fds", open.count(), "Open file descriptors.");
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if let Some(limit) = limit {
+        page.gauge("process_max_fds", limit, "Most file descriptors allowed.");
+    }
+}
+
+/// Seconds from 1970 to the start of the system.
+fn booted() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime ")).and_then(|word| word.parse().ok())
+}
+
+/// As a decimal number, without trailing zeros.
+fn seconds(duration: Duration) -> String {
+    let text = format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos());
+    let text = text.trim_end_matches('0');
+    text.strip_suffix('.').unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_have_the_form_that_collectors_read() {
+        let mut page = Page::default();
+        page.counter("a_total", 3, "All of them.");
+        page.fact("b", "version", "3.5", "Which.");
+        page.family(Kind::Histogram, "c_seconds", "How long.");
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(1_500));
+        histogram.observe(Duration::from_secs(100));
+        page.histogram(&[("x", "y")], &histogram);
+        let begin = "# HELP a_total All of them.\n# TYPE a_total counter\na_total 3\n\
+            # HELP b Which.\n# TYPE b gauge\nb{version=\"3.5\"} 1\n\
+            # HELP c_seconds How long.\n# TYPE c_seconds histogram\n\
+            c_seconds_bucket{x=\"y\",le=\"0.001\"} 0\nc_seconds_bucket{x=\"y\",le=\"0.002\"} 1\n";
+        assert!(page.text.starts_with(begin), "{}", page.text);
+        let end = "c_seconds_bucket{x=\"y\",le=\"8.192\"} 1\n\
+            c_seconds_bucket{x=\"y\",le=\"+Inf\"} 2\n\
+            c_seconds_sum{x=\"y\"} 100.0015\nc_seconds_count{x=\"y\"} 2\n";
+        assert!(page.text.ends_with(end), "{}", page.text);
+    }
+
+    #[test]
+    fn this_process_is_described() {
+        let mut page = Page::default();
+        process(&mut page);
+        for name in
+            ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"]
+        {
+            let line = page.text.lines().find(|line| line.starts_with(name)).expect(name);
+            let value: f64 = line[name.len()..].trim().parse().expect("a number");
+            assert!(value >= 0.0 && (name.contains("cpu") || value > 0.0), "{line}");
+        }
+    }
+}
