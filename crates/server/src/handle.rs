@@ -1,6 +1,7 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
 use crate::host::{Ask, Reply, Shared, Snapshot};
+use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_replica::store::{Command, KvError, Outcome, Range, Revision, Store, Txn};
@@ -177,6 +178,11 @@ impl Handle {
     /// This member's view of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Who watches.
+    pub(crate) fn watch(&self) -> &Arc<Hub> {
+        &self.shared.watch
     }
 
     fn reply<T>(&self) -> Result<(Reply<T>, oneshot::Receiver<T>), Refusal> {

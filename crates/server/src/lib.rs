@@ -11,6 +11,7 @@ mod recover;
 mod run;
 pub mod url;
 mod wal_log;
+mod watch;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};

@@ -189,6 +189,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     };
     let serving = tokio::spawn(api::serve(handle.clone(), client_listeners, limits, stopped));
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
+    spawn_watch_hub(&shared, config.election_timeout);
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
@@ -198,6 +199,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     if outcome.is_ok() {
         tracing::info!("stopping: handing leadership over");
         step_aside(&shared).await;
+        shared.watch.stop();
         // Requests that still wait end with the loop; nothing new is taken.
         let _ = stop_api.send(());
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, serving).await;
@@ -208,6 +210,14 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     tokio::task::block_in_place(|| drop(log));
     tracing::info!("stopped");
     outcome
+}
+
+/// The tasks that mark what watchers have to be told; they end with the runtime.
+fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
+    let hub = Arc::clone(&shared.watch);
+    tokio::spawn(async move { hub.run().await });
+    let (hub, leader) = (Arc::clone(&shared.watch), shared.leader());
+    tokio::spawn(async move { hub.follow_leader(leader, 3 * election_timeout).await });
 }
 
 fn broken(stopped: Result<Stopped, oneshot::error::RecvError>) -> RunError {

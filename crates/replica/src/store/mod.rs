@@ -31,6 +31,7 @@
 //! | [`Applied`] | `write.rs` | single writes |
 //! | | `txn.rs` | transactions |
 //! | | `compact.rs` | forgetting, in slices |
+//! | [`History`] | `history.rs` | what watchers read |
 //! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
@@ -44,6 +45,7 @@ mod codec;
 mod command;
 mod compact;
 mod digest;
+mod history;
 mod mutant;
 mod range;
 mod save;
@@ -59,6 +61,7 @@ pub use command::{
     Range, Relation, Revision, SortOrder, SortTarget, Txn,
 };
 pub use digest::xxh64;
+pub use history::History;
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};
 pub use save::{LoadError, SAVE_VERSION};
@@ -78,6 +81,9 @@ pub struct Store {
     compact_revision: Revision,
     /// First place of the log which the sweep has not visited; see `compact.rs`.
     swept: Place,
+    /// Oldest revision whose changes are all still in the log. Below the compact revision between
+    /// a compaction and the first slice of its sweep, so no answer may depend on it.
+    kept_from: Revision,
     live: Tree<Bytes, Arc<KeyValue>>,
     past: Tree<Bytes, Versions>,
     log: Tree<Place, Event>,
@@ -126,6 +132,7 @@ impl Store {
             revision: Revision(1),
             compact_revision: Revision(0),
             swept: Place::default(),
+            kept_from: Revision(0),
             live: Tree::new(),
             past: Tree::new(),
             log: Tree::new(),

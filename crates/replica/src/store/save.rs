@@ -181,6 +181,7 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
     store.revision = input.revision()?;
     store.compact_revision = input.revision()?;
     store.swept = Place { revision: input.revision()?, order: input.number()? };
+    store.kept_from = store.compact_revision;
     store.applied = input.number()?;
     store.digest = Digest { state: input.number()? };
     if store.compact_revision > store.revision || store.revision.0 == 0 {

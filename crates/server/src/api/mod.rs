@@ -12,6 +12,7 @@
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
 //! | `kv.rs` `cluster.rs` `maintenance.rs` `health.rs` `http.rs` | the services |
+//! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
@@ -26,8 +27,10 @@ mod http;
 mod kv;
 mod listen;
 mod maintenance;
+mod watch;
 
 pub use errors::ApiError;
+pub(crate) use header::Headers;
 pub use listen::ServeError;
 
 use crate::config::Config;
@@ -70,6 +73,8 @@ pub struct Limits {
     pub ping_every: Duration,
     /// and given up after so long without one.
     pub pong_within: Duration,
+    /// How often a watcher that hears nothing else is told how far it has come, if it wants that.
+    pub watch_progress_every: Duration,
     /// How long requests in flight may take when stopping; then their connections are cut.
     pub drain: Duration,
 }
@@ -83,6 +88,7 @@ impl From<&Config> for Limits {
             txn_ops_max: usize::try_from(config.max_txn_ops).unwrap_or(usize::MAX),
             ping_every: config.grpc_keepalive_interval,
             pong_within: config.grpc_keepalive_timeout,
+            watch_progress_every: config.watch_progress_notify_interval,
             drain: DRAIN,
         }
     }
