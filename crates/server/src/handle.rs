@@ -2,6 +2,7 @@
 
 use crate::host::{Ask, Reply, Shared, Snapshot};
 use crate::metrics::Metrics;
+use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
@@ -210,6 +211,11 @@ impl Handle {
     /// This member's view of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Who watches.
+    pub(crate) fn watch(&self) -> &Arc<Hub> {
+        &self.shared.watch
     }
 
     fn reply<T>(&self) -> Result<(Reply<T>, oneshot::Receiver<T>), Refusal> {

@@ -5,6 +5,7 @@ use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
+use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term};
 use quorate_drivers::live::{Host, Inbox, LogHandle};
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) next_ticket: AtomicU64,
     pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who watches.
+    pub(crate) watch: Arc<Hub>,
     published: RwLock<Snapshot>,
     /// The published snapshot is older than what was acknowledged here.
     stale: AtomicBool,
@@ -137,6 +140,7 @@ impl Shared {
             next_ticket: AtomicU64::new(1),
             waiting: Arc::default(),
             metrics: Arc::new(metrics),
+            watch: Arc::new(Hub::new()),
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),
@@ -228,6 +232,8 @@ pub(crate) struct ReplicaHost {
     seen_applied: Position,
     errors: BTreeMap<&'static str, String>,
     checkpoints: Checkpoints,
+    /// Watchers were handed a history that was not yet swept.
+    sweep_seen: bool,
 }
 
 /// An answer, and who waits for it.
@@ -287,6 +293,7 @@ impl ReplicaHost {
                 writing: false,
                 wanted_by: Vec::new(),
             },
+            sweep_seen: false,
         }
     }
 
@@ -419,6 +426,19 @@ impl ReplicaHost {
         self.shared.stale.store(false, Ordering::Release);
     }
 
+    /// Hands the changes of this turn to those who watch: before the turn's answers leave, so that
+    /// a watcher created after an answer was seen begins after what the answer tells.
+    fn tell_watchers(&mut self, node: &Replica, changed: bool) {
+        let watch = &self.shared.watch;
+        watch.set_term(node.raft().term());
+        // After a compaction once more when all is swept, or the watchers' copy would pin it.
+        let swept = self.sweep_seen && node.store().is_swept();
+        if watch.is_open() && (changed || swept) {
+            watch.offer(node.store().history());
+            self.sweep_seen = !node.store().is_swept();
+        }
+    }
+
     fn report(&mut self, node: &Replica) {
         let raft = node.raft();
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
@@ -529,6 +549,7 @@ impl Host<Replica> for ReplicaHost {
                 let text = format!("state diverged within the {span} entries up to {at}: fenced");
                 self.errors.insert("diverged", text);
                 self.shared.fenced.store(true, Ordering::Release);
+                self.shared.watch.fence();
             }
             Indication::Disputed { at } => {
                 tracing::error!(index = %at, "members differ and no quorum can tell who is right");
@@ -567,6 +588,7 @@ impl Host<Replica> for ReplicaHost {
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }
+        self.tell_watchers(node, changed);
         self.report(node);
         for Owed { reply, answer } in self.answers.drain(..) {
             reply.send(answer);

@@ -15,6 +15,7 @@ pub mod snapshot;
 mod upkeep;
 pub mod url;
 mod wal_log;
+mod watch;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};

@@ -201,6 +201,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     }
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
+    spawn_watch_hub(&shared, config.election_timeout);
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
@@ -210,6 +211,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     if outcome.is_ok() {
         tracing::info!("stopping: handing leadership over");
         step_aside(&shared).await;
+        shared.watch.stop();
         // Requests that still wait end with the loop; nothing new is taken.
         let _ = stop_api.send(());
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, serving).await;
@@ -220,6 +222,14 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
     outcome
+}
+
+/// The tasks that mark what watchers have to be told; they end with the runtime.
+fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
+    let hub = Arc::clone(&shared.watch);
+    tokio::spawn(async move { hub.run().await });
+    let (hub, leader) = (Arc::clone(&shared.watch), shared.leader());
+    tokio::spawn(async move { hub.follow_leader(leader, 3 * election_timeout).await });
 }
 
 fn broken(stopped: Result<Stopped, JoinError>) -> RunError {

@@ -28,6 +28,7 @@ impl Store {
         if revision > self.revision {
             return Err(KvError::FutureRevision { current: self.revision });
         }
+        self.kept_from = self.compact_revision;
         self.compact_revision = revision;
         // The events at the former compact revision stayed in the log: begin with them.
         self.swept = Place::default();
@@ -36,6 +37,7 @@ impl Store {
 
     /// Frees compacted versions, visiting at most `budget` events. True if nothing is left to do.
     pub fn sweep(&mut self, budget: usize) -> bool {
+        self.kept_from = self.compact_revision;
         let end = self.sweep_end();
         let range = self.log.range(Bound::Included(&self.swept), Bound::Excluded(&end));
         let left = range.len();
@@ -78,6 +80,8 @@ impl Store {
         }
         if place.revision < self.compact_revision {
             self.log.remove(&place);
+        } else if let Some(event) = self.log.get_mut(&place) {
+            event.prev = None; // It would keep the memory that was just freed.
         }
     }
 

@@ -35,6 +35,7 @@
 //! | [`Lease`], [`Countdown`] | `lease.rs` | keys that end with their lease |
 //! | | `compact.rs` | forgetting, in slices |
 //! | [`Consumer`] | `consumers.rs` | who takes the space |
+//! | [`History`] | `history.rs` | what watchers read |
 //! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
@@ -51,6 +52,7 @@ mod command;
 mod compact;
 mod consumers;
 mod digest;
+mod history;
 mod key;
 mod lease;
 mod mutant;
@@ -70,6 +72,7 @@ pub use command::{
 };
 pub use consumers::Consumer;
 pub use digest::xxh64;
+pub use history::History;
 pub use lease::{Countdown, LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseName, LeaseTime};
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};
@@ -91,6 +94,9 @@ pub struct Store {
     compact_revision: Revision,
     /// First place of the log which the sweep has not visited; see `compact.rs`.
     swept: Place,
+    /// Oldest revision whose changes are all still in the log. Below the compact revision between
+    /// a compaction and the first slice of its sweep, so no answer may depend on it.
+    kept_from: Revision,
     live: Tree<Key, Living>,
     graves: Tree<Key, Versions>,
     log: Tree<Place, Event>,
@@ -130,9 +136,18 @@ pub struct Event {
     pub kv: Arc<KeyValue>,
     /// Revision of the version that this change replaced; 0 if the key did not live.
     pub prev_revision: Revision,
+    /// That version, unless it is compacted and forgotten. What is compacted may still be here:
+    /// readers ask [`Store::prev_of`].
+    prev: Option<Arc<KeyValue>>,
 }
 
 impl Event {
+    /// A change that took the place of `prev`.
+    pub fn new(kv: Arc<KeyValue>, prev: Option<Arc<KeyValue>>) -> Event {
+        let prev_revision = prev.as_ref().map_or(Revision(0), |prev| prev.mod_revision);
+        Event { kv, prev_revision, prev }
+    }
+
     /// True if the key was deleted.
     pub fn is_delete(&self) -> bool {
         self.kv.version == 0
@@ -151,6 +166,7 @@ impl Store {
             revision: Revision(1),
             compact_revision: Revision(0),
             swept: Place::default(),
+            kept_from: Revision(0),
             live: Tree::new(),
             graves: Tree::new(),
             log: Tree::new(),

@@ -29,7 +29,7 @@ const PAIR_BYTES: usize = 48;
 
 /// The events of the log from one revision on, oldest first; see [`Store::changes`].
 pub struct Changes<'a> {
-    events: Ascend<'a, Place, Event>,
+    pub(super) events: Ascend<'a, Place, Event>,
 }
 
 /// A range in pieces; see [`Store::pages`].
@@ -114,26 +114,6 @@ impl Store {
         let Found { kvs, more, count, .. } = self.find(range);
         let source = Source::List { rest: kvs.into_iter(), more, count };
         Ok(Pages { source, page_bytes, keys_only })
-    }
-
-    /// All changes from `from` on, found in O(log n); `from` may lie in the future.
-    ///
-    /// Errors: [`KvError::Compacted`] if changes of `from` may be gone.
-    pub fn changes(&self, from: Revision) -> Result<Changes<'_>, KvError> {
-        if from < self.compact_revision {
-            return Err(KvError::Compacted { compact_revision: self.compact_revision });
-        }
-        let from = Place { revision: from, order: 0 };
-        Ok(Changes { events: self.log.range(Bound::Included(&from), Bound::Unbounded) })
-    }
-
-    /// The pair that an event replaced: none if there was none, or if it is compacted.
-    pub fn prev_of(&self, event: &Event) -> Option<&Arc<KeyValue>> {
-        let gone = event.revision() <= self.compact_revision;
-        if gone || event.prev_revision == Revision(0) {
-            return None;
-        }
-        self.past(&event.kv.key)?.get(event.prev_revision)
     }
 
     /// Whether a revision of a request (0 is the latest) can be read.

@@ -218,6 +218,7 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
     store.revision = input.revision()?;
     store.compact_revision = input.revision()?;
     store.swept = Place { revision: input.revision()?, order: input.number()? };
+    store.kept_from = store.compact_revision;
     store.applied = input.number()?;
     store.digest = Digest { state: input.number()? };
     if store.compact_revision > store.revision || store.revision.0 == 0 {
@@ -293,11 +294,13 @@ fn load_log(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
         let place = Place { revision: input.revision()?, order: input.number()? };
         ascend(&mut last, place)?;
         let prev_revision = input.revision()?;
-        let kv = load_source(input, store)?;
+        let (kv, past) = load_source(input, store)?;
         if kv.mod_revision != place.revision || prev_revision >= place.revision {
             return Err(LoadError::Corrupt("an event does not fit its place in the log"));
         }
-        log.push(place, Event { kv, prev_revision });
+        // The version before a tombstone of long ago may be forgotten.
+        let prev = past.and_then(|past| past.get(prev_revision)).map(Arc::clone);
+        log.push(place, Event { kv, prev_revision, prev });
     }
     store.log = log.finish();
     Ok(())
@@ -317,26 +320,38 @@ fn load_alarms(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError
     Ok(())
 }
 
-fn load_source(input: &mut Input<'_>, store: &Store) -> Result<Arc<KeyValue>, LoadError> {
-    let kv = match input.number()? {
-        FROM_LIVE => store.live.nth(input.rank()?).map(|(_, living)| &living.kv),
+/// The pair of an event, and the past of its key.
+fn load_source<'a>(
+    input: &mut Input<'_>,
+    store: &'a Store,
+) -> Result<(Arc<KeyValue>, Option<&'a Versions>), LoadError> {
+    let (kv, past) = match input.number()? {
+        FROM_LIVE => match store.live.nth(input.rank()?) {
+            Some((_, living)) => (Some(&living.kv), living.past.as_ref()),
+            None => (None, None),
+        },
         FROM_PAST => {
             let living = store.live.nth(input.rank()?);
-            let rank = input.rank()?;
-            living.and_then(|(_, living)| living.past.as_ref()?.nth(rank))
+            nth_of(living.and_then(|(_, living)| living.past.as_ref()), input.rank()?)
         }
         FROM_GRAVE => {
-            let versions = store.graves.nth(input.rank()?);
-            let rank = input.rank()?;
-            versions.and_then(|(_, versions)| versions.nth(rank))
+            let grave = store.graves.nth(input.rank()?);
+            nth_of(grave.map(|(_, versions)| versions), input.rank()?)
         }
         OWN => {
             let key = input.bytes()?;
-            return input.version(key, store.revision);
+            let kv = input.version(key, store.revision)?;
+            let past = store.past(&kv.key);
+            return Ok((kv, past));
         }
         _ => return Err(LoadError::Corrupt("an event has an unknown source")),
     };
-    kv.cloned().ok_or(LoadError::Corrupt("an event names a pair that is not there"))
+    let kv = kv.ok_or(LoadError::Corrupt("an event names a pair that is not there"))?;
+    Ok((Arc::clone(kv), past))
+}
+
+fn nth_of(past: Option<&Versions>, rank: usize) -> (Option<&Arc<KeyValue>>, Option<&Versions>) {
+    (past.and_then(|versions| versions.nth(rank)), past)
 }
 
 /// Checks that a sequence ascends.

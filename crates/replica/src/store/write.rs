@@ -94,11 +94,11 @@ impl Store {
         };
         let fresh = Arc::new(succeed(&living.kv, put, revision));
         let old = std::mem::replace(&mut living.kv, Arc::clone(&fresh));
-        let (prev_revision, dropped) = retire(&mut living.past, Arc::clone(&old), revision);
+        let (prev, dropped) = retire(&mut living.past, Arc::clone(&old), revision);
         self.attach(&fresh.key, old.lease, fresh.lease);
         self.bytes += weight(&fresh);
         self.bytes -= dropped;
-        self.record(write, Event { kv: fresh, prev_revision });
+        self.record(write, Event::new(fresh, prev));
         Outcome::Put { prev: Some(old).filter(|_| put.prev_kv) }
     }
 
@@ -110,7 +110,7 @@ impl Store {
             self.forget(&put.key, revision);
         }
         let past = self.graves.remove(&put.key[..]);
-        let prev_revision = in_force_before(past.as_ref().filter(|_| write.order > 0), revision);
+        let prev = in_force_before(past.as_ref().filter(|_| write.order > 0), revision);
         let key = Bytes::copy_from_slice(&put.key);
         let fresh = Arc::new(KeyValue {
             key: key.clone(),
@@ -123,7 +123,7 @@ impl Store {
         self.bytes += weight(&fresh);
         self.live.insert(Key::from(&key), Living { kv: Arc::clone(&fresh), past });
         self.attach(&key, 0, fresh.lease);
-        self.record(write, Event { kv: fresh, prev_revision });
+        self.record(write, Event::new(fresh, prev));
     }
 
     /// Planted bug: a key that comes back after a delete goes on counting its versions.
@@ -141,7 +141,7 @@ impl Store {
             return Cow::Borrowed(event);
         }
         let kv = Arc::new(KeyValue { lease: 0, ..KeyValue::clone(&event.kv) });
-        Cow::Owned(Event { kv, prev_revision: event.prev_revision })
+        Cow::Owned(Event { kv, ..event.clone() })
     }
 
     /// Deletes every key of the range.
@@ -162,7 +162,7 @@ impl Store {
         let removed = self.live.remove(&old.key[..]);
         let mut past = removed.expect("only a living key is deleted").past;
         self.attach(&old.key, old.lease, 0);
-        let (prev_revision, dropped) = retire(&mut past, Arc::clone(old), revision);
+        let (prev, dropped) = retire(&mut past, Arc::clone(old), revision);
         let tombstone = Arc::new(KeyValue {
             key: old.key.clone(),
             mod_revision: revision,
@@ -172,7 +172,7 @@ impl Store {
         self.bytes -= dropped;
         let grave = Versions::after(past, Arc::clone(&tombstone));
         self.graves.insert(Key::from(&old.key), grave);
-        self.record(write, Event { kv: tombstone, prev_revision });
+        self.record(write, Event::new(tombstone, prev));
     }
 
     /// The revision of the write in progress, opened by its first change.
@@ -213,22 +213,24 @@ impl Store {
     }
 }
 
-/// Moves the version that was just replaced out of the way. Answers with the revision of the
-/// version in force before this write began, 0 if there was none, and with the bytes dropped.
-fn retire(past: &mut Option<Versions>, old: Arc<KeyValue>, revision: Revision) -> (Revision, u64) {
+/// Moves the version that was just replaced out of the way. Answers with the version in force
+/// before this write began, if there was one, and with the bytes dropped.
+fn retire(
+    past: &mut Option<Versions>,
+    old: Arc<KeyValue>,
+    revision: Revision,
+) -> (Option<Arc<KeyValue>>, u64) {
     if old.mod_revision < revision {
-        let prev_revision = old.mod_revision;
-        *past = Some(Versions::after(past.take(), old));
-        return (prev_revision, 0);
+        *past = Some(Versions::after(past.take(), Arc::clone(&old)));
+        return (Some(old), 0);
     }
     // The key is written a second time by this command: what it wrote first was never in force
     // at any revision.
     (in_force_before(past.as_ref(), revision), weight(&old))
 }
 
-fn in_force_before(past: Option<&Versions>, revision: Revision) -> Revision {
-    let before = Revision(revision.0 - 1);
-    past.and_then(|versions| versions.at(before)).map_or(Revision(0), |kv| kv.mod_revision)
+fn in_force_before(past: Option<&Versions>, revision: Revision) -> Option<Arc<KeyValue>> {
+    past.and_then(|versions| versions.at(Revision(revision.0 - 1))).cloned()
 }
 
 /// Drops one version from the past of a living key, if it is there.

@@ -9,6 +9,7 @@
 //!                             /etcdserverpb.Lease/*         lease.rs
 //!                             /etcdserverpb.Cluster/*       cluster.rs
 //!                             /etcdserverpb.Maintenance/*   maintenance.rs
+//!                             /etcdserverpb.Watch/Watch      watch.rs
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
 //!                             any other                     Unimplemented, with its name
@@ -24,6 +25,7 @@ use super::health::Health;
 use super::kv::Kv;
 use super::lease::Lease;
 use super::maintenance::Maintenance;
+use super::watch::Watch;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http, large};
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
@@ -60,6 +62,7 @@ pub(crate) struct Dispatch {
     cluster: ClusterServer<Cluster>,
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
+    watch: Watch,
     http: Router,
     calls: Arc<Calls>,
 }
@@ -84,6 +87,7 @@ impl Dispatch {
             cluster: ClusterServer::new(Cluster::new(handle.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(handle.clone())),
             health: HealthServer::new(Health::new(handle.clone())),
+            watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
             http: http::router(handle.clone(), Arc::clone(&calls)),
             calls,
             handle,
@@ -112,13 +116,18 @@ impl Dispatch {
         B: AnyBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
     {
-        if requires_leader(request.headers()) && self.handle.status().leader.is_none() {
+        let requires_leader = requires_leader(request.headers());
+        if requires_leader && self.handle.status().leader.is_none() {
             return now(Status::from(ApiError::NoLeader).into_http());
         }
         let path = request.uri().path();
         match service(path) {
             "etcdserverpb.KV" => self.kv.clone().call(request),
             "etcdserverpb.Lease" => self.lease.clone().call(request),
+            _ if path == "/etcdserverpb.Watch/Watch" => {
+                let watch = self.watch.clone();
+                Box::pin(async move { Ok(watch.answer(request, requires_leader).await) })
+            }
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "grpc.health.v1.Health" => self.health.clone().call(request),
@@ -199,7 +208,7 @@ fn service(path: &str) -> &str {
 /// Services to come are told from those that do not exist, so that nobody looks for a typo.
 fn not_served(path: &str) -> Status {
     match service(path) {
-        "etcdserverpb.Watch" | "etcdserverpb.Auth" | "v3lockpb.Lock" | "v3electionpb.Election" => {
+        "etcdserverpb.Auth" | "v3lockpb.Lock" | "v3electionpb.Election" => {
             Status::unimplemented(format!("etcdserver: {path} is not served yet"))
         }
         _ => Status::unimplemented(format!("unknown service or method {path}")),
@@ -273,9 +282,9 @@ mod tests {
 
     #[test]
     fn what_is_not_served_says_so_by_its_name() {
-        let watch = not_served("/etcdserverpb.Watch/Watch");
-        assert_eq!(watch.code(), Code::Unimplemented);
-        assert_eq!(watch.message(), "etcdserver: /etcdserverpb.Watch/Watch is not served yet");
+        let lock = not_served("/v3lockpb.Lock/Lock");
+        assert_eq!(lock.code(), Code::Unimplemented);
+        assert_eq!(lock.message(), "etcdserver: /v3lockpb.Lock/Lock is not served yet");
         let unknown = not_served("/etcdserverpb.Wacth/Watch");
         assert_eq!(unknown.code(), Code::Unimplemented);
         assert_eq!(unknown.message(), "unknown service or method /etcdserverpb.Wacth/Watch");

@@ -16,6 +16,7 @@
 //! | | services |
 //! | `checks.rs` `metrics.rs` `calls.rs` | what probes and monitors ask |
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
+//! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
@@ -37,9 +38,11 @@ mod listen;
 mod maintenance;
 mod metrics;
 mod snapshot;
+mod watch;
 mod watched;
 
 pub use errors::ApiError;
+pub(crate) use header::Headers;
 pub use listen::ServeError;
 
 use crate::config::Config;
@@ -96,6 +99,8 @@ pub struct Limits {
     pub ping_every: Duration,
     /// and given up after so long without one.
     pub pong_within: Duration,
+    /// How often a watcher that hears nothing else is told how far it has come, if it wants that.
+    pub watch_progress_every: Duration,
     /// How long requests in flight may take when stopping; then their connections are cut.
     pub drain: Duration,
 }
@@ -111,6 +116,7 @@ impl From<&Config> for Limits {
             leaderless_max: LEADERLESS_ELECTIONS * config.election_timeout,
             ping_every: config.grpc_keepalive_interval,
             pong_within: config.grpc_keepalive_timeout,
+            watch_progress_every: config.watch_progress_notify_interval,
             drain: DRAIN,
         }
     }

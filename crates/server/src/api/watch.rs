@@ -1,0 +1,205 @@
+//! The Watch service: HTTP/2 around a [`Session`].
+//!
+//! The generated code would make a message of each answer and encode it by itself. Here the body of
+//! the response *is* the session: it is asked for the next chunk when the transport has room for
+//! one, and writes as many messages into it as fit. So what a slow client costs is a chunk, and
+//! there is no task, queue or channel per stream.
+//!
+//! Requests are read by the same body, and only while their answers do not pile up. When the client
+//! has closed its side, the stream goes on, as in etcd.
+
+use super::errors::ApiError;
+use super::header::Headers;
+use crate::handle::{Consistency, Handle};
+use crate::proto::etcdserverpb::WatchRequest;
+use crate::watch::{Filled, Session, Settings, Stream};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::Streaming;
+use tonic::codegen::StdError;
+use tonic::codegen::tokio_stream::Stream as _;
+use tonic_prost::ProstDecoder;
+
+/// Requests taken in before the events get their turn.
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// Progress is told no more often than this, whatever the configuration says; etcd's floor.
+const PROGRESS_EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// Room for a chunk that turns out to be small. Unit: bytes.
+const CHUNK_ROOM: usize = 1_024;
+
+/// The service, over one replica.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    handle: Handle,
+    headers: Headers,
+    message_bytes_max: usize,
+    progress_every: Duration,
+}
+
+impl Watch {
+    /// The service. Messages up to `message_bytes_max` are received, and larger ones are split for
+    /// watchers which take fragments.
+    pub(crate) fn new(handle: Handle, message_bytes_max: usize, progress_every: Duration) -> Watch {
+        let headers = Headers::of(&handle);
+        let progress_every = progress_every.max(PROGRESS_EVERY_MIN);
+        Watch { handle, headers, message_bytes_max, progress_every }
+    }
+
+    /// Begins a stream; a refusal is an answer too.
+    pub(crate) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        requires_leader: bool,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send,
+    {
+        let encoding = request.headers().get("grpc-encoding");
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            return Status::unimplemented("etcdserver: compressed messages are not received")
+                .into_http();
+        }
+        match self.open(requires_leader).await {
+            Ok(stream) => self.begin(stream, request.into_body(), requires_leader),
+            Err(error) => Status::from(error).into_http(),
+        }
+    }
+
+    async fn open(&self, requires_leader: bool) -> Result<Stream, ApiError> {
+        let stream = Stream::open(self.handle.watch(), requires_leader)?;
+        // What happened while nobody watched is unknown to the hub.
+        let snapshot = self.handle.snapshot(Consistency::Serializable).await?;
+        stream.offer(snapshot.store.history());
+        Ok(stream)
+    }
+
+    fn begin<B>(&self, stream: Stream, requests: B, requires_leader: bool) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send,
+    {
+        let settings = Settings {
+            headers: self.headers,
+            fragment_bytes: self.message_bytes_max,
+            requires_leader,
+        };
+        let progress_every = stream.spread(self.progress_every);
+        let decoder = ProstDecoder::<WatchRequest>::default();
+        let max = Some(self.message_bytes_max);
+        let body = Messages {
+            session: Session::new(stream, settings),
+            requests: Some(Streaming::new_request(decoder, requests, None, max)),
+            progress_every,
+            next_tick: None,
+            ended: false,
+        };
+        let mut response = Response::new(Body::new(body));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        response
+    }
+}
+
+/// The messages of one stream.
+struct Messages {
+    session: Session,
+    /// Absent once the client has closed its side.
+    requests: Option<Streaming<WatchRequest>>,
+    progress_every: Duration,
+    /// Present while somebody wants it.
+    next_tick: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl Messages {
+    /// Reads what the client asks. True if there may be more of it at once.
+    ///
+    /// Errors: what the client sent is no request.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
+        for _ in 0..REQUESTS_AT_ONCE {
+            let Some(requests) = self.requests.as_mut() else { return Ok(false) };
+            if !self.session.takes_requests() {
+                return Ok(true);
+            }
+            match Pin::new(requests).poll_next(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(None) => self.requests = None,
+                Poll::Ready(Some(request)) => self.session.request(request?),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets the session know of the time.
+    fn poll_tick(&mut self, cx: &mut Context<'_>) {
+        if !self.session.wants_ticks() {
+            self.next_tick = None;
+            return;
+        }
+        loop {
+            let tick = self.next_tick.get_or_insert_with(|| Box::pin(sleep(self.progress_every)));
+            if tick.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.session.tick();
+            tick.as_mut().reset(Instant::now() + self.progress_every);
+        }
+    }
+
+    fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.ended = true;
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(match status.add_header(&mut trailers) {
+            Ok(()) => Ok(Frame::trailers(trailers)),
+            Err(status) => Err(status),
+        }))
+    }
+}
+
+impl HttpBody for Messages {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            let more_requests = match this.poll_requests(cx) {
+                Ok(more) => more,
+                Err(status) => return this.end(&status),
+            };
+            this.poll_tick(cx);
+            let mut chunk = Vec::with_capacity(CHUNK_ROOM);
+            match this.session.fill(Instant::now(), &mut chunk) {
+                Filled::Chunk => return Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk))))),
+                Filled::End(error) => return this.end(&Status::from(error)),
+                Filled::Again => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Filled::Idle if more_requests => {}
+                Filled::Idle => {
+                    if this.session.sleep(cx.waker()) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
