@@ -1,0 +1,139 @@
+//! Rounds of several clusters, interleaved.
+//!
+//! A machine is never equally quick for long. So clusters take turns, round by round, and the
+//! order is reversed each time (A B, B A, A B, ..): what gets slowly worse or better meets all of
+//! them alike. What is shown are medians over the rounds.
+
+use super::cluster::Cluster;
+use super::fill::{self, FillError, Totals};
+use super::ledger::Counters;
+use super::progress::Progress;
+use super::record::Round;
+use super::round::{self, Load, RoundError};
+use super::stamp::STAMP_BYTES;
+use super::verdict::{Finding, Wrong};
+use super::work::Work;
+use crate::client;
+use std::fmt;
+
+/// Why there are no figures.
+#[derive(Debug)]
+pub(super) enum ContestError {
+    /// A server answers wrongly.
+    Wrong(Finding),
+    /// A round could not be run.
+    Round(RoundError),
+    /// A key space could not be filled or read.
+    Fill(FillError),
+}
+
+impl fmt::Display for ContestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ContestError::Wrong(finding) => finding.fmt(f),
+            ContestError::Round(error) => error.fmt(f),
+            ContestError::Fill(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A cluster and its rounds.
+#[derive(Debug)]
+pub(super) struct Contestant {
+    /// The cluster.
+    pub(super) cluster: Cluster,
+    /// Its rounds, in order.
+    pub(super) rounds: Vec<Round>,
+    before: Totals,
+}
+
+/// Runs all rounds of all clusters.
+pub(super) fn run(
+    load: &Load,
+    clusters: Vec<Cluster>,
+    rounds: u64,
+    progress: &mut Progress,
+) -> Result<Vec<Contestant>, ContestError> {
+    let mut contestants = Vec::new();
+    for cluster in clusters {
+        let mut before = Totals::default();
+        if load.work.wants_keys() {
+            let prepared = client::block_on(fill::prepare(&cluster, &load.filling, progress));
+            before = prepared.map_err(|error| explained(&cluster, ContestError::Fill(error)))?;
+        }
+        contestants.push(Contestant { cluster, rounds: Vec::new(), before });
+    }
+    for number in 0..rounds {
+        let mut order: Vec<usize> = (0..contestants.len()).collect();
+        if number % 2 == 1 {
+            order.reverse();
+        }
+        for at in order {
+            let contestant = &mut contestants[at];
+            let cluster = &contestant.cluster;
+            progress.begin(format!("{} {}/{rounds}", cluster.name, number + 1));
+            let round = round::run(load, cluster, number, progress);
+            let round = round.map_err(|error| explained(cluster, ContestError::Round(error)))?;
+            contestant.rounds.push(round);
+        }
+    }
+    for contestant in &contestants {
+        settle(load, contestant, progress)?;
+    }
+    progress.end();
+    Ok(contestants)
+}
+
+/// Everything that was acknowledged is there, and adds up.
+fn settle(
+    load: &Load,
+    contestant: &Contestant,
+    progress: &mut Progress,
+) -> Result<(), ContestError> {
+    let cluster = &contestant.cluster;
+    if !load.work.writes() {
+        return Ok(());
+    }
+    let bytes = STAMP_BYTES + load.filling.len();
+    let after = client::block_on(fill::audit(cluster, bytes, progress));
+    let after = after.map_err(|error| explained(cluster, ContestError::Fill(error)))?;
+    if load.work.counters() == Counters::Ignored {
+        return Ok(());
+    }
+    let (certain, perhaps) = cluster.ledger.swaps();
+    let grown = after.counters.saturating_sub(contestant.before.counters);
+    if (certain..=certain + perhaps).contains(&grown) {
+        return Ok(());
+    }
+    let wrong = Wrong {
+        promise: "compare-and-swaps add up",
+        expected: format!(
+            "counters that grew by {certain}, the number of swaps acknowledged ({perhaps} had an \
+             unknown outcome)"
+        ),
+        seen: format!("counters that grew by {grown}"),
+    };
+    cluster.verdict.condemn(&cluster.name, wrong);
+    Err(explained(cluster, ContestError::Round(RoundError::Condemned)))
+}
+
+/// A wrong answer explains every failure of its cluster.
+fn explained(cluster: &Cluster, error: ContestError) -> ContestError {
+    cluster.verdict.finding().cloned().map_or(error, ContestError::Wrong)
+}
+
+impl Work {
+    /// Whether all keys must exist before.
+    fn wants_keys(self) -> bool {
+        self != Work::Put
+    }
+
+    fn writes(self) -> bool {
+        matches!(self, Work::Put | Work::Mixed { .. } | Work::Swap)
+    }
+
+    /// What the counters of its values say.
+    pub(super) fn counters(self) -> Counters {
+        if self == Work::Swap { Counters::Counted } else { Counters::Ignored }
+    }
+}

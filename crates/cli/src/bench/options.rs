@@ -1,0 +1,249 @@
+//! The words of `quorate bench`.
+
+use super::cluster::Cluster;
+use super::ledger::Ledger;
+use super::round::Load;
+use super::space::{KEYS_MAX, Random};
+use super::stamp::STAMP_BYTES;
+use super::work::{Freshness, Work};
+use crate::client;
+use crate::serve::duration;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use quorate_server::url::UrlError;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate bench put --clients 64
+  quorate bench get --serializable --for 10s
+  quorate bench put --endpoints a:2379,b:2379,c:2379 --against d:2379,e:2379,f:2379 --rounds 5
+  quorate bench mixed --rate 2000 --json
+
+Every answer is verified: what was acknowledged must be read, in order, complete and intact.
+Exit status: 0 measured, 1 could not be measured, 2 usage, or a wrong answer: then no figures.";
+
+/// The flags of `quorate bench`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    workload: Workload,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Workload {
+    /// Write random keys
+    Put,
+    /// Read random keys, linearizably
+    Get {
+        /// From the member asked, without consulting the others: fast, perhaps stale
+        #[arg(long)]
+        serializable: bool,
+    },
+    /// Read and write random keys
+    Mixed {
+        /// How many of a hundred operations are linearizable reads
+        #[arg(long, value_name = "PERCENT", default_value_t = 80)]
+        #[arg(value_parser = clap::value_parser!(u64).range(0..=100))]
+        reads: u64,
+    },
+    /// Compare-and-swap random keys by their mod_revision
+    Txn,
+    /// Read neighbouring keys
+    Range {
+        /// How many
+        #[arg(long, value_name = "KEYS", default_value_t = 1_000)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+        span: u64,
+    },
+    /// Read all keys in one call
+    List,
+}
+
+/// What all workloads take.
+#[derive(Args, Debug)]
+pub(super) struct Common {
+    /// The cluster
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
+    endpoints: String,
+    /// A cluster to compare with, round by round in turn; may be given again
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
+    against: Vec<String>,
+    /// Who ask at the same time [default: 64; list: 1]
+    #[arg(long, global = true, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    clients: Option<u64>,
+    /// Connections, spread over the endpoints
+    #[arg(long, global = true, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    connections: u64,
+    /// Threads that serve the clients [default: one per processor]
+    #[arg(long, global = true, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=256))]
+    threads: Option<u64>,
+    /// Keys that are worked on
+    #[arg(long, global = true, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+    pub(super) keys: u64,
+    /// What their names begin with
+    #[arg(long, global = true, value_name = "TEXT", default_value = "quorate-bench/")]
+    pub(super) prefix: String,
+    /// Size of each value in bytes, at least 48
+    #[arg(long, global = true, value_name = "BYTES", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u64).range(48..=64 << 20))]
+    value_size: u64,
+    /// How long each round measures
+    #[arg(long = "for", global = true, value_name = "TIME", default_value = "5s")]
+    #[arg(value_parser = time)]
+    length: Duration,
+    /// How long each round runs before it measures
+    #[arg(long, global = true, value_name = "TIME", default_value = "1s", value_parser = time)]
+    warmup: Duration,
+    /// How many rounds
+    #[arg(long, global = true, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(super) rounds: u64,
+    /// Operations per second, begun at fixed times whatever the answers do (an open loop);
+    /// latency counts from those times [default: each client asks when it was answered]
+    #[arg(long, global = true, value_name = "OPS", value_parser = positive)]
+    rate: Option<f64>,
+    /// Where the random choices begin
+    #[arg(long, global = true, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// One JSON object instead of a table
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// No progress bar, even on a terminal
+    #[arg(long, global = true)]
+    pub(super) quiet: bool,
+}
+
+/// Flags that cannot be followed.
+#[derive(Debug)]
+pub(super) enum UsageError {
+    /// No list of endpoints.
+    Endpoints { flag: &'static str, error: UrlError },
+    /// More neighbours than keys.
+    Span { span: u64, keys: u64 },
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UsageError::Endpoints { flag, error } => write!(f, "{flag}: {error}"),
+            UsageError::Span { span, keys } => {
+                write!(
+                    f,
+                    "--span {span} is more than there are; give --keys {span} or more, not {keys}"
+                )
+            }
+        }
+    }
+}
+
+/// What is to be measured.
+pub(super) struct Plan<'a> {
+    /// The flags.
+    pub(super) common: &'a Common,
+    /// The workload's name.
+    pub(super) name: &'static str,
+    /// What is counted.
+    pub(super) unit: &'static str,
+    /// Each round.
+    pub(super) load: Load,
+}
+
+impl Options {
+    /// What these words ask for.
+    pub(super) fn plan(&self) -> Result<Plan<'_>, UsageError> {
+        let keys = self.common.keys;
+        let (name, unit, work, clients) = match self.workload {
+            Workload::Put => ("put", "puts", Work::Put, 64),
+            Workload::Get { serializable: false } => {
+                ("get", "gets", Work::Get(Freshness::Linearizable), 64)
+            }
+            Workload::Get { serializable: true } => {
+                ("get --serializable", "gets", Work::Get(Freshness::Serializable), 64)
+            }
+            Workload::Mixed { reads } => ("mixed", "ops", Work::Mixed { reads }, 64),
+            Workload::Txn => ("txn", "txns", Work::Swap, 64),
+            Workload::Range { span } if span > keys => return Err(UsageError::Span { span, keys }),
+            Workload::Range { span } => ("range", "ranges", Work::Range { span }, 64),
+            Workload::List => ("list", "lists", Work::List, 1),
+        };
+        Ok(Plan { common: &self.common, name, unit, load: self.common.load(work, clients) })
+    }
+}
+
+impl Plan<'_> {
+    /// A line above the figures.
+    pub(super) fn title(&self) -> String {
+        let Load { clients, connections, rate, length, .. } = self.load;
+        let Common { keys, value_size, rounds, .. } = self.common;
+        let pace = match rate {
+            Some(rate) => format!("open loop at {rate}/s"),
+            None => "closed loop".to_owned(),
+        };
+        format!(
+            "{}: {clients} clients, {connections} connections, {keys} keys, {value_size}-byte \
+             values, {rounds} rounds of {length:?}, {pace}",
+            self.name
+        )
+    }
+}
+
+impl Common {
+    fn load(&self, work: Work, clients: u64) -> Load {
+        let size = |number: u64| usize::try_from(number).expect("the flags have a range");
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut filling = vec![0; size(self.value_size) - STAMP_BYTES];
+        let mut random = Random::new(self.seed, u64::MAX);
+        filling.iter_mut().for_each(|byte| *byte = random.next() as u8);
+        Load {
+            work,
+            clients: size(self.clients.unwrap_or(clients)),
+            connections: size(self.connections),
+            threads: self.threads.map_or(processors, size),
+            rate: self.rate,
+            warmup: self.warmup,
+            length: self.length,
+            filling: Bytes::from(filling),
+            seed: self.seed,
+        }
+    }
+
+    /// The clusters, the first of which is the one that is judged.
+    pub(super) fn clusters(&self, ledger: impl Fn() -> Ledger) -> Result<Vec<Cluster>, UsageError> {
+        let lists = std::iter::once(("--endpoints", &self.endpoints))
+            .chain(self.against.iter().map(|list| ("--against", list)));
+        let mut clusters = Vec::new();
+        for (number, (flag, list)) in lists.enumerate() {
+            let endpoints = client::parse_endpoints(list)
+                .map_err(|error| UsageError::Endpoints { flag, error })?;
+            let letter = char::from(b'A' + u8::try_from(number % 26).expect("below 26"));
+            clusters.push(Cluster::new(letter.to_string(), endpoints, ledger()));
+        }
+        Ok(clusters)
+    }
+
+    /// A number for this run; two runs must not take each other's values for their own.
+    pub(super) fn run(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Random::new(now.as_nanos() as u64, u64::from(std::process::id())).next()
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = duration::parse(text).or_else(|| text.parse().ok().map(Duration::from_secs));
+    time.ok_or_else(|| "write 10s, 2m or 500ms".to_owned())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "a number above 0 is wanted".to_owned())
+}
