@@ -4,15 +4,16 @@
 //! order is reversed each time (A B, B A, A B, ..): what gets slowly worse or better meets all of
 //! them alike. What is shown are medians over the rounds.
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Kind};
 use super::fill::{self, FillError, Totals};
+use super::leases;
 use super::ledger::Counters;
 use super::progress::Progress;
 use super::record::Round;
 use super::round::{self, Load, RoundError};
 use super::stamp::STAMP_BYTES;
 use super::verdict::{Finding, Wrong};
-use super::work::Work;
+use super::work::{Failed, Work};
 use crate::client;
 use std::fmt;
 
@@ -56,10 +57,13 @@ pub(super) fn run(
 ) -> Result<Vec<Contestant>, ContestError> {
     let mut contestants = Vec::new();
     for cluster in clusters {
+        let load = &load.of(&cluster);
         let mut before = Totals::default();
         if load.work.wants_keys() {
-            let prepared = client::block_on(fill::prepare(&cluster, &load.filling, progress));
-            before = prepared.map_err(|error| explained(&cluster, ContestError::Fill(error)))?;
+            before = fill(&cluster, load, progress)?;
+        }
+        if let Work::KeepAlive { leases } = load.work {
+            judged(&cluster, client::block_on(leases::prepare(&cluster, leases)))?;
         }
         contestants.push(Contestant { cluster, rounds: Vec::new(), before });
     }
@@ -72,16 +76,29 @@ pub(super) fn run(
             let contestant = &mut contestants[at];
             let cluster = &contestant.cluster;
             progress.begin(format!("{} {}/{rounds}", cluster.name, number + 1));
-            let round = round::run(load, cluster, number, progress);
+            let round = round::run(&load.of(cluster), cluster, number, progress);
             let round = round.map_err(|error| explained(cluster, ContestError::Round(error)))?;
             contestant.rounds.push(round);
+            if load.work == Work::Grant {
+                judged(cluster, client::block_on(leases::settle(cluster)))?;
+            }
         }
     }
     for contestant in &contestants {
-        settle(load, contestant, progress)?;
+        settle(&load.of(&contestant.cluster), contestant, progress)?;
     }
     progress.end();
     Ok(contestants)
+}
+
+/// Makes all keys of a cluster exist.
+pub(super) fn fill(
+    cluster: &Cluster,
+    load: &Load,
+    progress: &mut Progress,
+) -> Result<Totals, ContestError> {
+    let prepared = client::block_on(fill::prepare(cluster, &load.filling, progress));
+    prepared.map_err(|error| explained(cluster, ContestError::Fill(error)))
 }
 
 /// Everything that was acknowledged is there, and adds up.
@@ -91,6 +108,7 @@ fn settle(
     progress: &mut Progress,
 ) -> Result<(), ContestError> {
     let cluster = &contestant.cluster;
+    judged(cluster, client::block_on(leases::settle(cluster)))?;
     if !load.work.writes() {
         return Ok(());
     }
@@ -117,19 +135,45 @@ fn settle(
     Err(explained(cluster, ContestError::Round(RoundError::Condemned)))
 }
 
+/// A failure outside of the rounds.
+fn judged(cluster: &Cluster, outcome: Result<(), Failed>) -> Result<(), ContestError> {
+    outcome.map_err(|failed| match failed {
+        Failed::Status(status) => {
+            let endpoint = cluster.endpoints[0].authority();
+            explained(cluster, ContestError::Fill(FillError::Failed { endpoint, status }))
+        }
+        Failed::Wrong(wrong) => {
+            cluster.verdict.condemn(&cluster.endpoints[0].authority(), wrong);
+            explained(cluster, ContestError::Fill(FillError::Condemned))
+        }
+    })
+}
+
 /// A wrong answer explains every failure of its cluster.
 fn explained(cluster: &Cluster, error: ContestError) -> ContestError {
     cluster.verdict.finding().cloned().map_or(error, ContestError::Wrong)
 }
 
+impl Load {
+    /// What this cluster is asked: the yardstick only understands its own questions.
+    fn of(&self, cluster: &Cluster) -> Load {
+        let mut load = self.clone();
+        if cluster.kind == Kind::Echo {
+            load.work = Work::Echo;
+        }
+        load
+    }
+}
+
 impl Work {
     /// Whether all keys must exist before.
     fn wants_keys(self) -> bool {
-        self != Work::Put
+        use Work::{Get, List, Mixed, Range, Swap};
+        matches!(self, Get(_) | Mixed { .. } | Swap | Range { .. } | List)
     }
 
     fn writes(self) -> bool {
-        matches!(self, Work::Put | Work::Mixed { .. } | Work::Swap)
+        matches!(self, Work::Put | Work::Mixed { .. } | Work::Swap | Work::Watch { .. })
     }
 
     /// What the counters of its values say.

@@ -69,8 +69,8 @@ pub(super) fn text(title: &str, unit: &str, load: &Load, contestants: &[Contesta
             time(figures.p99),
             time(figures.p999),
             time(figures.longest),
-            figures.server_cpu_us.map_or("not local".to_owned(), |us| format!("{us:.0} us")),
-            format!("{:.0} us", figures.client_cpu_us),
+            figures.server_cpu_us.map_or("not local".to_owned(), micros),
+            micros(figures.client_cpu_us),
             figures.errors.to_string(),
         ]);
     }
@@ -209,6 +209,11 @@ fn time(time: Duration) -> String {
         us if us < 10_000_000.0 => format!("{:.0} ms", us / 1e3),
         us => format!("{:.1} s", us / 1e6),
     }
+}
+
+/// Processor time of one operation, which can be little.
+fn micros(us: f64) -> String {
+    if us < 10.0 { format!("{us:.2} us") } else { format!("{us:.0} us") }
 }
 
 /// The first column to the left, the others to the right.

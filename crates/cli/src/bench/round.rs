@@ -6,11 +6,12 @@
 //! what the processes used is read when counting begins and when it ends.
 
 use super::cluster::Cluster;
-use super::cpu;
+use super::cpu::{self, CpuTime};
 use super::pace::Pace;
 use super::progress::Progress;
 use super::record::{Recorder, Round};
 use super::space::Random;
+use super::watch;
 use super::work::{Client, Done, Failed, Link, Work};
 use crate::client;
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 /// Pause of a client after a failure, so that a cluster that is down is not hammered.
-const FAILURE_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const FAILURE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long operations may be overdue, in an open loop, before they are given up.
 const OVERDUE_MAX: Duration = Duration::from_secs(5);
@@ -87,10 +88,22 @@ impl fmt::Display for RoundError {
 
 /// The times of a round, the same for all threads.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    begin: Instant,
-    measure: Instant,
-    end: Instant,
+pub(super) struct Window {
+    /// Questions are asked from here on.
+    pub(super) begin: Instant,
+    /// And counted from here on.
+    pub(super) measure: Instant,
+    /// Until here.
+    pub(super) end: Instant,
+}
+
+impl Window {
+    /// Beginning now.
+    pub(super) fn new(load: &Load) -> Window {
+        let begin = Instant::now();
+        let measure = begin + load.warmup;
+        Window { begin, measure, end: measure + load.length }
+    }
 }
 
 /// Runs a round, at whose end no question is under way any more.
@@ -100,6 +113,9 @@ pub(super) fn run(
     number: u64,
     progress: &mut Progress,
 ) -> Result<Round, RoundError> {
+    if let Work::Watch { watchers, streams } = load.work {
+        return watch::run(load, cluster, number, progress, (watchers, streams));
+    }
     let threads = load.threads.min(load.clients).min(load.connections);
     let counted = Arc::new(AtomicU64::new(0));
     let (ready, readiness) = channel();
@@ -122,15 +138,13 @@ pub(super) fn run(
     for _ in 0..threads {
         readiness.recv().expect("each thread reports once")?;
     }
-    let begin = Instant::now();
-    let measure = begin + load.warmup;
-    let window = Window { begin, measure, end: measure + load.length };
+    let window = Window::new(load);
     for (start, _) in &workers {
         start.send(window).expect("a thread that is ready waits for this");
     }
-    watch(window.measure, window, &counted, cluster, progress);
+    observe(window.measure, window, &counted, cluster, progress);
     let before = (cluster.processes.used(), cpu::used_here());
-    watch(window.end, window, &counted, cluster, progress);
+    observe(window.end, window, &counted, cluster, progress);
     let mut after = (cluster.processes.used(), cpu::used_here());
     let mut record = Recorder::new();
     for (_, handle) in workers {
@@ -140,6 +154,20 @@ pub(super) fn run(
         // Operations of an open loop count even if they end late, and so does what they cost.
         after = (cluster.processes.used(), cpu::used_here());
     }
+    conclude(record, cluster, window, before, after)
+}
+
+/// What members and clients had used at some moment.
+type Used = (Option<CpuTime>, CpuTime);
+
+/// The figures of a round, if there are any.
+pub(super) fn conclude(
+    record: Recorder,
+    cluster: &Cluster,
+    window: Window,
+    before: Used,
+    after: Used,
+) -> Result<Round, RoundError> {
     if cluster.verdict.finding().is_some() {
         return Err(RoundError::Condemned);
     }
@@ -161,7 +189,7 @@ pub(super) fn run(
 }
 
 /// Shows the progress until then, or until something is found wrong.
-fn watch(
+pub(super) fn observe(
     until: Instant,
     window: Window,
     counted: &AtomicU64,
@@ -193,7 +221,8 @@ impl Share {
     fn run(self, ready: &Sender<Result<(), RoundError>>, started: &Receiver<Window>) -> Recorder {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("the system gives a process its timer and its poller");
-        let links = match runtime.block_on(self.connect()) {
+        let connections = (self.index..self.load.connections).step_by(self.threads);
+        let links = match runtime.block_on(connect(&self.cluster, connections)) {
             Ok(links) => links,
             Err(error) => {
                 let _ = ready.send(Err(error)); // the round has ended if nobody listens
@@ -206,29 +235,12 @@ impl Share {
         runtime.block_on(self.clients(&links, window))
     }
 
-    async fn connect(&self) -> Result<Vec<Link>, RoundError> {
-        let endpoints = &self.cluster.endpoints;
-        let mut links = Vec::new();
-        for connection in (self.index..self.load.connections).step_by(self.threads) {
-            let endpoint = &endpoints[connection % endpoints.len()];
-            let channel = client::connect(endpoint).await.map_err(|error| {
-                let endpoint = endpoint.authority();
-                RoundError::Unreachable { endpoint, reason: client::root_cause(&error) }
-            })?;
-            links.push(Link::new(endpoint.authority().into(), channel));
-        }
-        Ok(links)
-    }
-
     async fn clients(&self, links: &[Link], window: Window) -> Recorder {
         let recorder = Arc::new(Mutex::new(Recorder::new()));
         let mut clients = JoinSet::new();
         for number in (self.index..self.load.clients).step_by(self.threads) {
             let random = Random::new(self.seed, number as u64);
-            let filling = self.load.filling.clone();
-            let origin = self.cluster.origin;
-            let ledger = Arc::clone(&self.cluster.ledger);
-            let client = Client::new(ledger, links.to_vec(), random, filling, origin);
+            let client = Client::new(&self.cluster, &self.load, links.to_vec(), number, random);
             clients.spawn(drive(Driven {
                 client,
                 pace: Pace::new(self.load.rate, number, self.load.clients, window.begin),
@@ -249,6 +261,23 @@ impl Share {
         }
         lock(&recorder).clone()
     }
+}
+
+/// Opens connections by their numbers, spread over the endpoints.
+pub(super) async fn connect(
+    cluster: &Cluster,
+    connections: impl Iterator<Item = usize>,
+) -> Result<Vec<Link>, RoundError> {
+    let mut links = Vec::new();
+    for connection in connections {
+        let endpoint = &cluster.endpoints[connection % cluster.endpoints.len()];
+        let channel = client::connect(endpoint).await.map_err(|error| {
+            let endpoint = endpoint.authority();
+            RoundError::Unreachable { endpoint, reason: client::root_cause(&error) }
+        })?;
+        links.push(Link::new(endpoint.authority().into(), channel));
+    }
+    Ok(links)
 }
 
 /// A client and what it needs.
@@ -296,6 +325,6 @@ async fn drive(mut driven: Driven) {
 }
 
 /// Only the clients of one thread share it, so that nobody ever waits.
-fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
+pub(super) fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
     recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }

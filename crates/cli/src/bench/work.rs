@@ -4,13 +4,17 @@
 //! often as many clients do. Each has its own place in a random sequence, its own number as a
 //! writer, and one question under way at a time.
 
+use super::cluster::Cluster;
+use super::leases::{Keeper, Kept, Leases};
 use super::ledger::Ledger;
+use super::round::Load;
 use super::space::Random;
 use super::stamp::Stamp;
 use super::verdict::Wrong;
 use bytes::Bytes;
 use quorate_server::proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
+use quorate_server::proto::etcdserverpb::lease_client::LeaseClient;
 use quorate_server::proto::etcdserverpb::request_op::Request;
 use quorate_server::proto::etcdserverpb::response_op::Response;
 use quorate_server::proto::etcdserverpb::{
@@ -42,6 +46,24 @@ pub(super) enum Work {
     },
     /// Reads of all keys in one call.
     List,
+    /// Grants of leases.
+    Grant,
+    /// Keep-alives of leases.
+    KeepAlive {
+        /// Of how many, together.
+        leases: u64,
+    },
+    /// Events to many watchers.
+    Watch {
+        /// How many.
+        watchers: usize,
+        /// Over so many streams.
+        streams: usize,
+    },
+    /// The mix of `age.rs`.
+    Age,
+    /// Questions to a server that sends back what it gets.
+    Echo,
 }
 
 /// How fresh a read must be.
@@ -88,7 +110,10 @@ impl From<Wrong> for Failed {
 pub(super) struct Link {
     /// The endpoint, to name it.
     pub(super) endpoint: Arc<str>,
-    kv: KvClient<Channel>,
+    /// The connection.
+    pub(super) channel: Channel,
+    pub(super) kv: KvClient<Channel>,
+    pub(super) lease: LeaseClient<Channel>,
     /// Newest revision that a serializable answer on this connection had.
     reached: i64,
 }
@@ -96,44 +121,56 @@ pub(super) struct Link {
 impl Link {
     /// Over this connection.
     pub(super) fn new(endpoint: Arc<str>, channel: Channel) -> Link {
-        let kv = KvClient::new(channel).max_decoding_message_size(usize::MAX);
-        Link { endpoint, kv, reached: 0 }
+        let kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+        let lease = LeaseClient::new(channel.clone());
+        Link { endpoint, channel, kv, lease, reached: 0 }
     }
 }
 
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) random: Random,
+    pub(super) filling: Bytes,
+    /// Index of the connection that is used now.
+    pub(super) turn: usize,
+    /// Its own leases, if it keeps any alive.
+    pub(super) kept: Vec<Kept>,
+    pub(super) keeper: Option<Keeper>,
     links: Vec<Link>,
-    turn: usize,
-    random: Random,
     writer: u32,
     sequence: u64,
-    filling: Bytes,
     origin: Instant,
 }
 
 impl Client {
-    /// A client on these connections, of which there is at least one.
+    /// Client `index` on these connections, of which there is at least one.
     pub(super) fn new(
-        ledger: Arc<Ledger>,
+        cluster: &Cluster,
+        load: &Load,
         links: Vec<Link>,
+        index: usize,
         random: Random,
-        filling: Bytes,
-        origin: Instant,
     ) -> Client {
         assert!(!links.is_empty(), "a client has a connection");
-        let writer = ledger.writer();
+        let kept = match load.work {
+            Work::KeepAlive { .. } => cluster.leases.share(index, load.clients),
+            _ => Vec::new(),
+        };
         Client {
-            ledger,
-            links,
-            turn: writer as usize,
+            ledger: Arc::clone(&cluster.ledger),
+            leases: Arc::clone(&cluster.leases),
             random,
-            writer,
+            filling: load.filling.clone(),
+            turn: index % links.len(),
+            kept,
+            keeper: None,
+            links,
+            writer: cluster.ledger.writer(),
             sequence: 0,
-            filling,
-            origin,
+            origin: cluster.origin,
         }
     }
 
@@ -158,6 +195,11 @@ impl Client {
                 self.range(first, span).await
             }
             Work::List => self.range(0, self.ledger.space.keys).await,
+            Work::Grant => self.grant().await,
+            Work::KeepAlive { .. } => self.keep_alive().await,
+            Work::Age => self.age().await,
+            Work::Echo => self.echo().await,
+            Work::Watch { .. } => unreachable!("watch.rs runs its rounds"),
         };
         if let Err(Failed::Status(_)) = outcome {
             // What was on its way may happen after what this writer does next, and the member may
@@ -169,31 +211,46 @@ impl Client {
         outcome
     }
 
-    fn link(&mut self) -> &mut Link {
+    pub(super) fn link(&mut self) -> &mut Link {
         &mut self.links[self.turn]
     }
 
-    fn any_key(&mut self) -> u64 {
+    pub(super) fn any_key(&mut self) -> u64 {
         self.random.below(self.ledger.space.keys)
     }
 
-    fn stamp(&mut self, key: u64, counter: u64) -> Stamp {
+    pub(super) fn stamp(&mut self, key: u64, counter: u64, sent: Instant) -> Stamp {
         self.sequence += 1;
-        let sent_at = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let sent_at = u64::try_from((sent - self.origin).as_nanos()).unwrap_or(u64::MAX);
         let (writer, sequence) = (self.writer, self.sequence);
         Stamp { writer, run: self.ledger.run, key, sequence, counter, sent_at }
     }
 
     async fn put(&mut self) -> Result<Done, Failed> {
+        self.write(0, 0, Instant::now()).await.map(|_| Done::Fully)
+    }
+
+    /// A write for watchers to see, by the writer in this slot; its time counts from `start`.
+    pub(super) async fn put_for(&mut self, slot: u64, start: Instant) -> Result<i64, Failed> {
+        self.turn = (self.turn + 1) % self.links.len();
+        self.write(slot, 0, start).await
+    }
+
+    /// Writes a random key; tells at which revision.
+    pub(super) async fn write(
+        &mut self,
+        counter: u64,
+        lease: i64,
+        sent: Instant,
+    ) -> Result<i64, Failed> {
         let number = self.any_key();
-        let stamp = self.stamp(number, 0);
+        let stamp = self.stamp(number, counter, sent);
         let (value, checksum) = stamp.encode(&self.filling);
         let key = self.ledger.space.key(number);
         let floor = self.ledger.floor();
-        let request = PutRequest { key, value, ..PutRequest::default() };
+        let request = PutRequest { key, value, lease, ..PutRequest::default() };
         let answer = self.link().kv.put(request).await?.into_inner();
-        self.ledger.acknowledged(floor, answer.header.as_ref(), &stamp, checksum)?;
-        Ok(Done::Fully)
+        Ok(self.ledger.acknowledged(floor, answer.header.as_ref(), &stamp, checksum)?)
     }
 
     async fn get(&mut self, freshness: Freshness) -> Result<Done, Failed> {
@@ -226,7 +283,7 @@ impl Client {
     async fn swap(&mut self) -> Result<Done, Failed> {
         let number = self.any_key();
         let known = self.ledger.known(number);
-        let stamp = self.stamp(number, known.counter + 1);
+        let stamp = self.stamp(number, known.counter + 1, Instant::now());
         let (value, checksum) = stamp.encode(&self.filling);
         let key = self.ledger.space.key(number);
         let floor = self.ledger.floor();
@@ -264,6 +321,25 @@ impl Client {
                 promise: "a transaction answers each operation of the branch taken",
                 expected: "the answer to one put, or else to one range".to_owned(),
                 seen: "another list of answers".to_owned(),
+            })),
+        }
+    }
+
+    /// Asks a server that answers with the value it was sent (`echo.rs` of the server).
+    async fn echo(&mut self) -> Result<Done, Failed> {
+        let number = self.any_key();
+        let stamp = self.stamp(number, 0, Instant::now());
+        let (value, _) = stamp.encode(&self.filling);
+        let key = self.ledger.space.key(number);
+        let called = key.clone();
+        let request = RangeRequest { key, range_end: value.clone(), ..RangeRequest::default() };
+        let answer = self.link().kv.range(request).await?.into_inner();
+        match answer.kvs.as_slice() {
+            [pair] if pair.key == called && pair.value == value => Ok(Done::Fully),
+            other => Err(Failed::Wrong(Wrong {
+                promise: "an echo is what was called",
+                expected: format!("one pair, the value {stamp:?}"),
+                seen: format!("{} pairs, or another value", other.len()),
             })),
         }
     }
@@ -316,7 +392,8 @@ pub(super) fn judge(
     })
 }
 
-fn swap_of(key: Bytes, revision: i64, value: Bytes) -> TxnRequest {
+/// Writes if the key is at this revision, reads it otherwise.
+pub(super) fn swap_of(key: Bytes, revision: i64, value: Bytes) -> TxnRequest {
     let operation = |request| vec![RequestOp { request: Some(request) }];
     let compare = Compare {
         target: CompareTarget::Mod.into(),
