@@ -5,7 +5,7 @@
 //! them alike. What is shown are medians over the rounds.
 
 use super::cluster::{Cluster, Kind};
-use super::fill::{self, FillError, Totals};
+use super::fill::{self, FillError, Gaps, Totals};
 use super::leases;
 use super::ledger::Counters;
 use super::progress::Progress;
@@ -59,8 +59,8 @@ pub(super) fn run(
     for cluster in clusters {
         let load = &load.of(&cluster);
         let mut before = Totals::default();
-        if load.work.wants_keys() {
-            before = fill(&cluster, load, progress)?;
+        if let Some(gaps) = load.work.gaps() {
+            before = fill(&cluster, load, gaps, progress)?;
         }
         if let Work::KeepAlive { leases } = load.work {
             judged(&cluster, client::block_on(leases::prepare(&cluster, leases)))?;
@@ -91,13 +91,14 @@ pub(super) fn run(
     Ok(contestants)
 }
 
-/// Makes all keys of a cluster exist.
+/// Makes all keys of a cluster known.
 pub(super) fn fill(
     cluster: &Cluster,
     load: &Load,
+    gaps: Gaps,
     progress: &mut Progress,
 ) -> Result<Totals, ContestError> {
-    let prepared = client::block_on(fill::prepare(cluster, &load.filling, progress));
+    let prepared = client::block_on(fill::prepare(cluster, &load.filling, gaps, progress));
     prepared.map_err(|error| explained(cluster, ContestError::Fill(error)))
 }
 
@@ -166,10 +167,15 @@ impl Load {
 }
 
 impl Work {
-    /// Whether all keys must exist before.
-    fn wants_keys(self) -> bool {
-        use Work::{Get, List, Mixed, Range, Swap};
-        matches!(self, Get(_) | Mixed { .. } | Swap | Range { .. } | List)
+    /// What must be done about keys before, if it works on keys.
+    fn gaps(self) -> Option<Gaps> {
+        match self {
+            Work::Put | Work::Watch { .. } => Some(Gaps::Left),
+            Work::Get(_) | Work::Mixed { .. } | Work::Swap | Work::Range { .. } | Work::List => {
+                Some(Gaps::Filled)
+            }
+            Work::Grant | Work::KeepAlive { .. } | Work::Age | Work::Echo => None,
+        }
     }
 
     fn writes(self) -> bool {

@@ -86,10 +86,21 @@ pub(super) struct Totals {
     pub(super) counters: u64,
 }
 
-/// Makes every key of the key space exist, with values of one size, and known.
+/// What to do with keys that are not there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Gaps {
+    /// Write them.
+    Filled,
+    /// Leave them.
+    Left,
+}
+
+/// Makes the keys of the key space known; where gaps are filled, all exist afterwards, with values
+/// of one size.
 pub(super) async fn prepare(
     cluster: &Cluster,
     filling: &Bytes,
+    gaps: Gaps,
     progress: &mut Progress,
 ) -> Result<Totals, FillError> {
     let channels = connect(cluster).await?;
@@ -107,16 +118,23 @@ pub(super) async fn prepare(
             let Ok((stamp, _)) = Stamp::decode(&pair.value) else {
                 return Err(FillError::Foreign { key });
             };
-            wanted.extend(next..number);
+            if gaps == Gaps::Filled {
+                wanted.extend(next..number);
+            }
             next = number + 1;
-            if pair.value.len() == size {
+            ledger.begins_at(number, pair.version);
+            let is_fit = pair.value.len() == size || gaps == Gaps::Left;
+            // A key that dies with a lease would be missed.
+            if is_fit && pair.lease == 0 {
                 condemning(cluster, ledger.seen(number, pair, at))?;
                 totals.counters += stamp.counter;
             } else {
                 wanted.push(number);
             }
         }
-        wanted.extend(next..upto);
+        if gaps == Gaps::Filled {
+            wanted.extend(next..upto);
+        }
         next = next.max(upto);
         progress.count(next, ledger.space.keys);
         Ok(())
@@ -152,6 +170,7 @@ pub(super) async fn audit(
             next = number + 1;
             totals.keys += 1;
             totals.counters += condemning(cluster, ledger.seen(number, pair, at))?.counter;
+            condemning(cluster, ledger.is_settled(number, pair))?;
         }
         for absent in next..upto {
             condemning(cluster, ledger.missing(absent, at))?;
@@ -292,7 +311,10 @@ async fn write_batch(
                 return Ok(keys.len() as u64);
             }
             Err(status) if attempt + 1 == ATTEMPTS_MAX => return Err(Failed::Status(status)),
-            Err(_) => attempt += 1,
+            Err(_) => {
+                attempt += 1;
+                keys.iter().for_each(|_| ledger.perhaps_written());
+            }
         }
         tokio::time::sleep(std::time::Duration::from_millis(100 << attempt)).await;
     }

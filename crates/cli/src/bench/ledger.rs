@@ -11,6 +11,9 @@
 //! 3. *Intact.* A value is the one that was written at its revision: it carries its key, and the
 //!    checksum known of that revision; and one writer's values follow each other in its order.
 //!
+//! 4. *Once.* In the end the version of a key, which counts its writes, has grown by as many as were
+//!    acknowledged.
+//!
 //! And for writes: an acknowledgement is of a revision above all those known before it was sent.
 //!
 //! A writer whose write had an unknown outcome goes on under another number, because that write
@@ -46,6 +49,8 @@ pub(super) struct Known {
     pub(super) revision: i64,
     /// Its counter.
     pub(super) counter: u64,
+    /// How often the key was written: before, and acknowledged since.
+    version: i64,
     sequence: u64,
     writer: u32, // 0 if it is not of this run
     checksum: u32,
@@ -68,6 +73,7 @@ pub(super) struct Ledger {
     writers: AtomicU32,
     swaps: AtomicU64,
     swaps_unknown: AtomicU64,
+    uncertain: AtomicU64,
 }
 
 impl Ledger {
@@ -83,6 +89,7 @@ impl Ledger {
             writers: AtomicU32::new(0),
             swaps: AtomicU64::new(0),
             swaps_unknown: AtomicU64::new(0),
+            uncertain: AtomicU64::new(0),
         }
     }
 
@@ -110,7 +117,7 @@ impl Ledger {
         checksum: u32,
     ) -> Result<i64, Wrong> {
         let revision = self.written(floor, header)?;
-        self.merge(stamp.key, self.entry_of(revision, stamp, checksum))?;
+        self.enter(revision, stamp, checksum)?;
         Ok(revision)
     }
 
@@ -135,7 +142,36 @@ impl Ledger {
 
     /// One key of a write that was acknowledged at this revision.
     pub(super) fn enter(&self, revision: i64, stamp: &Stamp, checksum: u32) -> Result<(), Wrong> {
-        self.merge(stamp.key, self.entry_of(revision, stamp, checksum))
+        self.merge(stamp.key, self.entry_of(revision, stamp, checksum))?;
+        self.entry(stamp.key).version += 1;
+        Ok(())
+    }
+
+    /// Before anything is written, a key has been written so often.
+    pub(super) fn begins_at(&self, key: u64, version: i64) {
+        self.entry(key).version = version;
+    }
+
+    /// When nothing is under way any more, each write has happened once.
+    pub(super) fn is_settled(&self, key: u64, pair: &KeyValue) -> Result<(), Wrong> {
+        let version = self.known(key).version;
+        let uncertain = self.uncertain.load(Ordering::Relaxed) as i64;
+        if (version..=version + uncertain).contains(&pair.version) {
+            return Ok(());
+        }
+        Err(Wrong {
+            promise: "a write that is acknowledged happens, and it happens once",
+            expected: format!(
+                "{} at version {version} ({uncertain} writes had an unknown outcome)",
+                String::from_utf8_lossy(&pair.key)
+            ),
+            seen: format!("version {}; or does another program write there?", pair.version),
+        })
+    }
+
+    /// A write may have happened, or happen later.
+    pub(super) fn perhaps_written(&self) {
+        self.uncertain.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The revision of a linearizable answer.
@@ -248,7 +284,7 @@ impl Ledger {
     fn entry_of(&self, revision: i64, stamp: &Stamp, checksum: u32) -> Known {
         let writer = if stamp.run == self.run { stamp.writer } else { 0 };
         let Stamp { counter, sequence, .. } = *stamp;
-        Known { revision, counter, sequence, writer, checksum }
+        Known { revision, counter, version: 0, sequence, writer, checksum }
     }
 
     /// Compares what is new with what is known and keeps the later of them.
@@ -273,7 +309,7 @@ impl Ledger {
             let promise = "a compare-and-swap replaces what it compared with: none is lost";
             return Err(self.contradiction(key, promise, older, newer));
         }
-        *entry = newer;
+        *entry = Known { version: known.version, ..newer };
         Ok(())
     }
 
@@ -281,7 +317,7 @@ impl Ledger {
         let name = self.space.key(key);
         let name = String::from_utf8_lossy(&name);
         let tell = |known: Known| {
-            let Known { revision, counter, sequence, writer, checksum } = known;
+            let Known { revision, counter, sequence, writer, checksum, .. } = known;
             format!(
                 "revision {revision}: write {sequence} of writer {writer}, counter {counter}, \
                  checksum {checksum:08x}"

@@ -41,6 +41,7 @@ use crate::output;
 use cluster::{Cluster, Kind};
 use contest::{ContestError, Contestant};
 use echo::EchoServer;
+use fill::Gaps;
 use ledger::Ledger;
 pub(crate) use options::Options;
 use options::{Plan, UsageError};
@@ -70,7 +71,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 fn measure(plan: &Plan<'_>) -> Result<ExitCode, UsageError> {
     let common = plan.common;
     let ledger = || {
-        let space = Space::new(&common.prefix, common.keys);
+        let space = Space::new(&plan.prefix(), common.keys);
         Ledger::new(space, common.run(), plan.load.work.counters())
     };
     let mut clusters =
@@ -113,7 +114,7 @@ fn fill_all(
 ) -> Result<(), ContestError> {
     for cluster in clusters {
         let began = Instant::now();
-        let filled = contest::fill(cluster, &plan.load, progress)?;
+        let filled = contest::fill(cluster, &plan.load, Gaps::Filled, progress)?;
         progress.end();
         let seconds = began.elapsed().as_secs_f64();
         let (keys, name) = (filled.keys, &cluster.name);

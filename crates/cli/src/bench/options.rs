@@ -130,7 +130,7 @@ pub(super) struct Common {
     pub(super) keys: u64,
     /// What their names begin with
     #[arg(long, global = true, value_name = "TEXT", default_value = "quorate-bench/")]
-    pub(super) prefix: String,
+    prefix: String,
     /// Size of each value in bytes, at least 48
     #[arg(long, global = true, value_name = "BYTES", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u64).range(48..=64 << 20))]
@@ -279,6 +279,13 @@ impl Workload {
 }
 
 impl Plan<'_> {
+    /// What the names of keys begin with. Keys come and go while a cluster is aged, so those are
+    /// others than the ones that are read.
+    pub(super) fn prefix(&self) -> String {
+        let Common { prefix, .. } = self.common;
+        if self.load.work == Work::Age { format!("{prefix}age/") } else { prefix.clone() }
+    }
+
     /// A line above the figures.
     pub(super) fn title(&self) -> String {
         let Load { clients, connections, rate, length, .. } = self.load;

@@ -65,6 +65,8 @@ pub(super) enum RoundError {
     Unreachable { endpoint: String, reason: String },
     /// The server answers wrongly; see the cluster's verdict.
     Condemned,
+    /// Operations were due faster than they were done.
+    TooFast { not_begun: u64 },
     /// Not one operation was done.
     NothingDone { reason: String },
 }
@@ -78,6 +80,11 @@ impl fmt::Display for RoundError {
                  with --endpoints"
             ),
             RoundError::Condemned => f.write_str("the server answers wrongly"),
+            RoundError::TooFast { not_begun } => write!(
+                f,
+                "the cluster could not keep up: {not_begun} operations were never begun, and none \
+                 of those that count; give a lower --rate"
+            ),
             RoundError::NothingDone { reason } => write!(
                 f,
                 "not one operation was done: {reason}; 'quorate status' shows how the members are"
@@ -170,6 +177,9 @@ pub(super) fn conclude(
 ) -> Result<Round, RoundError> {
     if cluster.verdict.finding().is_some() {
         return Err(RoundError::Condemned);
+    }
+    if record.done == 0 && record.not_begun > 0 {
+        return Err(RoundError::TooFast { not_begun: record.not_begun });
     }
     if record.done == 0 {
         let failure = record.failures.iter().next();

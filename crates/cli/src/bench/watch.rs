@@ -41,7 +41,7 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 /// How long a stream may be silent while it owes events.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How long the creation of all watchers of a stream may take.
 const CREATED_WITHIN: Duration = Duration::from_secs(30);

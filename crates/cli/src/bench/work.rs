@@ -204,11 +204,17 @@ impl Client {
         if let Err(Failed::Status(_)) = outcome {
             // What was on its way may happen after what this writer does next, and the member may
             // have been replaced by one that has not caught up.
-            self.writer = self.ledger.writer();
-            self.sequence = 0;
+            self.lost();
             self.link().reached = 0;
         }
         outcome
+    }
+
+    /// A write of this client may happen at any time, so that it goes on as another writer.
+    fn lost(&mut self) {
+        self.ledger.perhaps_written();
+        self.writer = self.ledger.writer();
+        self.sequence = 0;
     }
 
     pub(super) fn link(&mut self) -> &mut Link {
@@ -233,7 +239,11 @@ impl Client {
     /// A write for watchers to see, by the writer in this slot; its time counts from `start`.
     pub(super) async fn put_for(&mut self, slot: u64, start: Instant) -> Result<i64, Failed> {
         self.turn = (self.turn + 1) % self.links.len();
-        self.write(slot, 0, start).await
+        let outcome = self.write(slot, 0, start).await;
+        if let Err(Failed::Status(_)) = outcome {
+            self.ledger.perhaps_written();
+        }
+        outcome
     }
 
     /// Writes a random key; tells at which revision.
