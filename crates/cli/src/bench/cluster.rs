@@ -52,4 +52,9 @@ impl Cluster {
             origin: Instant::now(),
         }
     }
+
+    /// Its endpoints as a user writes them.
+    pub(super) fn authorities(&self) -> Vec<String> {
+        self.endpoints.iter().map(Url::authority).collect()
+    }
 }

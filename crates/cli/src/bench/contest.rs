@@ -23,17 +23,17 @@ pub(super) enum ContestError {
     /// A server answers wrongly.
     Wrong(Finding),
     /// A round could not be run.
-    Round(RoundError),
+    Round { cluster: String, error: RoundError },
     /// A key space could not be filled or read.
-    Fill(FillError),
+    Fill { cluster: String, error: FillError },
 }
 
 impl fmt::Display for ContestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ContestError::Wrong(finding) => finding.fmt(f),
-            ContestError::Round(error) => error.fmt(f),
-            ContestError::Fill(error) => error.fmt(f),
+            ContestError::Round { cluster, error } => write!(f, "{cluster}: {error}"),
+            ContestError::Fill { cluster, error } => write!(f, "{cluster}: {error}"),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn run(
             let cluster = &contestant.cluster;
             progress.begin(format!("{} {}/{rounds}", cluster.name, number + 1));
             let round = round::run(&load.of(cluster), cluster, number, progress);
-            let round = round.map_err(|error| explained(cluster, ContestError::Round(error)))?;
+            let round = round.map_err(|error| round_failed(cluster, error))?;
             contestant.rounds.push(round);
             if load.work == Work::Grant {
                 judged(cluster, client::block_on(leases::settle(cluster)))?;
@@ -99,7 +99,7 @@ pub(super) fn fill(
     progress: &mut Progress,
 ) -> Result<Totals, ContestError> {
     let prepared = client::block_on(fill::prepare(cluster, &load.filling, gaps, progress));
-    prepared.map_err(|error| explained(cluster, ContestError::Fill(error)))
+    prepared.map_err(|error| fill_failed(cluster, error))
 }
 
 /// Everything that was acknowledged is there, and adds up.
@@ -115,7 +115,7 @@ fn settle(
     }
     let bytes = STAMP_BYTES + load.filling.len();
     let after = client::block_on(fill::audit(cluster, bytes, progress));
-    let after = after.map_err(|error| explained(cluster, ContestError::Fill(error)))?;
+    let after = after.map_err(|error| fill_failed(cluster, error))?;
     if load.work.counters() == Counters::Ignored {
         return Ok(());
     }
@@ -133,7 +133,7 @@ fn settle(
         seen: format!("counters that grew by {grown}"),
     };
     cluster.verdict.condemn(&cluster.name, wrong);
-    Err(explained(cluster, ContestError::Round(RoundError::Condemned)))
+    Err(round_failed(cluster, RoundError::Condemned))
 }
 
 /// A failure outside of the rounds.
@@ -141,13 +141,21 @@ fn judged(cluster: &Cluster, outcome: Result<(), Failed>) -> Result<(), ContestE
     outcome.map_err(|failed| match failed {
         Failed::Status(status) => {
             let endpoint = cluster.endpoints[0].authority();
-            explained(cluster, ContestError::Fill(FillError::Failed { endpoint, status }))
+            fill_failed(cluster, FillError::Failed { endpoint, status })
         }
         Failed::Wrong(wrong) => {
             cluster.verdict.condemn(&cluster.endpoints[0].authority(), wrong);
-            explained(cluster, ContestError::Fill(FillError::Condemned))
+            fill_failed(cluster, FillError::Condemned)
         }
     })
+}
+
+fn round_failed(cluster: &Cluster, error: RoundError) -> ContestError {
+    explained(cluster, ContestError::Round { cluster: cluster.name.clone(), error })
+}
+
+fn fill_failed(cluster: &Cluster, error: FillError) -> ContestError {
+    explained(cluster, ContestError::Fill { cluster: cluster.name.clone(), error })
 }
 
 /// A wrong answer explains every failure of its cluster.

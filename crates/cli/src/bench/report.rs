@@ -1,6 +1,7 @@
 //! Figures for eyes and for programs.
 
 use super::contest::Contestant;
+use super::cpu::Processes;
 use super::record::{Recorder, Round, median};
 use super::round::Load;
 use crate::output;
@@ -47,6 +48,10 @@ impl Figures {
 /// Prints a table.
 pub(super) fn text(title: &str, unit: &str, load: &Load, contestants: &[Contestant]) {
     output::line(title);
+    for contestant in contestants {
+        let endpoints = contestant.cluster.authorities().join(",");
+        output::line(format_args!("{} is {endpoints}", contestant.cluster.name));
+    }
     let head = [
         "",
         &format!("{unit}/s"),
@@ -69,7 +74,7 @@ pub(super) fn text(title: &str, unit: &str, load: &Load, contestants: &[Contesta
             time(figures.p99),
             time(figures.p999),
             time(figures.longest),
-            figures.server_cpu_us.map_or("not local".to_owned(), micros),
+            figures.server_cpu_us.map_or(unknown_cpu(contestant), micros),
             micros(figures.client_cpu_us),
             figures.errors.to_string(),
         ]);
@@ -131,8 +136,7 @@ pub(super) fn json(workload: &str, unit: &str, load: &Load, contestants: &[Conte
                 .iter()
                 .map(|(code, failures)| ((*code).to_owned(), json!(failures.count)))
                 .collect();
-            let endpoints: Vec<String> =
-                contestant.cluster.endpoints.iter().map(|url| url.authority()).collect();
+            let endpoints = contestant.cluster.authorities();
             json!({
                 "name": contestant.cluster.name,
                 "endpoints": endpoints,
@@ -208,6 +212,14 @@ fn time(time: Duration) -> String {
         us if us < 100_000.0 => format!("{:.1} ms", us / 1e3),
         us if us < 10_000_000.0 => format!("{:.0} ms", us / 1e3),
         us => format!("{:.1} s", us / 1e6),
+    }
+}
+
+/// Why there is no processor time of the members.
+fn unknown_cpu(contestant: &Contestant) -> String {
+    match contestant.cluster.processes {
+        Processes::NotLocal => "not local".to_owned(),
+        Processes::Here(_) => "one ended".to_owned(),
     }
 }
 
