@@ -6,9 +6,11 @@
 //! | `up` | `up/`: a whole local cluster of real processes |
 //! | `status` | `status.rs`: who leads, who lags |
 //! | `ctl` | `ctl/`: keys and values |
+//! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
+mod bench;
 mod client;
 mod ctl;
 mod logging;
@@ -31,6 +33,7 @@ Examples:
   quorate up                              three members on this machine, kept alive
   quorate status                          who leads, who lags
   quorate ctl put hello world             write a key
+  quorate bench put --clients 64          how fast it is
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -60,6 +63,8 @@ enum Command {
     Status(status::Options),
     /// Read and write keys
     Ctl(ctl::Options),
+    /// Measure how fast a cluster is, and whether its answers are right
+    Bench(bench::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -94,6 +99,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Up(options) => up::run(options),
         Command::Status(options) => status::run(&options),
         Command::Ctl(options) => ctl::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

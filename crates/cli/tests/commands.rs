@@ -28,7 +28,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["up"],
@@ -38,6 +38,13 @@ fn every_command_has_help_with_examples() {
         &["ctl", "put"],
         &["ctl", "del"],
         &["ctl", "txn"],
+        &["ctl", "watch"],
+        &["ctl", "lease"],
+        &["ctl", "compact"],
+        &["ctl", "alarm"],
+        &["ctl", "snapshot"],
+        &["bench"],
+        &["bench", "age"],
     ];
     for command in commands {
         let output = quorate(&[command, &["--help"]].concat());
@@ -51,7 +58,7 @@ fn every_command_has_help_with_examples() {
 
 #[test]
 fn usage_errors_exit_with_2_and_name_the_word() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["serve", "--listen-client-url", "x"], "did you mean --listen-client-urls?"),
         (&["serve", "--cert-file=c"], "--cert-file \"c\" is not supported"),
         (&["serve", "--config-file", "/nonexistent.yml"], "/nonexistent.yml"),
@@ -62,6 +69,14 @@ fn usage_errors_exit_with_2_and_name_the_word() {
         (&["ctl", "get", "a", "--prefix", "--from-key"], "--from-key"),
         (&["ctl", "get", "a", "--endpoints", "a"], "host:port"),
         (&["ctl", "txn", "--file", "/nonexistent.txt"], "/nonexistent.txt"),
+        (&["ctl", "lease", "revoke", "xyz"], "hexadecimal id"),
+        (&["ctl", "compact", "0"], "0"),
+        (&["ctl", "watch", "a", "--count", "0"], "--count"),
+        (&["ctl", "snapshot", "status", "/nonexistent.db"], "/nonexistent.db"),
+        (&["bench", "put", "--value-size", "10"], "--value-size"),
+        (&["bench", "range", "--keys", "10"], "--span 1000 is more than 10"),
+        (&["bench", "lease-keepalive", "--leases", "3"], "--leases 64"),
+        (&["bench", "put", "--against", "https://a:1"], "https is not supported yet"),
     ];
     for (words, message) in cases {
         let output = quorate(words);

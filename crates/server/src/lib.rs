@@ -3,6 +3,7 @@
 pub mod api;
 mod codec;
 pub mod config;
+pub mod echo;
 mod handle;
 mod host;
 mod identity;

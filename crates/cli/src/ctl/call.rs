@@ -77,7 +77,7 @@ pub(super) async fn call<T>(
         let channel = match client::connect(endpoint).await {
             Ok(channel) => channel,
             Err(error) => {
-                tried.push((endpoint.authority(), root_cause(&error)));
+                tried.push((endpoint.authority(), client::root_cause(&error)));
                 continue;
             }
         };
@@ -115,15 +115,6 @@ fn is_definite(status: &Status) -> bool {
         Code::Unavailable => status.message() == "etcdserver: no leader",
         _ => false,
     }
-}
-
-/// The innermost reason: "connection refused", not "transport error".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

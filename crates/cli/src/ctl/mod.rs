@@ -1,16 +1,24 @@
-//! `quorate ctl`: keys and values from the command line.
+//! `quorate ctl`: keys, leases and upkeep from the command line.
 //!
 //! | file | question |
 //! |---|---|
 //! | `keys.rs` | which keys |
 //! | `txn.rs` | the text form of a transaction |
+//! | `watch.rs` | what changes |
+//! | `lease.rs` | keys that vanish |
+//! | `upkeep.rs` | compaction, alarms |
+//! | `snapshot.rs` | a copy of everything |
 //! | `call.rs` | which endpoint, and what a failure means |
 //! | `print.rs` | what the answer looks like |
 
 mod call;
 mod keys;
+mod lease;
 mod print;
+mod snapshot;
 mod txn;
+mod upkeep;
+mod watch;
 
 use crate::client;
 use crate::output;
@@ -24,6 +32,7 @@ use quorate_server::proto::etcdserverpb::{
 };
 use quorate_server::url::{Url, UrlError};
 use serde_json::json;
+use snapshot::SnapshotError;
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -39,6 +48,8 @@ Examples:
   quorate ctl get hello
   quorate ctl get --prefix '' --keys-only
   quorate ctl del --prefix tmp/
+  quorate ctl watch config/ --prefix
+  quorate ctl snapshot save backup.db
   quorate ctl get hello --endpoints a:2379,b:2379 --json
 
 Endpoints are tried in turn until one accepts a connection. An error says whether the request has
@@ -115,6 +126,16 @@ enum Command {
     /// Compare and write in one step
     #[command(after_help = TXN_EXAMPLES)]
     Txn(Txn),
+    /// Follow changes
+    Watch(watch::Watch),
+    /// Keys that vanish unless somebody keeps them alive
+    Lease(lease::Lease),
+    /// Forget history
+    Compact(upkeep::Compact),
+    /// What is wrong with members
+    Alarm(upkeep::Alarm),
+    /// Copies of the whole state
+    Snapshot(snapshot::Snapshot),
 }
 
 #[derive(Args, Debug)]
@@ -147,6 +168,10 @@ struct Put {
     /// The value; '-' reads it from standard input
     #[arg(allow_hyphen_values = true)]
     value: String,
+    /// Delete the key when this lease ends
+    #[arg(long, value_name = "ID", default_value = "0", hide_default_value = true)]
+    #[arg(value_parser = lease::id)]
+    lease: i64,
     /// Also print what was there before
     #[arg(long)]
     prev_kv: bool,
@@ -177,6 +202,9 @@ enum CtlError {
     Input { what: String, error: std::io::Error },
     Txn(txn::TxnError),
     Call(CallError),
+    LeaseGone { id: i64 },
+    File { file: PathBuf, error: std::io::Error },
+    Snapshot(SnapshotError),
 }
 
 impl CtlError {
@@ -185,6 +213,7 @@ impl CtlError {
             CtlError::Call(CallError::Refused { .. } | CallError::OutcomeUnknown { .. }) => {
                 ExitCode::from(1)
             }
+            CtlError::LeaseGone { .. } | CtlError::Snapshot(_) => ExitCode::from(1),
             _ => ExitCode::from(crate::EXIT_USAGE),
         }
     }
@@ -204,6 +233,12 @@ impl fmt::Display for CtlError {
             CtlError::Input { what, error } => write!(f, "cannot read {what}: {error}"),
             CtlError::Txn(error) => write!(f, "the transaction: {error}"),
             CtlError::Call(error) => error.fmt(f),
+            CtlError::LeaseGone { id } => write!(
+                f,
+                "there is no lease {id:x} (any more): it has run out, was revoked, or never was"
+            ),
+            CtlError::File { file, error } => write!(f, "{}: {error}", file.display()),
+            CtlError::Snapshot(error) => error.fmt(f),
         }
     }
 }
@@ -214,11 +249,18 @@ impl From<CallError> for CtlError {
     }
 }
 
+impl From<SnapshotError> for CtlError {
+    fn from(error: SnapshotError) -> CtlError {
+        CtlError::Snapshot(error)
+    }
+}
+
 /// Does it.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let done = client::parse_endpoints(&options.endpoints).map_err(CtlError::Endpoints).and_then(
         |endpoints| {
-            let caller = Caller { endpoints, timeout: Duration::from_secs(options.timeout) };
+            let timeout = Duration::from_secs(options.timeout);
+            let caller = Caller { endpoints, timeout, json: options.json };
             client::block_on(dispatch(options, &caller))
         },
     );
@@ -235,6 +277,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 struct Caller {
     endpoints: Vec<Url>,
     timeout: Duration,
+    /// Only JSON is printed.
+    json: bool,
 }
 
 async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
@@ -267,14 +311,26 @@ async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
             }
             print::txn_json(&answer)
         }
+        Command::Watch(watch) => return watch.run(caller).await,
+        Command::Lease(lease) => lease.run(caller).await?,
+        Command::Compact(compact) => compact.run(caller).await?,
+        Command::Alarm(alarm) => alarm.run(caller).await?,
+        Command::Snapshot(snapshot) => snapshot.run(caller).await?,
     };
-    if options.json {
+    if options.json && !json.is_null() {
         output::line(json);
     }
     Ok(())
 }
 
 impl Caller {
+    /// Prints a line for eyes.
+    fn say(&self, line: impl fmt::Display) {
+        if !self.json {
+            output::line(line);
+        }
+    }
+
     async fn range(
         &self,
         request: RangeRequest,
@@ -348,8 +404,8 @@ impl Put {
         let value =
             if self.value == "-" { read_input(None)? } else { self.value.clone().into_bytes() };
         let key = self.key.clone().into_bytes().into();
-        let prev_kv = self.prev_kv;
-        Ok(PutRequest { key, value: value.into(), prev_kv, ..PutRequest::default() })
+        let Put { lease, prev_kv, .. } = *self;
+        Ok(PutRequest { key, value: value.into(), lease, prev_kv, ..PutRequest::default() })
     }
 }
 

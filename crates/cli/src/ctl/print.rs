@@ -93,7 +93,7 @@ pub(super) fn txn_json(answer: &TxnResponse) -> Value {
 }
 
 /// Bytes go out unaltered: a value need not be text.
-fn pair(kv: &KeyValue, show: Show) {
+pub(super) fn pair(kv: &KeyValue, show: Show) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(&kv.key).and_then(|()| out.write_all(b"\n"));
     if show == Show::Everything {
@@ -101,7 +101,8 @@ fn pair(kv: &KeyValue, show: Show) {
     }
 }
 
-fn header_json(header: Option<&ResponseHeader>) -> Value {
+/// What a header tells.
+pub(super) fn header_json(header: Option<&ResponseHeader>) -> Value {
     let Some(header) = header else { return Value::Null };
     json!({
         "cluster_id": format!("{:x}", header.cluster_id),
@@ -111,7 +112,8 @@ fn header_json(header: Option<&ResponseHeader>) -> Value {
     })
 }
 
-fn pair_json(kv: &KeyValue) -> Value {
+/// A pair, for programs.
+pub(super) fn pair_json(kv: &KeyValue) -> Value {
     let mut object = Map::new();
     for (name, bytes) in [("key", &kv.key), ("value", &kv.value)] {
         match std::str::from_utf8(bytes) {

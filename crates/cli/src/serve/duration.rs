@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// Source: Go `time.ParseDuration`. Errors: `None` for anything else, and for negative durations,
 /// which no flag has a use for.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);

@@ -7,7 +7,7 @@
 //! ```
 
 mod build;
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod flag;
 mod help;
