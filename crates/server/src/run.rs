@@ -29,6 +29,8 @@ use tokio::time::{Instant, sleep};
 
 /// A stopping leader waits so long for its successor.
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A follower that waits for nothing hears within this time what was committed, at the latest.
+const NEWS_DELAY: Duration = Duration::from_millis(1);
 /// How often a member that waits for its peers says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(5);
 
@@ -277,6 +279,7 @@ fn replica_config(
     let mut raft = raft::Config::new(NodeId(config.member_id()), configuration);
     raft.heartbeat_interval = config.heartbeat_interval;
     raft.election_timeout = config.election_timeout;
+    raft.news_delay = NEWS_DELAY;
     quorate_replica::Config {
         raft,
         life,

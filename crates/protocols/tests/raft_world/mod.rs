@@ -190,6 +190,7 @@ impl World {
                 inflight_bytes_max: 400,
                 inflight_max: 3,
                 uncommitted_bytes_max: 2_000,
+                news_delay: Duration::from_millis(seed % 2),
                 ..Config::new(NodeId(id), configuration.clone())
             };
             let state = State { position: Position::ZERO, digest: 0, configuration };

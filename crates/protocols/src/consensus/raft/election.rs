@@ -285,6 +285,7 @@ impl Raft {
             rounds: Rounds::default(),
             uncommitted_bytes,
             stalled: (Index(0), 0),
+            news: None,
         }));
         self.leader = Some(self.id());
         self.owed.election_timer = true;

@@ -27,6 +27,9 @@ pub struct Config {
     pub inflight_max: usize,
     /// Bytes of proposals that are not yet committed; beyond it proposals are refused.
     pub uncommitted_bytes_max: usize,
+    /// News of the commit index may wait so long for an append that brings them, unless the
+    /// follower waits for an entry which it forwarded itself. Zero: they leave at once.
+    pub news_delay: Duration,
 }
 
 impl Config {
@@ -41,6 +44,7 @@ impl Config {
             inflight_bytes_max: 16 << 20,
             inflight_max: 256,
             uncommitted_bytes_max: 64 << 20,
+            news_delay: Duration::ZERO,
         }
     }
 }
@@ -54,6 +58,8 @@ pub enum Timer {
     Heartbeat,
     /// A transfer of leadership has taken too long.
     Transfer,
+    /// News of the commit index have waited long enough.
+    News,
 }
 
 /// What the layer above may ask.

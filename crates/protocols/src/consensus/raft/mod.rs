@@ -172,6 +172,8 @@ struct Leader {
     /// How far our own disk had come at the last check of the quorum, and for how many checks it
     /// has stood there although others went on.
     stalled: (Index, u32),
+    /// The commit index when [`Timer::News`] was set; what was committed later waits for the next.
+    news: Option<Index>,
 }
 
 impl Raft {
@@ -339,7 +341,7 @@ impl Raft {
             Body::Heartbeat { round, commit } => self.on_heartbeat(from, round, commit, cx),
             Body::Committed { commit } => self.on_committed(from, commit, cx),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round, cx),
-            Body::Forward { commands } => self.on_forward(commands, cx),
+            Body::Forward { commands } => self.on_forward(from, commands, cx),
             Body::ReadIndex { life, batch } => self.on_read_index(from, life, batch, cx),
             Body::ReadIndexReply { life, batch, read_index } => {
                 self.on_read_index_reply(life, batch, read_index, cx);
@@ -451,6 +453,7 @@ impl Protocol for Raft {
             Timer::Election => self.on_election_timer(cx),
             Timer::Heartbeat => self.on_heartbeat_timer(cx),
             Timer::Transfer => self.end_transfer(TransferOutcome::Aborted, cx),
+            Timer::News => self.on_news_timer(cx),
         }
         self.persist(cx);
     }

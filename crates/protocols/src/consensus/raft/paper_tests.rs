@@ -486,6 +486,26 @@ fn dissertation_3_10_a_transfer_that_takes_too_long_is_given_up() {
     assert_eq!(cluster.told(1, |what| *what == ended), 1);
 }
 
+#[test]
+fn news_wait_for_the_next_append_unless_the_follower_forwarded_the_entry() {
+    let mut cluster = Cluster::led(None);
+    let leader = cluster.members.get_mut(&id(1)).expect("a member");
+    leader.config.news_delay = Duration::from_millis(1);
+    cluster.propose(2);
+    cluster.settle();
+    let commits = |cluster: &Cluster| [1, 2, 3].map(|member| cluster.raft(member).commit_index().0);
+    assert_eq!(commits(&cluster), [2, 2, 1], "the third asked for nothing");
+    cluster.propose(1);
+    cluster.settle();
+    assert_eq!(commits(&cluster), [3, 2, 2], "the append brought the former news");
+    cluster.timer(1, Timer::News);
+    cluster.settle();
+    assert_eq!(commits(&cluster), [3, 2, 2], "younger than the timer: they get another one");
+    cluster.timer(1, Timer::News);
+    cluster.settle();
+    assert_eq!(commits(&cluster), [3, 3, 3]);
+}
+
 fn ready(what: &Indication) -> bool {
     matches!(what, Indication::ReadReady { .. })
 }

@@ -52,6 +52,8 @@ pub(super) struct Progress {
     flow: Flow,
     round: u64,
     commit_sent: Index,
+    /// The last entry that it forwarded: it waits for the news that this is committed.
+    forwarded: Index,
     heard: bool,
     moved: bool,
 }
@@ -79,6 +81,7 @@ impl Progress {
             flow: Flow::Probe(Attempt::First),
             round: 0,
             commit_sent: Index(0),
+            forwarded: Index(0),
             heard: false,
             moved: false,
         }
@@ -142,6 +145,15 @@ impl Progress {
 
     pub(super) fn answered(&mut self, round: u64) {
         self.round = self.round.max(round);
+    }
+
+    /// True if it waits for news of an entry which it forwarded.
+    pub(super) fn waits_for_news(&self) -> bool {
+        self.forwarded > self.commit_sent
+    }
+
+    pub(super) fn forwarded(&mut self, last: Index) {
+        self.forwarded = self.forwarded.max(last);
     }
 
     pub(super) fn told_commit(&mut self, commit: Index) {

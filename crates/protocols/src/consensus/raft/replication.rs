@@ -68,11 +68,21 @@ impl Raft {
 
     /// Commands that a follower passed on. One that is not taken is lost: the follower's clients
     /// give up after a while, and nothing is ever proposed twice.
-    pub(super) fn on_forward(&mut self, commands: Vec<Bytes>, cx: &mut Context<'_, Raft>) {
+    pub(super) fn on_forward(
+        &mut self,
+        from: NodeId,
+        commands: Vec<Bytes>,
+        cx: &mut Context<'_, Raft>,
+    ) {
         for command in commands {
             if self.admit(&command).is_none() {
                 self.append_own(Payload::Command(command), cx);
             }
+        }
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(progress) = leader.progress.get_mut(&from) {
+            progress.forwarded(last);
         }
     }
 
@@ -300,15 +310,37 @@ impl Raft {
         }
     }
 
-    /// A follower answers its own clients, so it hears at once what is committed.
+    /// A follower answers its own clients, so it hears at once that what it forwarded is
+    /// committed. Other news may wait a moment for the next append, which brings them for nothing.
     fn send_commit(&mut self, to: NodeId, cx: &mut Context<'_, Raft>) {
-        let (term, commit) = (self.term, self.commit);
+        let (term, commit, delay) = (self.term, self.commit, self.config.news_delay);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
-        let commit = commit.min(progress.matched());
-        if commit > progress.commit_sent() {
-            progress.told_commit(commit);
-            cx.send(to, super::Message { term, body: Body::Committed { commit } });
+        let news = commit.min(progress.matched());
+        if news <= progress.commit_sent() {
+            return;
+        }
+        if delay.is_zero() || progress.waits_for_news() {
+            progress.told_commit(news);
+            cx.send(to, super::Message { term, body: Body::Committed { commit: news } });
+        } else if leader.news.is_none() {
+            leader.news = Some(commit);
+            cx.set_timer(Timer::News, delay..delay + delay / 8 + Duration::from_nanos(1));
+        }
+    }
+
+    /// Tells what no append has told since the timer was set; younger news get a timer of their
+    /// own when the turn ends.
+    pub(super) fn on_news_timer(&mut self, cx: &mut Context<'_, Raft>) {
+        let (own, term) = (self.id(), self.term);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(old) = leader.news.take() else { return };
+        for (id, progress) in leader.progress.iter_mut().filter(|(id, _)| **id != own) {
+            let news = self.commit.min(progress.matched());
+            if progress.commit_sent() < old && news > progress.commit_sent() {
+                progress.told_commit(news);
+                cx.send(*id, super::Message { term, body: Body::Committed { commit: news } });
+            }
         }
     }
 
