@@ -10,6 +10,7 @@
 //! own member's state at once.
 
 mod leases;
+mod patience;
 mod reads;
 
 use crate::checkpoint::Checkpoint;
@@ -479,17 +480,6 @@ impl Replica {
         }
     }
 
-    fn refuse_everything(&mut self, why: Refusal, cx: &mut Context<'_, Self>) {
-        self.queued.clear();
-        for (ticket, _) in std::mem::take(&mut self.writes) {
-            cx.indicate(Indication::Answered { ticket, answer: Err(why) });
-        }
-        for (ticket, _) in std::mem::take(&mut self.reads) {
-            cx.indicate(Indication::ReadRefused { ticket, why });
-        }
-        self.lessor.refuse_everything(why);
-    }
-
     /// A fenced leader hands over: its log is good, but what it answers is not.
     fn step_aside(&mut self, cx: &mut Context<'_, Self>) {
         if self.raft.leader() != Some(cx.id) {
@@ -501,32 +491,6 @@ impl Replica {
             let request = raft::Request::TransferLeadership { to };
             let heard = cx.child(|cx| self.raft.on_request(request, cx));
             self.hear(heard, cx);
-        }
-    }
-
-    fn lose_patience(&mut self, cx: &mut Context<'_, Self>) {
-        let deadline = |since: Time| since.after(self.request_timeout) <= cx.now;
-        let late = |write: &Write| match write {
-            Write::Queued { since, .. } | Write::Sent { since, .. } => deadline(*since),
-        };
-        let writes: Vec<Ticket> =
-            self.writes.iter().take_while(|(_, w)| late(w)).map(|(t, _)| *t).collect();
-        let reads: Vec<Ticket> =
-            self.reads.iter().take_while(|(_, r)| deadline(r.since)).map(|(t, _)| *t).collect();
-        for ticket in writes {
-            self.queued.remove(&ticket);
-            let why = match self.writes.remove(&ticket).expect("just seen") {
-                Write::Queued { .. } => Refusal::NoLeader,
-                Write::Sent { term, .. } if term != self.raft.term() => Refusal::TimedOutLeaderLost,
-                Write::Sent { .. } => Refusal::TimedOut,
-            };
-            cx.indicate(Indication::Answered { ticket, answer: Err(why) });
-        }
-        for ticket in reads {
-            self.reads.remove(&ticket);
-            let known = self.raft.leader().is_some();
-            let why = if known { Refusal::TimedOut } else { Refusal::NoLeader };
-            cx.indicate(Indication::ReadRefused { ticket, why });
         }
     }
 
