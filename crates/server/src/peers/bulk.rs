@@ -242,7 +242,10 @@ pub(super) async fn receive(
     let offer = expect(&mut stream, &mut buffer, Kind::Offer).await?;
     let manifest = decode_offer(offer).ok_or(PeerError::Unexpected)?;
     let position = manifest.position;
-    match desk.checkpoints.begin_receive(manifest.clone()) {
+    // It looks through what is there already, which may be much; this thread has ticks to keep.
+    let (ours, announced) = (Arc::clone(desk), manifest.clone());
+    let beginning = spawn_blocking(move || ours.checkpoints.begin_receive(announced));
+    match beginning.await.expect("looking does not panic") {
         Ok(incoming) => {
             let offset = incoming.offset();
             tracing::info!(peer = %from, %position, offset, "receiving a checkpoint");
