@@ -186,7 +186,8 @@ async fn keep_history(handle: Handle, mode: AutoCompaction) {
             // Somebody else was faster, which is as good.
             Err(KvError::Compacted { .. }) => {}
             Err(error) => {
-                tracing::warn!(revision = revision.0, %error, "auto-compaction failed; trying again");
+                let revision = revision.0;
+                tracing::warn!(revision, %error, "auto-compaction failed; trying again");
                 continue;
             }
         }
