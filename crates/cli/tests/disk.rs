@@ -5,6 +5,7 @@
 
 mod support;
 
+use quorate_server::proto::etcdserverpb as pb;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -480,6 +481,34 @@ async fn a_damaged_checkpoint_that_was_received_is_received_again() {
     assert_filled(&store, "first", KEYS, VALUE_BYTES);
     assert_filled(&store, "second", 2 * KEYS, VALUE_BYTES);
     cluster.wait_log(follower, &["damage"]).await;
+}
+
+/// A leader whose newest checkpoint rots while it runs must not offer it for ever.
+#[tokio::test]
+async fn a_checkpoint_that_rotted_is_not_offered_to_peers() {
+    // The log in memory reaches back beyond the newest checkpoint, so that one would be sent.
+    let settings = Settings::of(3).with("--checkpoint-bytes", 64 << 10);
+    let mut cluster = Cluster::start(settings.with("--log-retain-bytes", 256 << 10)).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    fill(&cluster.client(leader), "k", 30, VALUE_BYTES).await;
+    cluster.wait_agreement().await;
+    cluster.kill(follower);
+    for _ in 0..30 {
+        fill(&cluster.client(leader), "k", 30, VALUE_BYTES).await;
+        // The state stays small, and checkpoints frequent.
+        let revision = cluster.client(leader).put("round", "x").await.expect("a write");
+        let request = pb::CompactionRequest { revision, physical: true };
+        cluster.client(leader).kv.compact(request).await.expect("a compaction");
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await; // For one that is being written.
+    let newest = newest_checkpoint(&cluster, leader);
+    let middle = fs::metadata(&newest).expect("a file").len() / 2;
+    flip_bit(&newest, middle);
+    cluster.spawn(follower);
+    cluster.wait_ready().await;
+    assert_filled(&cluster.wait_agreement().await, "k", 30, VALUE_BYTES);
+    cluster.wait_log(leader, &["is damaged: withdrew it"]).await;
+    assert!(!newest.exists(), "the rotten file is still there");
 }
 
 /// Every checkpoint of a follower, and with them the beginning of its history.

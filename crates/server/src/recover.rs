@@ -136,6 +136,10 @@ fn newest(checkpoints: &Checkpoints<RealDisk>) -> Result<Option<Checkpoint>, Rec
     let newest = checkpoints.newest_whole()?;
     for damaged in &newest.skipped {
         tracing::error!(%damaged, "a checkpoint is damaged: starting from an older one");
+        // Without an older one it stays, for whoever wants to look at it.
+        if let (Some(_), CheckpointError::Damaged { position, .. }) = (&newest.found, damaged) {
+            checkpoints.discard_if_damaged(*position)?;
+        }
     }
     newest.found.map(|manifest| load(checkpoints, manifest.position)).transpose()
 }

@@ -165,8 +165,8 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         identity.admit(&dir)?;
     }
 
-    let log = recovered.log.observed(Arc::clone(&shared.metrics));
-    let log = LogThread::start(log, Arc::clone(&inbox)).map_err(RunError::System)?;
+    let observed = recovered.log.observed(Arc::clone(&shared.metrics));
+    let log = LogThread::start(observed, Arc::clone(&inbox)).map_err(RunError::System)?;
     let host = ReplicaHost::new(
         Arc::clone(&shared),
         peers.links(),
@@ -182,8 +182,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     if let Some(why) = node.raft().restore_error() {
         return Err(RecoverError::Promise { why: why.to_string() }.into());
     }
-    let seed = life.0;
-    let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), seed);
+    let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let handle = Handle::new(Arc::clone(&shared));
@@ -195,12 +194,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let calls = Arc::new(api::Calls::new(config.metrics == MetricsDetail::Extensive));
     let serving = api::serve(handle.clone(), Arc::clone(&calls), client_listeners, limits, stopped);
     let serving = tokio::spawn(serving);
-    if !metrics_listeners.is_empty() {
-        // It ends with the runtime: monitors may watch a member to its end.
-        let forever = std::future::pending();
-        let serving = api::serve_http(handle.clone(), calls, metrics_listeners, limits, forever);
-        tokio::spawn(serving);
-    }
+    serve_monitors(&handle, calls, metrics_listeners, limits);
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
     spawn_watch_hub(&shared, config.election_timeout);
@@ -232,6 +226,20 @@ fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
     tokio::spawn(async move { hub.run().await });
     let (hub, leader) = (Arc::clone(&shared.watch), shared.leader());
     tokio::spawn(async move { hub.follow_leader(leader, 3 * election_timeout).await });
+}
+
+/// Serves metrics and health on addresses of their own. It ends with the runtime: monitors may
+/// watch a member to its end.
+fn serve_monitors(
+    handle: &Handle,
+    calls: Arc<api::Calls>,
+    listeners: Vec<TcpListener>,
+    limits: api::Limits,
+) {
+    if !listeners.is_empty() {
+        let forever = std::future::pending();
+        tokio::spawn(api::serve_http(handle.clone(), calls, listeners, limits, forever));
+    }
 }
 
 fn broken(stopped: Result<Stopped, JoinError>) -> RunError {

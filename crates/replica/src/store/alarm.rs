@@ -6,7 +6,8 @@
 //! **Idea.** An alarm is part of the replicated state: raised, cleared and judged by commands of
 //! the log, so every member refuses the same commands. A space alarm forbids what makes the store
 //! grow and nothing else; deleting, compacting and revoking is how an operator gets out of it. An
-//! alarm of corruption forbids every command of a client. Reads are not commands and go on, as in etcd.
+//! alarm of corruption forbids every command of a client. Reads are not commands and go on, as in
+//! etcd.
 //!
 //! **Bounds.** One alarm per member and kind; [`ALARMS_MAX`] in all, a further one is not kept.
 //!

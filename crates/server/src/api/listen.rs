@@ -180,8 +180,9 @@ async fn connection<A, F>(
     }
     tokio::select! {
         _ = stopped.changed() => return,
-        spoke = timeout(FIRST_WORD_WITHIN, stream.stream.readable()) => if !matches!(spoke, Ok(Ok(()))) {
-            return;
+        spoke = timeout(FIRST_WORD_WITHIN, stream.stream.readable()) => match spoke {
+            Ok(Ok(())) => {}
+            _ => return,
         }
     }
     let builder = protocols(limits);

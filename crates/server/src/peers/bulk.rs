@@ -163,11 +163,27 @@ impl CheckpointDesk {
         let wiring = self.wiring.get().expect("connected before the loop runs");
         wiring.runtime.spawn(async move {
             let wiring = desk.wiring.get().expect("connected before the loop runs");
-            let outcome = desk.transfer(&wiring.peers, to, position).await;
+            let ours = Arc::clone(&desk);
+            let checked = spawn_blocking(move || ours.check(position)).await;
+            let outcome = match checked.expect("checking does not panic") {
+                Ok(()) => desk.transfer(&wiring.peers, to, position).await,
+                Err(error) => Err(io::Error::other(error).into()),
+            };
             let outcome = outcome.map(|()| position).map_err(|error| error.to_string());
             let told = spawn_blocking(move || done(outcome)).await;
             told.expect("telling the outcome does not panic");
         });
+    }
+
+    /// Looks through a checkpoint that is about to be sent. A peer would refuse a damaged one, and
+    /// be offered the same again; so it is withdrawn, and the next one offered is another one.
+    fn check(&self, position: Position) -> Result<(), CheckpointError> {
+        if self.checkpoints.discard_if_damaged(position)? {
+            tracing::error!(%position, "a checkpoint is damaged: withdrew it");
+            self.tidy()?;
+            return Err(CheckpointError::NotFound { position });
+        }
+        Ok(())
     }
 
     async fn transfer(
@@ -226,7 +242,10 @@ pub(super) async fn receive(
     let offer = expect(&mut stream, &mut buffer, Kind::Offer).await?;
     let manifest = decode_offer(offer).ok_or(PeerError::Unexpected)?;
     let position = manifest.position;
-    match desk.checkpoints.begin_receive(manifest.clone()) {
+    // It looks through what is there already, which may be much; this thread has ticks to keep.
+    let (ours, announced) = (Arc::clone(desk), manifest.clone());
+    let beginning = spawn_blocking(move || ours.checkpoints.begin_receive(announced));
+    match beginning.await.expect("looking does not panic") {
         Ok(incoming) => {
             let offset = incoming.offset();
             tracing::info!(peer = %from, %position, offset, "receiving a checkpoint");

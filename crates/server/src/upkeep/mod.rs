@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// How often the space is looked at: what a soft limit may be exceeded by.
 const SPACE_LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -50,6 +50,7 @@ pub(crate) fn start(shared: &Arc<Shared>, config: &Config) {
         wal_dir: config.wal_dir.clone(),
         space: Space::new(config.quota_backend_bytes),
         named: None,
+        settled: false,
     };
     tokio::spawn(keeper.keep());
     if let Some(mode) = config.auto_compaction {
@@ -72,6 +73,8 @@ struct SpaceKeeper {
     space: Space,
     /// When the consumers were last named.
     named: Option<Instant>,
+    /// This member has caught up since it started.
+    settled: bool,
 }
 
 impl SpaceKeeper {
@@ -79,6 +82,10 @@ impl SpaceKeeper {
         let mut ticks = every(SPACE_LOOK_EVERY);
         loop {
             ticks.tick().await;
+            if !self.settled {
+                let caught_up = timeout(SPACE_LOOK_EVERY, self.handle.barrier()).await;
+                self.settled = matches!(caught_up, Ok(Ok(())));
+            }
             let look = self.look().await;
             match self.space.judge(&look) {
                 Advice::Fine => {
@@ -111,6 +118,7 @@ impl SpaceKeeper {
             used: status.db_size_in_use,
             disk: looking.await.expect("looking at a disk does not panic"),
             alarmed: status.alarms.contains(&self.own_alarm()),
+            settled: self.settled,
         }
     }
 
@@ -178,7 +186,8 @@ async fn keep_history(handle: Handle, mode: AutoCompaction) {
             // Somebody else was faster, which is as good.
             Err(KvError::Compacted { .. }) => {}
             Err(error) => {
-                tracing::warn!(revision = revision.0, %error, "auto-compaction failed; trying again");
+                let revision = revision.0;
+                tracing::warn!(revision, %error, "auto-compaction failed; trying again");
                 continue;
             }
         }

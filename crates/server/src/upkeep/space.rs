@@ -33,6 +33,8 @@ pub(super) struct Look {
     pub(super) disk: Option<Disk>,
     /// This member's alarm is active.
     pub(super) alarmed: bool,
+    /// This member has caught up since it started, so that an alarm which is not active is none.
+    pub(super) settled: bool,
 }
 
 /// What is to be done.
@@ -79,7 +81,7 @@ impl Space {
             return Advice::Tight { raise: !look.alarmed, why };
         }
         if !look.alarmed {
-            self.ours = false;
+            self.ours &= !look.settled;
             return Advice::Fine;
         }
         if self.ours && self.roomy(look) {
@@ -140,7 +142,7 @@ mod tests {
     use bytes::Bytes;
 
     fn look(used: u64, free: u64, alarmed: bool) -> Look {
-        Look { used, disk: Some(Disk { free, total: 100_000 }), alarmed }
+        Look { used, disk: Some(Disk { free, total: 100_000 }), alarmed, settled: true }
     }
 
     fn raises(advice: &Advice) -> Option<bool> {
@@ -183,13 +185,16 @@ mod tests {
         assert_eq!(space.judge(&look(10, 90_000, true)), Advice::Fine, "not ours");
         // What was active from the beginning was raised by an earlier life.
         let mut reborn = Space::new(Some(1_000));
+        // It may show only when the log has been applied so far.
+        let early = Look { settled: false, ..look(10, 90_000, false) };
+        assert_eq!(reborn.judge(&early), Advice::Fine);
         assert_eq!(reborn.judge(&look(10, 90_000, true)), Advice::Clear);
     }
 
     #[test]
     fn a_disk_that_tells_nothing_is_not_full() {
         let mut space = Space::new(None);
-        let look = Look { used: 9, disk: None, alarmed: false };
+        let look = Look { used: 9, disk: None, alarmed: false, settled: true };
         assert_eq!(space.judge(&look), Advice::Fine);
         assert_eq!(space.judge(&Look { alarmed: true, ..look }), Advice::Fine);
     }

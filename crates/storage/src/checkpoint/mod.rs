@@ -119,6 +119,18 @@ impl<D: Disk> Checkpoints<D> {
         self.open_reader(position)?.verify()
     }
 
+    /// Reads a checkpoint to its end and withdraws it if it is damaged, so that nobody is offered
+    /// it again. True if it was.
+    ///
+    /// Errors: those of the disk; what cannot be read for another reason than damage stays.
+    pub fn discard_if_damaged(&self, position: Position) -> Result<bool, CheckpointError> {
+        match self.verify(position) {
+            Ok(_) | Err(CheckpointError::NotFound { .. }) => Ok(false),
+            Err(error) if error.is_damage() => self.directory.withdraw(position).map(|()| true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a checkpoint for reading.
     ///
     /// Errors: [`CheckpointError::NotFound`]; damage of the manifest or of the file's header.

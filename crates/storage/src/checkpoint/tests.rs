@@ -98,6 +98,24 @@ fn every_flipped_byte_is_seen_and_its_part_is_named() {
 }
 
 #[test]
+fn only_what_is_damaged_is_discarded() {
+    let disk = MemoryDisk::new();
+    let checkpoints = open(&disk);
+    for index in 1..=4 {
+        save(&checkpoints, index, 100).expect("saved");
+    }
+    disk.flip(&path(4, "manifest"), 20, 1);
+    disk.flip(&path(3, "checkpoint"), 100, 1);
+    let discarded = |index| checkpoints.discard_if_damaged(at(index)).expect("the disk is well");
+    assert_eq!([1, 2, 3, 4, 5].map(discarded), [false, false, true, true, false]);
+    let left: Vec<_> = checkpoints.list().expect("readable");
+    let left: Vec<_> = left.iter().map(|manifest| manifest.position).collect();
+    assert_eq!(left, [at(2), at(1)]);
+    assert_eq!(disk.content(&path(3, "checkpoint")), None, "its space is free again");
+    assert_eq!(load(&checkpoints, 2).expect("whole"), state(2, 100));
+}
+
+#[test]
 fn a_damaged_or_missing_file_and_a_damaged_manifest_are_passed_over() {
     let disk = MemoryDisk::new();
     for index in 1..=4 {

@@ -24,8 +24,8 @@
 //!   critical ones survive any single damage.
 //! * *Poison*: after a failed write or sync every call fails; what is on disk is then unknown until
 //!   the log is opened anew, which writes the unproven part again (Rebello et al., 2020).
-//! * *Patience*: a disk that is full poisons nothing. What could not be written stays in the buffer,
-//!   and the next call writes it to the same place.
+//! * *Patience*: a disk that is full poisons nothing. What could not be written stays in the
+//!   buffer, and the next call writes it to the same place.
 //!
 //! Left out: an index of entries (the replica keeps what it needs in memory), compression.
 
