@@ -302,15 +302,20 @@ impl Hub {
     /// Drops the changes before the last compaction once they had their time. Tells when to come
     /// again.
     pub(super) fn let_go(&self) -> Option<Instant> {
-        let mut feed = lock(&self.feed);
+        let feed = lock(&self.feed);
         let until = feed.before.as_ref()?.1 + COMPACTION_GRACE;
         if Instant::now() < until {
             return Some(until);
         }
-        let gone = feed.before.take();
         drop(feed);
-        drop(gone);
+        self.forget_before();
         None
+    }
+
+    /// Drops the changes before the last compaction.
+    pub(super) fn forget_before(&self) {
+        let gone = lock(&self.feed).before.take();
+        drop(gone);
     }
 
     /// Every event up to this revision has been marked for whom it concerns.

@@ -52,6 +52,8 @@ mod index;
 mod intervals;
 mod mutant;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub(crate) use hub::{Hub, Stream};
