@@ -78,7 +78,8 @@ impl Session {
         hub.wait_for(asked_at, &self.stream.mailbox)
     }
 
-    fn collect(&mut self) {
+    /// Takes in the marks that the hub has left.
+    pub(super) fn collect(&mut self) {
         let mailbox = std::sync::Arc::clone(&self.stream.mailbox);
         mailbox.take(|slot, span| self.mark(slot, span));
     }

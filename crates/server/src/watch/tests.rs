@@ -4,11 +4,11 @@
 //! of the hub. The model is the list of all events; each watcher must have been told exactly those
 //! it asked for, in order, whole revisions at a time, and nobody was told to be further than that.
 
-use super::Stream;
 use super::hub::Hub;
 use super::mutant::Mutant;
 use super::session::{Filled, Session, Settings};
-use crate::api::Headers;
+use super::{COMPACTION_GRACE, LAG_REVISIONS_MAX, Stream};
+use crate::api::{ApiError, Headers};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use quorate_replica::store::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 const KEYS: u8 = 6;
@@ -489,6 +490,97 @@ fn play(mutant: Option<Mutant>, steps: &[Step]) -> Result<(), String> {
         world.run(step)?;
     }
     world.finish()
+}
+
+/// A world with one watcher of everything on the first stream.
+fn watched(fragments: bool) -> World {
+    let mut world = World::new(None);
+    world.create(0, 0, 1, Start::Now, 0x70 | u8::from(fragments) << 1);
+    world.read(0).expect("created");
+    world
+}
+
+/// As a follower does which applies writes and the compaction after them in one turn.
+#[test]
+fn a_compaction_right_behind_writes_cancels_nobody_who_follows() {
+    let mut world = watched(false);
+    for key in 0..5 {
+        world.write(&Command::Put(put(key, 1)));
+    }
+    world.run(&Step::Compact { back: 0 }).expect("compacted");
+    world.offer();
+    world.hub.walk();
+    world.read(0).expect("told");
+    assert_eq!(world.clients[0][&0].told.len(), 5);
+    // Who comes later cannot begin before it, whatever is still there.
+    world.create(0, 0, 1, Start::Back(3), 0x70);
+    world.read(0).expect("cancelled");
+    assert_eq!(world.clients[0].len(), 1);
+}
+
+#[test]
+fn the_changes_before_a_compaction_are_kept_for_their_time_only() {
+    let mut world = watched(false);
+    world.write(&Command::Put(put(1, 1)));
+    world.write(&Command::Put(put(1, 1)));
+    world.run(&Step::Compact { back: 0 }).expect("compacted");
+    world.offer();
+    world.hub.walk();
+    assert!(world.hub.let_go(Instant::now()).is_some(), "too early");
+    assert!(world.hub.view().expect("offered").from(Revision(2)).is_some());
+    assert_eq!(world.hub.let_go(Instant::now() + COMPACTION_GRACE), None);
+    assert!(world.hub.view().expect("offered").from(Revision(2)).is_none());
+    world.read(0).expect("cancelled with a reason");
+    assert!(world.clients[0].is_empty());
+}
+
+/// The chunk that was handed out last is not fetched for long, and then the reader is back.
+#[test]
+fn a_stuck_watcher_far_behind_is_cancelled_with_where_to_resume() {
+    for (seconds, lag, cancelled) in [(61, LAG_REVISIONS_MAX + 1, true), (59, u64::MAX, false)] {
+        let mut world = watched(false);
+        world.write(&Command::Put(put(1, 1)));
+        world.offer();
+        world.hub.walk();
+        assert_eq!(world.read(0), Ok(Filled::Chunk));
+        world.write(&Command::Put(put(2, 1)));
+        world.offer();
+        world.hub.walk();
+        let session = &mut world.sessions[0];
+        session.collect();
+        let later = world.now + Duration::from_secs(seconds);
+        session.cancel_stuck(later, Revision(lag.saturating_add(3)));
+        let answer = session.answers.pop_front();
+        assert_eq!(answer.is_some(), cancelled, "{answer:?}");
+        if let Some(answer) = answer {
+            assert!(answer.canceled && answer.cancel_reason.ends_with("resume at revision 3"));
+        }
+    }
+}
+
+/// A stream that is fenced, stopped or without the leader it wants ends, and no other begins.
+#[test]
+fn streams_end_when_the_member_cannot_go_on() {
+    let mut world = watched(false);
+    world.hub.set_leaderless(true);
+    assert_eq!(world.read(0), Ok(Filled::Idle), "it does not require a leader");
+    assert!(Stream::open(&world.hub, true).is_err());
+    world.hub.set_leaderless(false);
+    assert!(Stream::open(&world.hub, true).is_ok());
+    world.hub.fence();
+    world.hub.stop();
+    assert_eq!(world.read(0), Ok(Filled::End(ApiError::Corrupt)));
+    assert!(Stream::open(&world.hub, false).is_err());
+}
+
+#[test]
+fn the_last_stream_takes_the_history_with_it() {
+    let mut world = watched(false);
+    assert!(world.hub.view().is_some());
+    world.sessions.clear();
+    assert!(world.hub.view().is_none(), "nobody needs it, and it pins memory");
+    world.hub.offer(world.store.history());
+    assert!(world.hub.view().is_none());
 }
 
 fn runs() -> impl Strategy<Value = Vec<Step>> {
