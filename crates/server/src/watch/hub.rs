@@ -5,8 +5,8 @@
 //! in one mailbox per stream. A mailbox is locked while the table is, never the other way round.
 //!
 //! `dispatched` is the revision up to which every mark has been set. It is stored after the marks
-//! are in their mailboxes; so whoever loads it first and looks into the mailbox then, sees all marks
-//! up to it. All talk of progress rests on this order.
+//! are in their mailboxes; so whoever loads it first and looks into the mailbox then, sees all
+//! marks up to it. All talk of progress rests on this order.
 
 use super::index::Index;
 use super::mutant::Mutant;

@@ -1,8 +1,9 @@
 //! What watchers were told, against what happened.
 //!
-//! A random run of writes, compactions, creations, cancellations, questions, slow readers and pauses
-//! of the hub. The model is the list of all events; each watcher must have been told exactly those
-//! it asked for, in order, whole revisions at a time, and nobody was told to be further than that.
+//! A random run of writes, compactions, creations, cancellations, questions, slow readers and
+//! pauses of the hub. The model is the list of all events; each watcher must have been told exactly
+//! those it asked for, in order, whole revisions at a time, and nobody was told to be further than
+//! that.
 
 use super::hub::Hub;
 use super::mutant::Mutant;
