@@ -23,6 +23,7 @@ pub(crate) mod history;
 pub(crate) mod net;
 pub(crate) mod proxy;
 pub(crate) mod seed;
+pub(crate) mod watching;
 pub(crate) mod workload;
 
 /// Says something about a run that is worth reading when it failed.

@@ -4,8 +4,8 @@
 //! leader) and reaches until its message is full; every other marked watcher whose cursor lies in
 //! it is served from the same look at the log. So a thousand watchers cost one walk over the
 //! events and not a thousand, whether they watch the same or each something else, and a watcher
-//! that starts far in the past takes turns with those that follow the present. Watchers of one class
-//! get copies of the same bytes.
+//! that starts far in the past takes turns with those that follow the present. Watchers of one
+//! class get copies of the same bytes.
 //!
 //! A cursor moves when its message has been written and not before: when the chunk is full in the
 //! midst of a window, the rest stays where it was.
@@ -78,7 +78,8 @@ impl Session {
         hub.wait_for(asked_at, &self.stream.mailbox)
     }
 
-    fn collect(&mut self) {
+    /// Takes in the marks that the hub has left.
+    pub(super) fn collect(&mut self) {
         let mailbox = std::sync::Arc::clone(&self.stream.mailbox);
         mailbox.take(|slot, span| self.mark(slot, span));
     }

@@ -5,8 +5,8 @@
 //! in one mailbox per stream. A mailbox is locked while the table is, never the other way round.
 //!
 //! `dispatched` is the revision up to which every mark has been set. It is stored after the marks
-//! are in their mailboxes; so whoever loads it first and looks into the mailbox then, sees all marks
-//! up to it. All talk of progress rests on this order.
+//! are in their mailboxes; so whoever loads it first and looks into the mailbox then, sees all
+//! marks up to it. All talk of progress rests on this order.
 
 use super::index::Index;
 use super::mutant::Mutant;
@@ -301,16 +301,21 @@ impl Hub {
 
     /// Drops the changes before the last compaction once they had their time. Tells when to come
     /// again.
-    pub(super) fn let_go(&self) -> Option<Instant> {
-        let mut feed = lock(&self.feed);
+    pub(super) fn let_go(&self, now: Instant) -> Option<Instant> {
+        let feed = lock(&self.feed);
         let until = feed.before.as_ref()?.1 + COMPACTION_GRACE;
-        if Instant::now() < until {
+        if now < until {
             return Some(until);
         }
-        let gone = feed.before.take();
         drop(feed);
-        drop(gone);
+        self.forget_before();
         None
+    }
+
+    /// Drops the changes before the last compaction.
+    pub(super) fn forget_before(&self) {
+        let gone = lock(&self.feed).before.take();
+        drop(gone);
     }
 
     /// Every event up to this revision has been marked for whom it concerns.
@@ -486,7 +491,7 @@ impl Hub {
             while self.walk() == Walked::Slice {
                 tokio::task::yield_now().await;
             }
-            again = self.let_go();
+            again = self.let_go(Instant::now());
         }
     }
 

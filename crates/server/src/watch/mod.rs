@@ -52,6 +52,8 @@ mod index;
 mod intervals;
 mod mutant;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub(crate) use hub::{Hub, Stream};
@@ -80,8 +82,8 @@ const CHUNK_BYTES: usize = 48 << 10;
 /// A message takes in no further revision beyond this. Unit: bytes.
 const MESSAGE_BYTES: usize = 16 << 10;
 
-/// Events of one revision for one watcher, which must fit into one message. Beyond it the watcher is
-/// cancelled with a reason that names the revision, unless it takes fragments. Unit: bytes.
+/// Events of one revision for one watcher, which must fit into one message. Beyond it the watcher
+/// is cancelled with a reason that names the revision, unless it takes fragments. Unit: bytes.
 const REVISION_BYTES_MAX: usize = 32 << 20;
 
 /// Events looked at before other tasks get their turn.
