@@ -11,8 +11,8 @@
 //! 3. *Intact.* A value is the one that was written at its revision: it carries its key, and the
 //!    checksum known of that revision; and one writer's values follow each other in its order.
 //!
-//! 4. *Once.* In the end the version of a key, which counts its writes, has grown by as many as were
-//!    acknowledged.
+//! 4. *Once.* In the end the version of a key, which counts its writes, has grown by as many
+//!    as were acknowledged.
 //!
 //! And for writes: an acknowledgement is of a revision above all those known before it was sent.
 //!

@@ -43,7 +43,8 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Remembers the first wrong answer.
     pub(super) fn condemn(&self, endpoint: &str, wrong: Wrong) {
-        let _ = self.finding.set(Finding { endpoint: endpoint.to_owned(), wrong }); // a second one changes nothing
+        // A second finding changes nothing.
+        let _ = self.finding.set(Finding { endpoint: endpoint.to_owned(), wrong });
     }
 
     /// The wrong answer, if there was one.
