@@ -58,7 +58,7 @@ struct Load {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let mut load = Load { streams: 100, watchers: 10, writers: 8, seconds: 5 };
     let (mut rounds, mut targets) = (3, Vec::new());

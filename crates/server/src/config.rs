@@ -99,6 +99,9 @@ pub struct Config {
     /// When old revisions are compacted without being asked; `None` for never.
     pub auto_compaction: Option<AutoCompaction>,
 
+    /// Threads that serve clients only; none: they share that of the replica. `None` for as many
+    /// as the processors suggest.
+    pub client_threads: Option<usize>,
     /// Most operations in one branch of a transaction.
     pub max_txn_ops: u32,
     /// Largest request accepted from a client, in bytes.
@@ -340,6 +343,7 @@ impl Default for Config {
             strict_reconfig_check: true,
             learners_max: 1,
             checkpoint_bytes: 64 << 20,
+            client_threads: None,
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
             auto_compaction: None,

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, yield_now};
+use tokio::task::{JoinError, JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
 /// A stopping leader waits so long for its successor.
@@ -186,15 +186,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let handle = Handle::new(Arc::clone(&shared));
-    let (stop_api, stopped) = oneshot::channel::<()>();
-    let limits = api::Limits::from(&config);
-    let stopped = async {
-        let _ = stopped.await; // An end of the sender is an end as well.
-    };
-    let calls = Arc::new(api::Calls::new(config.metrics == MetricsDetail::Extensive));
-    let serving = api::serve(handle.clone(), Arc::clone(&calls), client_listeners, limits, stopped);
-    let serving = tokio::spawn(serving);
-    serve_monitors(&handle, calls, metrics_listeners, limits);
+    let (stop_api, serving) = open_ports(&config, &handle, client_listeners, metrics_listeners)?;
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
     spawn_watch_hub(&shared, config.election_timeout);
@@ -240,6 +232,32 @@ fn serve_monitors(
         let forever = std::future::pending();
         tokio::spawn(api::serve_http(handle.clone(), calls, listeners, limits, forever));
     }
+}
+
+/// Serves clients until told to stop, and monitors to the end.
+fn open_ports(
+    config: &Config,
+    handle: &Handle,
+    clients: Vec<TcpListener>,
+    monitors: Vec<TcpListener>,
+) -> Result<(oneshot::Sender<()>, JoinHandle<Result<(), api::ServeError>>), RunError> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        let _ = stopped.await; // An end of the sender is an end as well.
+    };
+    let limits = api::Limits::from(config);
+    let calls = Arc::new(api::Calls::new(config.metrics == MetricsDetail::Extensive));
+    let threads = client_threads(config)?;
+    let serving = api::serve(handle.clone(), Arc::clone(&calls), clients, threads, limits, stopped);
+    let serving = tokio::spawn(serving);
+    serve_monitors(handle, calls, monitors, limits);
+    Ok((stop, serving))
+}
+
+fn client_threads(config: &Config) -> Result<api::Threads, RunError> {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let count = config.client_threads.unwrap_or_else(|| api::Threads::usual(processors()));
+    api::Threads::start(count).map_err(RunError::System)
 }
 
 fn broken(stopped: Result<Stopped, JoinError>) -> RunError {

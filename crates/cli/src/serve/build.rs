@@ -116,9 +116,16 @@ fn initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, UsageError>
     Ok(cluster)
 }
 
+/// What `--client-threads` takes.
+const THREADS: &str = "\"auto\" or a number up to 65535";
+
 fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.number("checkpoint-bytes", &mut config.checkpoint_bytes)?;
     settings.number("log-retain-bytes", &mut config.log_retain_bytes)?;
+    if let Some(text) = settings.text("client-threads").filter(|text| *text != "auto") {
+        let threads = text.parse::<u16>().map_err(|_| settings.bad("client-threads", THREADS))?;
+        config.client_threads = Some(threads.into());
+    }
     settings.number("max-txn-ops", &mut config.max_txn_ops)?;
     settings.number("max-request-bytes", &mut config.max_request_bytes)?;
     settings.number("max-concurrent-streams", &mut config.max_concurrent_streams)?;

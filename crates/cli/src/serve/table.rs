@@ -101,6 +101,12 @@ const MEMBER: &[Flag] = &[
 
 const OWN: &[Flag] = &[
     Flag::used(
+        "client-threads",
+        Text,
+        "auto",
+        "threads that serve clients only; auto: half of the processors, none below four",
+    ),
+    Flag::used(
         "checkpoint-bytes",
         Count,
         "67108864",

@@ -32,7 +32,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 45] = [
+const ALL_USED: [(&str, &str); 46] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -44,6 +44,7 @@ const ALL_USED: [(&str, &str); 45] = [
     ("listen-peer-urls", "http://10.0.0.1:1,http://127.0.0.1:1"),
     ("listen-client-urls", "http://10.0.0.1:2"),
     ("quota-backend-bytes", "4294967296"),
+    ("client-threads", "3"),
     ("max-txn-ops", "9"),
     ("max-request-bytes", "1000"),
     ("max-concurrent-streams", "10"),
@@ -140,6 +141,7 @@ fn everything() -> Config {
         strict_reconfig_check: false,
         learners_max: 2,
         checkpoint_bytes: 7,
+        client_threads: Some(3),
         log_retain_bytes: 8,
         quota_backend_bytes: Some(4 << 30),
         auto_compaction: Some(AutoCompaction::Revision(1_000)),

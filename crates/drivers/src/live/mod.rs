@@ -1,4 +1,4 @@
-//! The live driver: one plain thread runs a protocol on real time and a real disk.
+//! The live driver: a loop runs a protocol on real time and a real disk.
 //!
 //! ```text
 //!   sockets, API -- push --> Inbox -- take (one lock per batch) --> loop -- frames --> log thread
@@ -10,7 +10,11 @@
 //!
 //! The loop never waits for the disk: timers fire and heartbeats leave while a sync takes its time.
 //! It batches: everything that arrived during one turn is handled before `on_flush`, so one turn
-//! costs one append per peer, one write and one sync. Async begins beyond the [`Host`].
+//! costs one append per peer, one write and one sync.
+//!
+//! [`Live::run`] is a loop on a thread of its own. [`Live::turn`] never waits, and [`Inbox`] wakes
+//! any standard waker: so the loop can also be one task among others, which saves a wake-up whenever
+//! what it waits for arrives on the same thread. Async begins beyond the [`Host`] all the same.
 
 mod clock;
 mod inbox;

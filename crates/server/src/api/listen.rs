@@ -5,6 +5,7 @@
 
 use super::Limits;
 use super::authority::Tolerant;
+use super::threads::Threads;
 use crate::metrics::Metrics;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -67,6 +68,7 @@ impl Error for ServeError {
 pub(super) async fn serve<A, F>(
     answer: A,
     listeners: Vec<TcpListener>,
+    threads: Threads,
     limits: Limits,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()>,
@@ -80,10 +82,12 @@ where
     }
     let (stop, stopped) = watch::channel(());
     let room = Arc::new(Semaphore::new(limits.connections_max));
+    let threads = Arc::new(threads);
     let mut doors = JoinSet::new();
     for listener in listeners {
         let (answer, room) = (answer.clone(), Arc::clone(&room));
-        let door = Door { answer, room, limits, metrics: Arc::clone(&metrics) };
+        let (threads, metrics) = (Arc::clone(&threads), Arc::clone(&metrics));
+        let door = Door { answer, room, threads, limits, metrics };
         doors.spawn(door.keep(listener, stopped.clone()));
     }
     let mut outcome = Ok(());
@@ -113,6 +117,8 @@ struct Door<A> {
     answer: A,
     /// Shared by all doors.
     room: Arc<Semaphore>,
+    /// Who serves the connections; shared by all doors.
+    threads: Arc<Threads>,
     limits: Limits,
     /// Counts what goes through it.
     metrics: Arc<Metrics>,
@@ -154,13 +160,24 @@ where
         stopped: &watch::Receiver<()>,
     ) {
         if let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() {
-            let stream = Counted { stream, metrics: Arc::clone(&self.metrics) };
-            let connection = connection(stream, self.answer.clone(), self.limits, stopped.clone());
-            connections.spawn(async move {
-                connection.await;
+            let (answer, metrics) = (self.answer.clone(), Arc::clone(&self.metrics));
+            let (limits, stopped) = (self.limits, stopped.clone());
+            let serve = move |stream| async move {
+                connection(Counted { stream, metrics }, answer, limits, stopped).await;
                 drop(seat);
-            });
+            };
+            match self.threads.next() {
+                None => connections.spawn(serve(stream)),
+                Some(runtime) => connections.spawn_on(moved(stream, serve), runtime),
+            };
         }
+    }
+}
+
+/// Takes a connection to the thread that this runs on. One that cannot be taken is closed.
+async fn moved<F: Future<Output = ()>>(stream: TcpStream, serve: impl FnOnce(TcpStream) -> F) {
+    if let Ok(stream) = stream.into_std().and_then(TcpStream::from_std) {
+        serve(stream).await;
     }
 }
 
@@ -280,7 +297,7 @@ fn passes(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ServeError, serve};
+    use super::{ServeError, Threads, serve};
     use crate::api::{Limits, http};
     use crate::config::Config;
     use hyper::body::Incoming;
@@ -316,13 +333,23 @@ mod tests {
         A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
+        open_on(0, limits, answer).await
+    }
+
+    async fn open_on<A, F>(threads: usize, limits: Limits, answer: A) -> Port
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let served = tokio::spawn(serve(answer, vec![listener], limits, Arc::default(), shutdown));
+        let threads = Threads::start(threads).expect("threads");
+        let served =
+            tokio::spawn(serve(answer, vec![listener], threads, limits, Arc::default(), shutdown));
         Port { address, stop, served }
     }
 
@@ -350,6 +377,17 @@ mod tests {
         assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
         let json = r#"{"etcdserver":"3.5.17","etcdcluster":"3.5.0","quorate":"0.1.0"}"#;
         assert!(answer.ends_with(json), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn threads_of_their_own_serve_connections_alike() {
+        let port = open_on(2, limits(), plain).await;
+        for _ in 0..3 {
+            let answer = say(port.address, VERSION_REQUEST).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+        port.stop.send(()).expect("it listens");
+        port.served.await.expect("no panic").expect("an orderly end");
     }
 
     #[tokio::test]
@@ -440,7 +478,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_to_listen_on_is_an_error() {
-        let outcome = serve(plain, Vec::new(), limits(), Arc::default(), pending()).await;
+        let outcome =
+            serve(plain, Vec::new(), Threads::default(), limits(), Arc::default(), pending()).await;
         assert!(matches!(outcome, Err(ServeError::NoListener)));
     }
 }

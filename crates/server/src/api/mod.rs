@@ -1,14 +1,14 @@
 //! The client port: etcd's gRPC services and a little HTTP, over the [`Handle`] of a replica.
 //!
-//! A connection is one task; a request on it is answered by a future of that connection's
-//! protocol machine. What can pile up is bounded here: connections by
+//! A connection is one task, and each request on it another, on the thread of the replica or on
+//! one for clients. What can pile up is bounded here: connections by
 //! [`Limits::connections_max`], requests in flight on one by [`Limits::streams_max`], bytes of a
 //! request by [`Limits::request_bytes_max`], and the time to finish when stopping by
 //! [`Limits::drain`]. What reaches the replica is bounded by the handle itself.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `listen.rs` | accepting, connections, stopping |
+//! | `listen.rs` `threads.rs` | accepting, connections, stopping; who serves them |
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
 //! | `alarm.rs` | what is asked of alarms, pure |
@@ -38,12 +38,14 @@ mod listen;
 mod maintenance;
 mod metrics;
 mod snapshot;
+mod threads;
 mod watch;
 mod watched;
 
 pub use errors::ApiError;
 pub(crate) use header::Headers;
 pub use listen::ServeError;
+pub(crate) use threads::Threads;
 
 use crate::config::Config;
 use crate::handle::Handle;
@@ -130,13 +132,14 @@ pub(crate) async fn serve(
     handle: Handle,
     calls: Arc<Calls>,
     listeners: Vec<TcpListener>,
+    threads: Threads,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let metrics = Arc::clone(handle.metrics());
     let dispatch = Arc::new(Dispatch::new(handle, calls, &limits));
     let answer = move |request| dispatch.answer(request);
-    listen::serve(answer, listeners, limits, metrics, shutdown).await
+    listen::serve(answer, listeners, threads, limits, metrics, shutdown).await
 }
 
 /// Serves the HTTP side alone (metrics, health, version) on further listeners, as [`serve`] does.
@@ -157,5 +160,5 @@ pub(crate) async fn serve_http(
             Ok(response.map(Body::new))
         }
     };
-    listen::serve(answer, listeners, limits, metrics, shutdown).await
+    listen::serve(answer, listeners, Threads::default(), limits, metrics, shutdown).await
 }
