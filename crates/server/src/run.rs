@@ -234,13 +234,16 @@ fn serve_monitors(
     }
 }
 
+/// The client port, until it is closed.
+type Serving = JoinHandle<Result<(), api::ServeError>>;
+
 /// Serves clients until told to stop, and monitors to the end.
 fn open_ports(
     config: &Config,
     handle: &Handle,
     clients: Vec<TcpListener>,
     monitors: Vec<TcpListener>,
-) -> Result<(oneshot::Sender<()>, JoinHandle<Result<(), api::ServeError>>), RunError> {
+) -> Result<(oneshot::Sender<()>, Serving), RunError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
         let _ = stopped.await; // An end of the sender is an end as well.

@@ -13,8 +13,9 @@
 //! costs one append per peer, one write and one sync.
 //!
 //! [`Live::run`] is a loop on a thread of its own. [`Live::turn`] never waits, and [`Inbox`] wakes
-//! any standard waker: so the loop can also be one task among others, which saves a wake-up whenever
-//! what it waits for arrives on the same thread. Async begins beyond the [`Host`] all the same.
+//! any standard waker: so the loop can also be one task among others, which saves a wake-up
+//! whenever what it waits for arrives on the same thread. Async begins beyond the [`Host`] all the
+//! same.
 
 mod clock;
 mod inbox;
