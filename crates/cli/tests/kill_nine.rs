@@ -1,4 +1,5 @@
-//! Acknowledged means acknowledged: writers and readers against members that die and freeze.
+//! Acknowledged means acknowledged: writers, readers, watchers and holders of leases and locks
+//! against members that die and freeze.
 //!
 //! Problem: the promises of a replicated store are about what happens when processes end between
 //! any two instructions. Idea: clients write through all members while a nemesis kills (`-9`),
