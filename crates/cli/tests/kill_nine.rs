@@ -42,7 +42,8 @@ async fn storm(settings: Settings, history: History) {
     let length = Duration::from_secs(chaos_seconds(CHAOS_SECONDS));
     let trouble = Nemesis::new(seed.fork()).rage(&mut cluster, length).await;
     support::report(format_args!("{trouble:?}"));
-    workload.finish(&mut cluster).await;
+    let broken = workload.finish(&mut cluster).await;
+    assert!(broken > 0, "no watcher had to go on from where it was");
     trouble.assert_trouble(length);
 }
 

@@ -173,7 +173,7 @@ impl Tenant {
             }
         }
         tenure.until = tenancy.held_until();
-        if self.seed.below(5) < 3 {
+        if self.seed.below(4) > 0 {
             tenure.until = tenure.until.min(self.now());
             let delete = pb::DeleteRangeRequest { key: LOCK.into(), ..Default::default() };
             let delete = Request::RequestDeleteRange(delete);

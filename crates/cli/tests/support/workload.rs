@@ -117,8 +117,10 @@ impl Workload {
 
     /// Ends the work, waits until every member is back, and checks everything.
     ///
+    /// Returns how many of the watchers' streams were broken.
+    ///
     /// Panics: if a promise was broken, or if too little happened to say so.
-    pub(crate) async fn finish(self, cluster: &mut Cluster) {
+    pub(crate) async fn finish(self, cluster: &mut Cluster) -> usize {
         let length = self.start.elapsed();
         self.over.store(true, Ordering::SeqCst);
         let mut events = Vec::new();
@@ -149,7 +151,7 @@ impl Workload {
         tally.assert_progress(length);
         let told = Told { events, lived, watched, replays, calm, compacted, last: revision };
         told.assert_kept();
-        told.assert_progress(cluster.members.len());
+        told.assert_progress()
     }
 }
 
@@ -188,8 +190,9 @@ impl Told {
         assert_kept(found);
     }
 
-    /// A storm that broke no stream and ended no lease proves nothing.
-    fn assert_progress(&self, members: usize) {
+    /// A storm in which no lease ended and nobody held the lock proves nothing. Returns how many
+    /// streams were broken.
+    fn assert_progress(&self) -> usize {
         let streams: usize = self.watched.iter().map(|watched| watched.streams).sum();
         let Lived { tenancies, tenures, .. } = &self.lived;
         let renewed: usize = tenancies.iter().map(|t| t.renewals.len().saturating_sub(1)).sum();
@@ -203,8 +206,8 @@ impl Told {
              ended within {waited} ms of calm",
             self.watched.len()
         );
-        assert!(streams > self.watched.len(), "no stream of {members} members was broken");
-        assert!(left > 0 && renewed > all && held > 2 && fenced > 2, "too little happened");
+        assert!(left > 0 && renewed > all && held > 0 && fenced > 0, "too little happened");
+        streams - self.watched.len()
     }
 }
 
