@@ -1,12 +1,21 @@
 //! The official command line client, if it is installed: what it prints is compared with what is
 //! known to be right, and, if the original server is installed too, with what it prints there.
+//!
+//! `QUORATE_ETCDCTLS` names several of them, separated by colons, for what is built in the client
+//! and differs between its versions: locks, elections, mirrors, checks.
 
 #![allow(clippy::print_stderr, reason = "a test talks to the developer")]
 
 mod support;
 
-use std::process::{Command, Output, Stdio};
-use support::cluster::{Cluster, Program, Settings};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use support::client::Freshness;
+use support::cluster::{Cluster, Program, SOON, Settings};
 
 /// Commands, what is typed into them, and what they print. `!` begins an error.
 const CONVERSATION: &[(&str, &str, &str)] = &[
@@ -50,11 +59,13 @@ const CONVERSATION: &[(&str, &str, &str)] = &[
     ("compaction 4", "", "compacted revision 4"),
     ("compaction 4", "", "!mvcc: required revision has been compacted"),
     ("compaction 99", "", "!mvcc: required revision is a future revision"),
+    ("compaction --physical 3", "", "!mvcc: required revision has been compacted"),
     ("get --rev 3 a", "", "!mvcc: required revision has been compacted"),
     ("get --rev 4 a", "", "a\n2"),
     ("put bytes \u{fc}\u{4e2d}", "", "OK"),
     ("get --hex bytes", "", "\\x62\\x79\\x74\\x65\\x73\n\\xc3\\xbc\\xe4\\xb8\\xad"),
     ("del --from-key \"\"", "", "2"),
+    ("compaction --physical 8", "", "compacted revision 8"),
     ("get --prefix \"\"", "", ""),
 ];
 
@@ -80,7 +91,7 @@ fn etcdctl(endpoints: &str, words: &str, typed: &str) -> Output {
         .expect("etcdctl");
     let mut stdin = child.stdin.take().expect("a pipe");
     // A command that reads nothing closes the pipe first, which is no fault of it.
-    let _ = std::io::Write::write_all(&mut stdin, typed.as_bytes());
+    let _ = Write::write_all(&mut stdin, typed.as_bytes());
     drop(stdin);
     child.wait_with_output().expect("etcdctl")
 }
@@ -211,4 +222,256 @@ async fn members_health_status_and_leadership_are_shown_and_moved() {
 
 fn one(cluster: &Cluster, i: usize) -> String {
     format!("127.0.0.1:{}", cluster.members[i].client_port)
+}
+
+/// The clients to show recipes with: those of the environment, or the one on the search path.
+fn clients() -> Vec<String> {
+    let programs = std::env::var("QUORATE_ETCDCTLS").unwrap_or_else(|_| "etcdctl".to_owned());
+    programs.split(':').filter(|program| !missing(program)).map(str::to_owned).collect()
+}
+
+/// A client that goes on running, with what it prints.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(program: &str, endpoints: &str, words: &[&str]) -> Running {
+        let mut child = Command::new(program)
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={endpoints}"))
+            .args(words)
+            // Where the client is a script, whatever it starts ends with it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcdctl");
+        let (sender, lines) = mpsc::channel();
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Running { child, lines }
+    }
+
+    /// What it prints next.
+    fn line(&self) -> String {
+        self.lines.recv_timeout(SOON).expect("the client prints a line")
+    }
+
+    /// True if it has printed nothing new, and does not for so long.
+    fn is_silent(&self, length: Duration) -> bool {
+        self.lines.recv_timeout(length).is_err()
+    }
+
+    fn type_in(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(stdin, "{line}").expect("it reads");
+    }
+
+    /// Ends it by a signal, and waits until it has ended.
+    fn end(mut self, signal: Signal) {
+        let group = Pid::from_child(&self.child);
+        kill_process_group(group, signal).expect("a signal");
+        self.child.wait().expect("a child that ended");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended, and been waited for, before.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn run(program: &str, endpoints: &str, words: &[&str]) -> String {
+    let output = Command::new(program)
+        .env("ETCDCTL_API", "3")
+        .arg(format!("--endpoints={endpoints}"))
+        .args(words)
+        .output()
+        .expect("etcdctl");
+    said(&output)
+}
+
+/// The queue of a lock or an election: its keys, in the order of their creation.
+fn queue(program: &str, endpoints: &str, prefix: &str) -> Vec<String> {
+    let words = ["get", "--prefix", "--keys-only", "--sort-by", "CREATE", "--order", "ASCEND"];
+    let said = run(program, endpoints, &[&words[..], &[prefix]].concat());
+    said.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Waits until so many stand in the queue.
+fn wait_queue(program: &str, endpoints: &str, prefix: &str, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let queue = queue(program, endpoints, prefix);
+        if queue.len() == count {
+            return queue;
+        }
+        assert!(Instant::now() < deadline, "{queue:?} are in the queue, not {count}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[tokio::test]
+async fn a_lock_passes_on_when_its_holder_lets_go_or_dies() {
+    for program in clients() {
+        let program = program.as_str();
+        let mut cluster = Cluster::start(Settings::of(3)).await;
+        let all = endpoints(&cluster);
+        let command = "echo $ETCD_LOCK_KEY at $ETCD_LOCK_REV";
+        let said = run(program, &all, &["lock", "jobs", "--", "sh", "-c", command]);
+        let (key, revision) = said.split_once(" at ").expect("key and revision");
+        assert!(key.starts_with("jobs/"), "{said}");
+        assert_eq!(revision, "2", "the first write of this store took it");
+        assert!(queue(program, &all, "jobs/").is_empty(), "the lock was given back");
+
+        let holder = Running::start(program, &all, &["lock", "--ttl=2", "jobs"]);
+        let held = holder.line();
+        let second = Running::start(program, &all, &["lock", "--ttl=2", "jobs"]);
+        assert_eq!(wait_queue(program, &all, "jobs/", 2)[0], held);
+        let third = Running::start(program, &all, &["lock", "--ttl=2", "jobs"]);
+        let waiting = wait_queue(program, &all, "jobs/", 3);
+        assert!(second.is_silent(Duration::from_secs(3)), "renewed for longer than its time");
+
+        // kill -9: nobody says good-bye, so the lease has to end.
+        let killed = Instant::now();
+        holder.end(Signal::KILL);
+        assert_eq!(second.line(), waiting[1], "they are served in their order");
+        let passed = killed.elapsed();
+        assert!(passed > Duration::from_secs(1), "passed on after {passed:?} of two seconds");
+
+        // It survives the leader, and an orderly end passes it on at once.
+        let leader = cluster.leader().await;
+        cluster.kill(leader);
+        assert!(third.is_silent(Duration::from_secs(3)), "the holder lives");
+        assert_eq!(queue(program, &all, "jobs/"), waiting[1..], "and so do both leases");
+        second.end(Signal::INT);
+        assert_eq!(third.line(), waiting[2]);
+        third.end(Signal::INT);
+        wait_queue(program, &all, "jobs/", 0);
+    }
+}
+
+#[tokio::test]
+async fn an_election_is_observed_and_passes_on() {
+    for program in clients() {
+        let program = program.as_str();
+        let cluster = Cluster::start(Settings::of(3)).await;
+        let all = endpoints(&cluster);
+        let first = Running::start(program, &all, &["elect", "boss", "ann"]);
+        let elected = (first.line(), first.line());
+        assert!(elected.0.starts_with("boss/"), "{elected:?}");
+        assert_eq!(elected.1, "ann");
+        let observer = Running::start(program, &one(&cluster, 1), &["elect", "-l", "boss"]);
+        assert_eq!((observer.line(), observer.line()), elected);
+        let second = Running::start(program, &all, &["elect", "boss", "bob"]);
+        wait_queue(program, &all, "boss/", 2);
+        let third = Running::start(program, &all, &["elect", "boss", "cid"]);
+        let waiting = wait_queue(program, &all, "boss/", 3);
+        assert!(second.is_silent(Duration::from_millis(500)), "there is one leader");
+
+        // The key's name is the lease in hexadecimal: without it there is no candidate any more.
+        first.end(Signal::KILL);
+        let lease = elected.0.trim_start_matches("boss/");
+        assert_eq!(
+            run(program, &all, &["lease", "revoke", lease]),
+            format!("lease {lease} revoked")
+        );
+        assert_eq!((second.line(), second.line()), (waiting[1].clone(), "bob".to_owned()));
+        assert_eq!((observer.line(), observer.line()), (waiting[1].clone(), "bob".to_owned()));
+        second.end(Signal::INT);
+        assert_eq!((third.line(), third.line()), (waiting[2].clone(), "cid".to_owned()));
+        assert_eq!((observer.line(), observer.line()), (waiting[2].clone(), "cid".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn watches_are_typed_in_run_commands_and_tell_progress() {
+    for program in clients() {
+        let program = program.as_str();
+        let cluster = Cluster::start(Settings::of(3)).await;
+        let all = endpoints(&cluster);
+        let mut watch = Running::start(program, &all, &["watch", "-i"]);
+        watch.type_in("watch --prefix a/ --rev 1");
+        let mut client = cluster.client(0);
+        client.put("b", "other").await.expect("a write");
+        let last = client.put("a/1", "one").await.expect("a write");
+        assert_eq!([watch.line(), watch.line(), watch.line()], ["PUT", "a/1", "one"]);
+        // Nothing is said of progress before a watcher has caught up.
+        let deadline = Instant::now() + SOON;
+        let told = loop {
+            watch.type_in("progress");
+            match watch.lines.recv_timeout(Duration::from_millis(500)) {
+                Ok(line) => break line,
+                Err(_) => assert!(Instant::now() < deadline, "no progress"),
+            }
+        };
+        assert_eq!(told, format!("progress notify: {last}"));
+
+        let echo = "echo $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE";
+        let words = ["watch", "--rev=3", "a/1", "--", "sh", "-c", echo];
+        let runs = Running::start(program, &all, &words);
+        let printed = [runs.line(), runs.line(), runs.line(), runs.line()];
+        assert_eq!(printed[..3], ["PUT", "a/1", "one"]);
+        assert_eq!(printed[3], r#""PUT" "a/1" "one""#, "the client quotes what it hands on");
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_follows_another_cluster() {
+    for program in clients() {
+        let (from, to) =
+            (Cluster::start(Settings::of(1)).await, Cluster::start(Settings::of(1)).await);
+        let mut source = from.client(0);
+        for number in 0..1_100 {
+            // More than one page of the client's listing.
+            source.put(&format!("m/{number:04}"), number.to_string()).await.expect("a write");
+        }
+        let words = ["make-mirror", "--prefix=m/", "--dest-prefix=copy/", &one(&to, 0)];
+        let _mirror = Running::start(&program, &one(&from, 0), &words);
+        let mut copy = to.client(0);
+        let deadline = Instant::now() + SOON;
+        while copy.get("copy/1099", Freshness::Linearizable).await.expect("a get").found.is_none() {
+            assert!(Instant::now() < deadline, "the mirror does not follow");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        source.delete("m/0000").await.expect("a delete");
+        source.put("m/0001", "new").await.expect("a write");
+        loop {
+            let all = copy.all(Freshness::Linearizable).await.expect("everything");
+            if all.kvs[0].value == "new" {
+                assert_eq!(all.kvs[0].key, "copy/0001");
+                assert_eq!(all.kvs.len(), 1_099);
+                break;
+            }
+            assert!(Instant::now() < deadline, "the mirror stands still");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A minute of load, and figures of a machine: for the hand, not for every change.
+///
+///     cargo test -p quorate --test etcdctl -- --ignored --nocapture
+#[tokio::test]
+#[ignore = "it takes a minute for each client, and judges the machine as well"]
+async fn the_clients_own_checks_pass() {
+    for program in clients() {
+        let cluster = Cluster::start(Settings::of(3)).await;
+        let all = endpoints(&cluster);
+        let data = run(&program, &all, &["check", "datascale", "--load", "s"]);
+        eprintln!("{data}");
+        assert!(data.contains("PASS: Approximate system memory used"), "{data}");
+        let perf = run(&program, &all, &["check", "perf", "--load", "s"]);
+        eprintln!("{perf}");
+        assert!(perf.trim_end().ends_with("PASS") && !perf.contains("FAIL"), "{perf}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Acknowledged means acknowledged: writers and readers against members that die and freeze.
+//! Acknowledged means acknowledged: writers, readers, watchers and holders of leases and locks
+//! against members that die and freeze.
 //!
 //! Problem: the promises of a replicated store are about what happens when processes end between
 //! any two instructions. Idea: clients write through all members while a nemesis kills (`-9`),
@@ -41,7 +42,8 @@ async fn storm(settings: Settings, history: History) {
     let length = Duration::from_secs(chaos_seconds(CHAOS_SECONDS));
     let trouble = Nemesis::new(seed.fork()).rage(&mut cluster, length).await;
     support::report(format_args!("{trouble:?}"));
-    workload.finish(&mut cluster).await;
+    let broken = workload.finish(&mut cluster).await;
+    assert!(broken > 0, "no watcher had to go on from where it was");
     trouble.assert_trouble(length);
 }
 

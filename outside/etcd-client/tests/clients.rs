@@ -1,4 +1,4 @@
-//! The `etcd-client` crate against quorate, through the calls that its users make.
+//! The `etcd-client` crate against quorate, through the calls that its users make: keys and cluster.
 
 use etcd_client::{
     Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions,

@@ -97,7 +97,12 @@ pub(crate) struct Client {
     pub(crate) maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
     /// Calls about the cluster.
     pub(crate) cluster: pb::cluster_client::ClusterClient<Channel>,
-    patience: Duration,
+    /// Calls about leases.
+    pub(crate) lease: pb::lease_client::LeaseClient<Channel>,
+    /// Watches.
+    pub(crate) watch: pb::watch_client::WatchClient<Channel>,
+    /// How long one request may take.
+    pub(crate) patience: Duration,
 }
 
 impl Client {
@@ -111,7 +116,10 @@ impl Client {
         Client {
             kv: kv.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX),
             maintenance: pb::maintenance_client::MaintenanceClient::new(channel.clone()),
-            cluster: pb::cluster_client::ClusterClient::new(channel),
+            cluster: pb::cluster_client::ClusterClient::new(channel.clone()),
+            lease: pb::lease_client::LeaseClient::new(channel.clone()),
+            watch: pb::watch_client::WatchClient::new(channel)
+                .max_decoding_message_size(usize::MAX),
             patience: PATIENCE,
         }
     }

@@ -95,6 +95,42 @@ pub(crate) enum Rule {
     Twofold,
     /// A swap succeeded although another write came between.
     SwapOver,
+    /// An acknowledged write is not in the order (`order.rs`, like all that follow).
+    Missing,
+    /// The order has what nobody wrote.
+    Forged,
+    /// The order has a revision without a change.
+    Hole,
+    /// A watcher was not told a change.
+    Gap,
+    /// A watcher was told a change twice.
+    Repeat,
+    /// A watcher was told an earlier change after a later one.
+    Disorder,
+    /// A watcher was told what is not in the order.
+    Invented,
+    /// A watcher was told a part of a revision.
+    Torn,
+    /// A watcher was told another pair than the one that was replaced.
+    WrongPrev,
+    /// A watcher was told that there is nothing new while there was.
+    Ahead,
+    /// A watcher was told of a compaction that nobody asked for.
+    Early,
+    /// A lease ended within its time (`leased.rs`, like all that follow).
+    LeaseLost,
+    /// A lease lived on.
+    Overdue,
+    /// The keys of a lease did not go in one revision.
+    Split,
+    /// A key was attached to a lease that had ended.
+    Revived,
+    /// Two clients could rely on one lock at the same time.
+    TwoHolders,
+    /// A lock was taken that was not free.
+    LockStolen,
+    /// A write got past a fence.
+    Unfenced,
 }
 
 impl fmt::Display for Violation {
@@ -300,7 +336,7 @@ impl Event {
     }
 
     /// The revision of any answer.
-    fn revision(&self) -> Option<i64> {
+    pub(crate) fn revision(&self) -> Option<i64> {
         match &self.action {
             Action::Read(seen) => Some(seen.revision),
             _ => self.write_revision(),

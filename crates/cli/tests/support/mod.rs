@@ -20,9 +20,13 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod files;
 pub(crate) mod history;
+pub(crate) mod leased;
 pub(crate) mod net;
+pub(crate) mod order;
 pub(crate) mod proxy;
 pub(crate) mod seed;
+pub(crate) mod tenants;
+pub(crate) mod watchers;
 pub(crate) mod watching;
 pub(crate) mod workload;
 

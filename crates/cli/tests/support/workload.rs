@@ -6,19 +6,33 @@
 //! * the counter, moved by compare-and-swap only, counts each acknowledged swap once;
 //! * each acknowledged write is still readable at its own revision, from every member;
 //! * all members hold the same keys with the same revisions;
+//! * each watcher was told the total order of writes (`order.rs`);
+//! * leases were kept, ended and handed on as promised (`leased.rs`);
 //! * there was progress.
 
 use crate::support::client::{Client, Failure, Found, Freshness, Seen, Snapshot, Swap};
 use crate::support::cluster::Cluster;
-use crate::support::history::{Action, Event, check};
+use crate::support::history::{Action, Event, Violation, check};
+use crate::support::leased::{Calm, Clock, LATE, Sight, check_leases, check_lock};
+use crate::support::order::{
+    Account, Change, Claim, FIRST, Fate, Heard, Order, check_account, check_order,
+};
 use crate::support::seed::Seed;
+use crate::support::tenants::{FENCED, LOCK, Lived, TTL_MAX, Tenant, Trade, has_lease};
+use crate::support::watchers::{Watched, Watcher};
+use quorate_server::proto::etcdserverpb as pb;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// Clients that work at the same time.
 const CLIENTS: usize = 6;
+
+/// Clients that live on leases, and clients that want the lock.
+const KEEPERS: usize = 4;
+const CONTENDERS: usize = 3;
 
 /// Keys that everybody writes.
 const HOT_KEYS: usize = 3;
@@ -49,6 +63,10 @@ pub(crate) struct Workload {
     workers: Vec<JoinHandle<Vec<Event>>>,
     /// Returns the highest revision that it tried to compact.
     compactor: JoinHandle<i64>,
+    tenants: Vec<JoinHandle<Lived>>,
+    watchers: Vec<JoinHandle<Watched>>,
+    /// The revision that watchers must reach; 0 while there are writes.
+    target: Arc<AtomicI64>,
 }
 
 /// Whether the history is shortened while the clients work.
@@ -74,15 +92,35 @@ impl Workload {
             .collect();
         let compactor = match history {
             History::Kept => tokio::spawn(std::future::ready(0)),
-            History::Compacted => tokio::spawn(compact(ports, Arc::clone(&over), seed.fork())),
+            History::Compacted => {
+                tokio::spawn(compact(ports.clone(), Arc::clone(&over), seed.fork()))
+            }
         };
-        Workload { start, over, workers, compactor }
+        let trades = [Trade::Keeper; KEEPERS].into_iter().chain([Trade::Contender; CONTENDERS]);
+        let tenants = trades
+            .enumerate()
+            .map(|(number, trade)| {
+                let tenant = Tenant::new(number, &ports, start, seed.fork());
+                tokio::spawn(tenant.live(trade, Arc::clone(&over)))
+            })
+            .collect();
+        let target = Arc::new(AtomicI64::new(0));
+        let watcher = |seed| Watcher::new(ports.clone(), start, FIRST, seed);
+        let mut watchers: Vec<Watcher> =
+            (0..ports.len()).map(|at| watcher(seed.fork()).loyal(at)).collect();
+        watchers.push(watcher(seed.fork()).of_prefix("hot/"));
+        watchers.push(watcher(seed.fork()).of_prefix("l"));
+        let watchers =
+            watchers.into_iter().map(|w| tokio::spawn(w.watch(Arc::clone(&target)))).collect();
+        Workload { start, over, workers, compactor, tenants, watchers, target }
     }
 
     /// Ends the work, waits until every member is back, and checks everything.
     ///
+    /// Returns how many of the watchers' streams were broken.
+    ///
     /// Panics: if a promise was broken, or if too little happened to say so.
-    pub(crate) async fn finish(self, cluster: &mut Cluster) {
+    pub(crate) async fn finish(self, cluster: &mut Cluster) -> usize {
         let length = self.start.elapsed();
         self.over.store(true, Ordering::SeqCst);
         let mut events = Vec::new();
@@ -90,17 +128,144 @@ impl Workload {
             events.extend(worker.await.expect("a client"));
         }
         let compacted = self.compactor.await.expect("the compactor");
+        let mut lived = Lived::default();
+        for tenant in self.tenants {
+            lived.append(tenant.await.expect("a tenant"));
+        }
         cluster.wait_ready().await;
+        let calm = wait_for_leases(cluster, self.start, &lived).await;
         let last = cluster.wait_agreement().await;
         read_everything(cluster, &mut events, self.start).await;
+        self.target.store(last.revision, Ordering::SeqCst);
+        let mut watched = Vec::new();
+        for watcher in self.watchers {
+            watched.push(watcher.await.expect("a watcher"));
+        }
+        let replays = replay(cluster, compacted + 1, last.revision).await;
         let tally = Tally::of(&events);
         let (keys, revision) = (last.kvs.len(), last.revision);
         eprintln!("{tally:?} {keys} keys at revision {revision}, compacted at {compacted}");
-        assert_history(&events);
+        assert_kept(check(&events));
         assert_counter(&events, &last);
         assert_past(cluster, &events, compacted).await;
         tally.assert_progress(length);
+        let told = Told { events, lived, watched, replays, calm, compacted, last: revision };
+        told.assert_kept();
+        told.assert_progress()
     }
+}
+
+/// Everything that watchers and those who live on leases saw, and what it is held against.
+struct Told {
+    events: Vec<Event>,
+    lived: Lived,
+    watched: Vec<Watched>,
+    /// What each member tells a new watcher of what is not compacted.
+    replays: Vec<Account>,
+    calm: Calm,
+    compacted: i64,
+    last: i64,
+}
+
+impl Told {
+    fn assert_kept(&self) {
+        let from = (self.compacted + 1).max(FIRST);
+        let replayed: Vec<Change> = self.replays[0].heard.iter().flat_map(changes).collect();
+        let mut order = Order::replayed(replayed, from, self.last);
+        let accounts: Vec<Account> =
+            self.watched.iter().map(|watched| watched.account.clone()).collect();
+        order.learn(&accounts);
+        let mut claims: Vec<Claim> = self.events.iter().filter_map(claim).collect();
+        claims.extend(self.lived.claims.iter().cloned());
+        let mut found = check_order(&order, &claims, has_lease);
+        for account in accounts.iter().chain(&self.replays) {
+            found.extend(check_account(&order, account, self.compacted));
+        }
+        let mut sights: Vec<Sight> = self.events.iter().filter_map(sight).collect();
+        sights.extend(&self.lived.sights);
+        sights.extend(self.watched.iter().flat_map(|watched| &watched.sights));
+        let clock = Clock::of(&sights);
+        found.extend(check_leases(&order, &clock, &self.lived.tenancies, &self.calm));
+        found.extend(check_lock(&order, LOCK, &self.lived.tenures));
+        assert_kept(found);
+    }
+
+    /// A storm in which no lease ended and nobody held the lock proves nothing. Returns how many
+    /// streams were broken.
+    fn assert_progress(&self) -> usize {
+        let streams: usize = self.watched.iter().map(|watched| watched.streams).sum();
+        let Lived { tenancies, tenures, .. } = &self.lived;
+        let renewed: usize = tenancies.iter().map(|t| t.renewals.len().saturating_sub(1)).sum();
+        let left = tenancies.iter().filter(|t| t.revoking.is_none()).count();
+        let (all, held) = (tenancies.len(), tenures.len());
+        let fenced: usize = tenures.iter().map(|tenure| tenure.fenced.len()).sum();
+        let waited = (self.calm.listed - self.calm.since) / 1_000_000;
+        eprintln!(
+            "{} watchers had {streams} streams; {all} leases, {left} of them left to end, \
+             renewed {renewed} times; lock held {held} times for {fenced} writes; all leases \
+             ended within {waited} ms of calm",
+            self.watched.len()
+        );
+        assert!(left > 0 && renewed > all && held > 0 && fenced > 0, "too little happened");
+        streams - self.watched.len()
+    }
+}
+
+fn changes(heard: &Heard) -> Vec<Change> {
+    match heard {
+        Heard::Changes(changes) => changes.clone(),
+        Heard::Progress(_) | Heard::Compacted(_) => Vec::new(),
+    }
+}
+
+fn claim(event: &Event) -> Option<Claim> {
+    let (value, fate) = match &event.action {
+        Action::Wrote { value, revision, .. } => (Some(value), Fate::Acknowledged(*revision)),
+        Action::Refused { value } => (Some(value), Fate::Refused),
+        Action::Unknown { value } => (Some(value), Fate::Unknown),
+        Action::Deleted { revision } => (None, Fate::Acknowledged(*revision)),
+        Action::DeleteUnknown => (None, Fate::Unknown),
+        Action::Read(_) => return None,
+    };
+    Some(Claim { key: event.key.clone(), value: value.cloned(), fate })
+}
+
+fn sight(event: &Event) -> Option<Sight> {
+    let revision = event.revision()?;
+    Some(Sight { invoked: event.invoked, returned: event.returned, revision })
+}
+
+/// Waits until every lease has ended, or should have.
+async fn wait_for_leases(cluster: &Cluster, start: Instant, lived: &Lived) -> Calm {
+    let now = || start.elapsed().as_nanos() as u64;
+    let since = now();
+    let granted: BTreeSet<i64> = lived.tenancies.iter().map(|tenancy| tenancy.id).collect();
+    let limit = since + TTL_MAX as u64 * 1_000_000_000 + LATE + 500_000_000;
+    loop {
+        let listed = now();
+        let leases = cluster.client(0).lease.lease_leases(pb::LeaseLeasesRequest {}).await;
+        let leases = leases.expect("a quiet cluster").into_inner().leases;
+        let leases: BTreeSet<i64> = leases.into_iter().map(|lease| lease.id).collect();
+        assert!(leases.is_subset(&granted), "of {leases:?} some are nobody's");
+        if leases.is_empty() || listed > limit {
+            return Calm { since, listed, leases };
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What each member tells a new watcher of these revisions.
+async fn replay(cluster: &Cluster, from: i64, to: i64) -> Vec<Account> {
+    let mut replays = Vec::new();
+    for (i, member) in cluster.members.iter().enumerate() {
+        let ports = vec![member.client_port];
+        let watcher =
+            Watcher::new(ports, Instant::now(), from.max(FIRST), Seed::new(i as u64)).loyal(0);
+        let mut account = watcher.watch(Arc::new(AtomicI64::new(to))).await.account;
+        account.name = format!("replay of {}", member.name);
+        replays.push(account);
+    }
+    replays
 }
 
 /// One client: it works until the storm is over and remembers all it saw.
@@ -274,6 +439,7 @@ async fn read_everything(cluster: &mut Cluster, events: &mut Vec<Event>, start: 
     let returned = start.elapsed().as_nanos() as u64;
     let mut keys: Vec<String> = events.iter().map(|event| event.key.clone()).collect();
     keys.extend(all.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()));
+    keys.retain(|key| key != FENCED && !has_lease(key));
     keys.sort();
     keys.dedup();
     for key in keys {
@@ -287,9 +453,11 @@ async fn read_everything(cluster: &mut Cluster, events: &mut Vec<Event>, start: 
     }
 }
 
-fn assert_history(events: &[Event]) {
-    let violations = check(events);
-    for violation in &violations {
+/// Breaches that a failure shows; there are thousands where one thing is wrong everywhere.
+const BREACHES_SHOWN: usize = 40;
+
+fn assert_kept(violations: Vec<Violation>) {
+    for violation in violations.iter().take(BREACHES_SHOWN) {
         eprintln!("{violation}");
     }
     assert!(violations.is_empty(), "{} promises were broken", violations.len());
