@@ -1,4 +1,4 @@
-//! The `etcd-client` crate against quorate, through the calls that its users make: keys and cluster.
+//! The keys and the cluster calls of the `etcd-client` crate against quorate.
 
 use etcd_client::{
     Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions,
