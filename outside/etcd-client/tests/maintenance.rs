@@ -16,8 +16,12 @@ async fn start() -> (Cluster, Client) {
     (cluster, client)
 }
 
+/// A client of one member, which has caught up with what was written before.
 async fn at(cluster: &Cluster, member: usize) -> Client {
-    Client::connect([&cluster.endpoints[member]], None).await.expect("a connection")
+    let endpoint = [&cluster.endpoints[member]];
+    let mut client = Client::connect(endpoint, None).await.expect("a connection");
+    client.get("any", None).await.expect("a linearizable get");
+    client
 }
 
 #[tokio::test]
