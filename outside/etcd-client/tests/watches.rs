@@ -150,7 +150,10 @@ async fn progress_is_told_when_asked_for() {
 
 #[tokio::test]
 async fn what_is_compacted_is_not_watched_and_the_client_learns_where_to_begin() {
-    let (_cluster, mut client) = start().await;
+    let (cluster, _) = start().await;
+    // Another member may still have what this one has compacted.
+    let endpoint = [&cluster.endpoints[0]];
+    let mut client = Client::connect(endpoint, None).await.expect("a connection");
     let first = put(&mut client, "a", "1").await;
     put(&mut client, "a", "2").await;
     let last = put(&mut client, "a", "3").await;

@@ -203,7 +203,7 @@ impl Account {
 }
 
 /// Checks that an order is what became of the writes that clients sent, and of nothing else.
-/// Deletions by the end of a lease are judged with the leases; `has_lease` names keys that have any.
+/// Deletions by the end of a lease are judged with the leases; `has_lease` names their keys.
 pub(crate) fn check_order(
     order: &Order,
     claims: &[Claim],
