@@ -12,6 +12,7 @@
 mod leases;
 mod patience;
 mod reads;
+mod wakefulness;
 
 use crate::checkpoint::Checkpoint;
 use crate::digests::{Digests, Verdict};
@@ -25,6 +26,7 @@ use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term
 use quorate_protocols::consensus::raft::{self, Configuration, Entry, Payload, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use wakefulness::Wakefulness;
 
 /// How often waiting requests are looked at for their deadline, and leases.
 const PATIENCE_TICK: Duration = crate::lessor::TICK;
@@ -256,6 +258,7 @@ pub struct Replica {
     queued: BTreeSet<Ticket>,
     reads: BTreeMap<Ticket, reads::Reading>,
     lessor: Lessor,
+    wakefulness: Wakefulness,
     digests: Digests,
     fenced: Option<Index>,
     leader_seen: Option<NodeId>,
@@ -585,6 +588,7 @@ impl Protocol for Replica {
             reads: BTreeMap::new(),
             digests: Digests::default(),
             lessor: Lessor::new(config.life, config.raft.election_timeout),
+            wakefulness: Wakefulness::new(config.raft.election_timeout),
             fenced: None,
             leader_seen: None,
             applied_commands: [0; 3],
@@ -652,10 +656,7 @@ impl Protocol for Replica {
 
     fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) {
         match timer {
-            Timer::Raft(timer) => {
-                let heard = cx.child(|cx| self.raft.on_timer(timer, cx));
-                self.hear(heard, cx);
-            }
+            Timer::Raft(timer) => self.on_raft_timer(timer, cx),
             Timer::Patience => {
                 self.lose_patience(cx);
                 self.tick_leases(cx);
@@ -675,6 +676,7 @@ impl Protocol for Replica {
     }
 
     fn on_flush(&mut self, cx: &mut Context<'_, Self>) {
+        self.wakefulness.note(cx.now);
         if self.leader_seen != self.raft.leader() {
             self.leader_seen = self.raft.leader();
             self.send_queued(cx);

@@ -73,6 +73,30 @@ fn a_read_is_served_at_a_follower_only_when_its_state_is_fresh_enough() {
 }
 
 #[test]
+fn a_leader_is_kept_when_all_members_stood_still() {
+    for standstill_ms in [1_500, 4_000, 30_000] {
+        let mut town = settled();
+        let leader = town.leader();
+        let term = town.nodes[&leader].node.raft().term();
+        for id in [1, 2, 3].map(NodeId) {
+            town.freeze(id);
+        }
+        town.pass(Duration::from_millis(standstill_ms));
+        // The leader comes last: the others find their timers due, and nothing from it.
+        for id in [1, 2, 3].map(NodeId).into_iter().filter(|id| *id != leader) {
+            town.thaw(id);
+        }
+        town.pass(Duration::from_millis(500));
+        town.thaw(leader);
+        town.pass(Duration::from_secs(5));
+        assert_eq!(town.leader(), leader, "after {standstill_ms} ms");
+        for house in town.nodes.values() {
+            assert_eq!(house.node.raft().term(), term, "an election after {standstill_ms} ms");
+        }
+    }
+}
+
+#[test]
 fn an_error_knows_whether_the_write_may_still_happen() {
     let mut town = settled();
     let (leader, follower) = (town.leader(), town.follower());

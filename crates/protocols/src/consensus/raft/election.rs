@@ -96,6 +96,12 @@ impl Raft {
         cx.set_timer(Timer::Election, timeout..latest);
     }
 
+    /// Starts the election timer anew. For whoever knows that this member stood still, so that the
+    /// timer which is due says nothing about the others. An election may always be late.
+    pub fn put_off_election(&mut self) {
+        self.owed.election_timer = true;
+    }
+
     pub(super) fn on_election_timer(&mut self, cx: &mut Context<'_, Raft>) {
         self.owed.election_timer = true;
         if self.is_leader() {
