@@ -9,6 +9,7 @@
 //! the answer needs no way back from the leader, and whoever has the answer sees the write in its
 //! own member's state at once.
 
+mod apply;
 mod leases;
 mod patience;
 mod reads;
@@ -20,10 +21,10 @@ use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
 use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
 use crate::message::Message;
-use crate::store::{Command, KvError, Outcome, Revision, Store};
+use crate::store::{KvError, Outcome, Revision, Store};
 use bytes::Bytes;
 use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
-use quorate_protocols::consensus::raft::{self, Configuration, Entry, Payload, Raft};
+use quorate_protocols::consensus::raft::{self, Configuration, Entry, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wakefulness::Wakefulness;
@@ -261,6 +262,8 @@ pub struct Replica {
     wakefulness: Wakefulness,
     digests: Digests,
     fenced: Option<Index>,
+    /// The last long command that was announced.
+    announced: Index,
     leader_seen: Option<NodeId>,
     applied_commands: [u64; 3],
 }
@@ -398,69 +401,6 @@ impl Replica {
         }
     }
 
-    /// Keeps entries until the messages and records of this step have left: peers and the disk
-    /// must not wait for our own apply. A message to ourselves brings us back to them.
-    fn hold(&mut self, mut entries: Vec<Entry>, cx: &mut Context<'_, Self>) {
-        if self.committed.is_empty() {
-            cx.send(cx.id, Message::Apply);
-        }
-        self.committed.append(&mut entries);
-    }
-
-    fn apply(&mut self, cx: &mut Context<'_, Self>) {
-        for entry in std::mem::take(&mut self.committed) {
-            assert_eq!(
-                entry.position.index,
-                self.applied.index.next(),
-                "entries are applied in order, each once"
-            );
-            match entry.payload {
-                Payload::Noop => {}
-                Payload::Command(envelope) => {
-                    self.apply_command(entry.position.term, envelope, cx);
-                }
-                Payload::Membership(configuration) => {
-                    self.configuration = configuration.clone();
-                    cx.indicate(Indication::Configured(configuration));
-                }
-            }
-            self.applied = entry.position;
-            self.note_digest(cx);
-        }
-        self.release_reads(cx);
-    }
-
-    /// Panics: on bytes that are no command. They are committed, so every replica holds them, and
-    /// going on would let replicas of different versions drift apart in silence.
-    fn apply_command(&mut self, term: Term, sealed: Bytes, cx: &mut Context<'_, Self>) {
-        self.applied_bytes += ENTRY_OVERHEAD_BYTES + sealed.len() as u64;
-        let (life, ticket, encoded) = envelope::open(sealed).expect("a committed envelope opens");
-        let command = Command::decode(encoded).expect("a committed command decodes");
-        let command = self.lessor.in_term(command, term);
-        let applied = self.store.apply(&command);
-        self.lease_applied(&command, term, cx.now);
-        self.tally(&command);
-        if matches!(command, Command::Compact { .. }) {
-            cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
-        }
-        if life != self.life || self.writes.remove(&ticket).is_none() {
-            return;
-        }
-        self.queued.remove(&ticket);
-        let answer =
-            Answer { revision: applied.revision, term: self.raft.term(), outcome: applied.outcome };
-        cx.indicate(Indication::Answered { ticket, answer: Ok(answer) });
-    }
-
-    fn tally(&mut self, command: &Command) {
-        match command {
-            Command::Put(_) => self.applied_commands[0] += 1,
-            Command::DeleteRange(_) => self.applied_commands[1] += 1,
-            Command::Txn(_) => self.applied_commands[2] += 1,
-            _ => {}
-        }
-    }
-
     fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
         let at = self.applied.index;
         if at.0.is_multiple_of(crate::DIGEST_EVERY) {
@@ -590,6 +530,7 @@ impl Protocol for Replica {
             lessor: Lessor::new(config.life, config.raft.election_timeout),
             wakefulness: Wakefulness::new(config.raft.election_timeout),
             fenced: None,
+            announced: Index(0),
             leader_seen: None,
             applied_commands: [0; 3],
         }

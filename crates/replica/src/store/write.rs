@@ -13,7 +13,7 @@
 
 use super::versions::Versions;
 use super::{
-    Bytes, Command, DeleteRange, Event, Key, KeyValue, KvError, Living, Mutant, Outcome, Place,
+    Bytes, Command, DeleteRange, Event, Key, KeyValue, KvError, Living, Mutant, Op, Outcome, Place,
     Put, Revision, Store,
 };
 use std::borrow::Cow;
@@ -60,6 +60,26 @@ impl Store {
         self.digest.fold(self.compact_revision.0);
         self.digest.fold_outcome(&outcome);
         Applied { revision: self.revision, outcome }
+    }
+
+    /// How many keys a command deletes at most, in O(log n) for each of its ranges.
+    pub fn doomed_by(&self, command: &Command) -> u64 {
+        let within = |delete: &DeleteRange| {
+            let (lower, upper) = delete.keys.bounds();
+            self.live.count(lower, upper) as u64
+        };
+        match command {
+            Command::DeleteRange(delete) => within(delete),
+            Command::Txn(txn) => {
+                let ops = txn.success.iter().chain(&txn.failure);
+                ops.map(|op| if let Op::DeleteRange(delete) = op { within(delete) } else { 0 })
+                    .sum()
+            }
+            Command::LeaseRevoke { id } => {
+                self.leases.get(id).map_or(0, |lease| lease.keys().len() as u64)
+            }
+            _ => 0,
+        }
     }
 
     fn apply_put(&mut self, put: &Put) -> Result<Outcome, KvError> {
