@@ -64,6 +64,12 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// What a call failed of: the answer of a server as it is, or why none was reached.
+pub(crate) fn reason(status: &tonic::Status) -> String {
+    let source = std::error::Error::source(status);
+    source.map_or_else(|| status.message().to_owned(), root_cause)
+}
+
 /// Runs one command's questions to their end.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -61,7 +61,7 @@ enum Command {
     Up(up::Options),
     /// Show who leads, who lags and who is missing
     Status(status::Options),
-    /// Read and write keys
+    /// Read, write and watch keys; leases, history, alarms, snapshots
     Ctl(ctl::Options),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),

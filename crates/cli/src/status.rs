@@ -198,7 +198,7 @@ fn report(
             Row { endpoint: endpoint.authority(), name: named(id), state, unreachable: None }
         }
         Err(error) => {
-            let unreachable = Some(error.message().to_owned());
+            let unreachable = Some(client::reason(&error));
             Row { endpoint: endpoint.authority(), name: None, state: None, unreachable }
         }
     });

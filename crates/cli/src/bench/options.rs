@@ -291,6 +291,7 @@ impl Plan<'_> {
         let Load { clients, connections, rate, length, .. } = self.load;
         let Common { keys, value_size, .. } = self.common;
         let rounds = self.rounds;
+        let unit = if rounds == 1 { "round" } else { "rounds" };
         let what = match self.load.work {
             Work::Watch { watchers, streams } => {
                 format!("{watchers} watchers on {streams} streams, {clients} writers")
@@ -304,7 +305,7 @@ impl Plan<'_> {
         };
         format!(
             "{}: {what}, {connections} connections, {keys} keys, {value_size}-byte \
-             values, {rounds} rounds of {length:?}, {pace}",
+             values, {rounds} {unit} of {length:?}, {pace}",
             self.name
         )
     }

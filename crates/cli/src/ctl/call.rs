@@ -85,7 +85,7 @@ pub(super) async fn call<T>(
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
         let endpoint = endpoint.authority();
         return answer.map(Response::into_inner).map_err(|status| {
-            let message = status.message().to_owned();
+            let message = client::reason(&status);
             if effect == Effect::Read || is_definite(&status) {
                 CallError::Refused { endpoint, message }
             } else {

@@ -41,7 +41,9 @@ Examples:
   quorate ctl watch '' --prefix --progress
 
 Prints each event as PUT or DELETE, the key, and the value. Ends with Ctrl-C, or after --count
-events. A connection that breaks is replaced; no event is left out or printed twice.";
+events. A connection that breaks is replaced; no event is left out or printed twice. If what
+followed the last line printed was compacted meanwhile, the watch ends and says so; --progress
+keeps a quiet watch near the present.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

@@ -290,7 +290,7 @@ const UNSAFE: &[Flag] = &[
         "force-new-cluster",
         Bool,
         "false",
-        "recovery from a lost quorum is not supported yet; restore a snapshot into a new cluster",
+        "recovery from a lost quorum is not supported yet; bring a majority back with its data",
     ),
     Flag::accepted("unsafe-no-fsync", Bool, "false", "every acknowledged write is synced here"),
 ];
