@@ -39,6 +39,8 @@ fn walks_catch_every_planted_bug() {
         (Mutant::PurgedPrevTruncates, Faults::FIXED),
         (Mutant::MendingVotes, Faults::FIXED),
         (Mutant::VoteForAnyLog, Faults::FIXED),
+        (Mutant::ForwardTakenTwice, Faults::FIXED),
+        (Mutant::RefusedForwardForgotten, Faults::CRAMPED),
     ];
     let mut escaped = Vec::new();
     for (mutant, faults) in mutants {

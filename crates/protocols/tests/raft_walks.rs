@@ -30,6 +30,9 @@ fn walks(faults: Faults, seeds: std::ops::Range<u64>) -> Tally {
         sum.transfers += tally.transfers;
         sum.damages += tally.damages;
         sum.replaced += tally.replaced;
+        sum.refused += tally.refused;
+        sum.forwards_refused += tally.forwards_refused;
+        sum.forwards_doubled += tally.forwards_doubled;
     }
     sum
 }
@@ -60,6 +63,14 @@ fn elections_in_haste_are_safe() {
         assert!(sum.committed > 500 * 5, "{sum:?}");
         assert!(sum.reads > 500, "{sum:?}");
     }
+}
+
+#[test]
+fn what_is_proposed_once_is_applied_once_or_refused() {
+    let sum = walks(Faults::CRAMPED, 0..500);
+    assert!(sum.committed > 500 * 5, "{sum:?}");
+    assert!(sum.forwards_doubled > 500 && sum.forwards_refused > 500, "{sum:?}");
+    assert!(sum.refused > sum.forwards_refused, "{sum:?}");
 }
 
 #[test]

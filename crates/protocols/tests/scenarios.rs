@@ -39,6 +39,8 @@ const EXPOSED_BY: &[(Mutant, &str)] = &[
     (Mutant::MendingVotes, "mending"),
     (Mutant::ReconfigureEarly, "membership"),
     (Mutant::VoteForAnyLog, "log_conflict"),
+    (Mutant::ForwardTakenTwice, "forwarding"),
+    (Mutant::RefusedForwardForgotten, "forwarding"),
 ];
 
 #[test]

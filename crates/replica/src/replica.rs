@@ -346,7 +346,7 @@ impl Replica {
     fn refused(&mut self, command: Bytes, why: raft::Refusal, cx: &mut Context<'_, Self>) {
         let Some((life, ticket, encoded)) = envelope::open(command.clone()) else { return };
         if life != self.life {
-            return; // It was forwarded to us: whoever asked for it will time out.
+            return; // Of a former life, or not ours: nobody here waits for it.
         }
         if Lessor::owns(ticket) {
             return self.record_refused(encoded);

@@ -35,6 +35,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::MendingVotes,
     Mutant::ReconfigureEarly,
     Mutant::VoteForAnyLog,
+    Mutant::ForwardTakenTwice,
+    Mutant::RefusedForwardForgotten,
 ];
 
 pub(super) struct RaftStory;
@@ -103,9 +105,12 @@ impl Transcript for RaftStory {
             }
             Body::Committed { commit } => ("Committed", format!("commit={commit}")),
             Body::HeartbeatReply { round } => ("HeartbeatReply", format!("round={round}")),
-            Body::Forward { commands } => {
+            Body::Forward { life, batch, commands } => {
                 let commands: Vec<_> = commands.iter().map(|command| print(command)).collect();
-                ("Forward", commands.join(", "))
+                ("Forward", format!("life={life} batch={batch} {}", commands.join(", ")))
+            }
+            Body::ForwardRefused { life, batch, first, why } => {
+                ("ForwardRefused", format!("life={life} batch={batch} first={first} {why:?}"))
             }
             Body::ReadIndex { life, batch } => ("ReadIndex", format!("life={life} batch={batch}")),
             Body::ReadIndexReply { life, batch, read_index } => {

@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use quorate_core::{Context, Effect, Gate, Index, NodeId, Position, Protocol, Release, Time};
 use quorate_protocols::consensus::raft::{
-    Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record, Request,
-    RoleName, Timer, safety,
+    Body, Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record,
+    Request, RoleName, Timer, safety,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) struct Faults {
     pub(crate) haste: usize,
     /// Longest pause of a host, in steps.
     pub(crate) pause_max: usize,
+    /// Bytes of proposals that wait at a member; a command takes up to 48.
+    pub(crate) uncommitted_bytes_max: usize,
 }
 
 impl Faults {
@@ -87,6 +89,7 @@ impl Faults {
         batch: 5,
         haste: 2,
         pause_max: 100,
+        uncommitted_bytes_max: 2_000,
     };
 
     /// Many elections, few words.
@@ -96,6 +99,10 @@ impl Faults {
     /// Five voters, many elections.
     pub(crate) const CROWD: Faults =
         Faults { hosts: 5, voters: 5, duplicate: 3, damage: 0, ..Faults::HASTE };
+
+    /// Room for two or three commands, and a network that doubles much.
+    pub(crate) const CRAMPED: Faults =
+        Faults { uncommitted_bytes_max: 80, duplicate: 3, loss: 40, damage: 0, ..Faults::FIXED };
 
     pub(crate) const FIXED: Faults =
         Faults { hosts: 3, voters: 3, reconfigure: 0, damage: 3, ..Faults::ALL };
@@ -158,6 +165,10 @@ pub(crate) struct Tally {
     pub(crate) transfers: usize,
     pub(crate) damages: usize,
     pub(crate) replaced: usize,
+    /// Commands that were refused, and those that a leader refused to a follower.
+    pub(crate) refused: usize,
+    pub(crate) forwards_refused: usize,
+    pub(crate) forwards_doubled: usize,
 }
 
 pub(crate) struct World {
@@ -171,6 +182,10 @@ pub(crate) struct World {
     mutant: Option<Mutant>,
     /// What is committed for ever, with the digest of everything up to it.
     chosen: BTreeMap<Index, (Entry, u64)>,
+    /// The commands in `chosen`. Each was proposed once.
+    applied: BTreeSet<Bytes>,
+    /// The commands that were refused, which is for ever.
+    refused: BTreeSet<Bytes>,
     reads: BTreeMap<u64, Index>,
     answered: u64,
     next_ticket: u64,
@@ -189,7 +204,7 @@ impl World {
                 append_bytes_max: 150,
                 inflight_bytes_max: 400,
                 inflight_max: 3,
-                uncommitted_bytes_max: 2_000,
+                uncommitted_bytes_max: faults.uncommitted_bytes_max,
                 news_delay: Duration::from_millis(seed % 2),
                 ..Config::new(NodeId(id), configuration.clone())
             };
@@ -219,6 +234,8 @@ impl World {
             calm: false,
             mutant,
             chosen: BTreeMap::new(),
+            applied: BTreeSet::new(),
+            refused: BTreeSet::new(),
             reads: BTreeMap::new(),
             answered: 0,
             next_ticket: 0,
@@ -448,6 +465,11 @@ impl World {
                 assert!(!entries.is_empty(), "nothing is committed");
                 entries.into_iter().for_each(|entry| self.apply(at, entry));
             }
+            Indication::Refused { command, .. } => {
+                assert!(!self.applied.contains(&command), "what is applied was refused");
+                assert!(self.refused.insert(command), "refused twice");
+                self.tally.refused += 1;
+            }
             Indication::ReadReady { ticket, read_index } => {
                 let floor = self.reads.remove(&ticket).expect("an answer to a read that waits");
                 assert!(read_index >= floor, "a stale read: {read_index}, after {floor}");
@@ -475,6 +497,12 @@ impl World {
             index => self.chosen.get(&index.prev()).map_or(0, |(_, digest)| *digest),
         };
         let digest = digest(before, &entry);
+        if !self.chosen.contains_key(&position.index)
+            && let Payload::Command(command) = &entry.payload
+        {
+            assert!(self.applied.insert(command.clone()), "{position} is applied a second time");
+            assert!(!self.refused.contains(command), "{position} was refused");
+        }
         let (first, agreed) =
             self.chosen.entry(position.index).or_insert_with(|| (entry.clone(), digest));
         assert_eq!(*first, entry, "two entries are committed at {}", position.index);
@@ -529,7 +557,13 @@ impl World {
             return self.lost(&envelope);
         }
         match envelope.parcel {
-            Parcel::Message(message) => self.run(at, |raft, cx| raft.on_message(from, message, cx)),
+            Parcel::Message(message) => {
+                let is_forward = matches!(message.body, Body::Forward { .. });
+                let is_refusal = matches!(message.body, Body::ForwardRefused { .. });
+                self.tally.forwards_doubled += usize::from(twice && is_forward);
+                self.tally.forwards_refused += usize::from(is_refusal);
+                self.run(at, |raft, cx| raft.on_message(from, message, cx));
+            }
             Parcel::State(state) => self.install(at, from, state),
         }
     }

@@ -4,7 +4,9 @@
 //!   clock    1, term u64, lease clock u64
 //!   asks     2, life u64, then each: ticket u64, kind u8 (1 keep alive, 2 time to live), id i64
 //!   answers  3, life u64, then each: ticket u64, left u64, granted u64 (both u64::MAX: gone)
-//!   stamp    4, then each: length u32, envelope
+//!   stamp    4, term u64, life u64, batch u64, then each: length u32, envelope
+//!   refused  5, term u64, life u64, batch u64, first u32,
+//!            why u8 (0 no leader, 1 overloaded, 2 transferring)
 //! ```
 //!
 //! All numbers are little-endian.
@@ -14,6 +16,7 @@ use crate::envelope::{Life, Ticket};
 use crate::store::LeaseTime;
 use bytes::{Buf, BufMut, Bytes};
 use quorate_core::Term;
+use quorate_protocols::consensus::raft;
 
 /// Items of one message at most; more travel in several.
 pub(super) const ITEMS_MAX: usize = 4_096;
@@ -22,6 +25,7 @@ const CLOCK: u8 = 1;
 const ASKS: u8 = 2;
 const ANSWERS: u8 = 3;
 const STAMP: u8 = 4;
+const STAMP_REFUSED: u8 = 5;
 
 const KEEP_ALIVE: u8 = 1;
 const TIME_TO_LIVE: u8 = 2;
@@ -51,10 +55,30 @@ pub enum LeaseMessage {
         /// The answers, each to the question of its ticket.
         answers: Vec<(Ticket, LeaseAnswer)>,
     },
-    /// To the leader: sealed commands, to be proposed with its lease clock in them.
+    /// To the leader: sealed commands, to be proposed with its lease clock in them. As a forward of
+    /// the consensus, it is taken once, and only in its term.
     Stamp {
+        /// Of the sender.
+        term: Term,
+        /// The sender's life, as its consensus counts them.
+        life: u64,
+        /// Number of this message in that life.
+        batch: u64,
         /// The commands.
         envelopes: Vec<Bytes>,
+    },
+    /// Of the leader: it does not propose these commands, and nobody else will.
+    StampRefused {
+        /// As in the message.
+        term: Term,
+        /// As in the message.
+        life: u64,
+        /// As in the message.
+        batch: u64,
+        /// Place of the first command that is refused, as are all after it. From 0.
+        first: u32,
+        /// The reason.
+        why: raft::Refusal,
     },
 }
 
@@ -93,13 +117,24 @@ impl LeaseMessage {
                     out.put_u64_le(granted);
                 }
             }
-            LeaseMessage::Stamp { envelopes } => {
+            LeaseMessage::Stamp { term, life, batch, envelopes } => {
                 out.put_u8(STAMP);
+                [term.0, *life, *batch].into_iter().for_each(|number| out.put_u64_le(number));
                 for envelope in envelopes {
                     let length = u32::try_from(envelope.len());
                     out.put_u32_le(length.expect("a grant is a few bytes"));
                     out.put_slice(envelope);
                 }
+            }
+            LeaseMessage::StampRefused { term, life, batch, first, why } => {
+                out.put_u8(STAMP_REFUSED);
+                [term.0, *life, *batch].into_iter().for_each(|number| out.put_u64_le(number));
+                out.put_u32_le(*first);
+                out.put_u8(match why {
+                    raft::Refusal::NoLeader => 0,
+                    raft::Refusal::Overloaded => 1,
+                    raft::Refusal::Transferring => 2,
+                });
             }
         }
     }
@@ -146,6 +181,8 @@ impl LeaseMessage {
                 Ok(LeaseMessage::Answers { life, answers })
             }
             STAMP => {
+                let (term, life) = (Term(word(&mut bytes)?), word(&mut bytes)?);
+                let batch = word(&mut bytes)?;
                 let mut envelopes = Vec::new();
                 while !bytes.is_empty() {
                     let length = bytes.try_get_u32_le().map_err(|_| SHORT)? as usize;
@@ -154,7 +191,22 @@ impl LeaseMessage {
                     }
                     envelopes.push(bytes.split_to(length));
                 }
-                Ok(LeaseMessage::Stamp { envelopes })
+                Ok(LeaseMessage::Stamp { term, life, batch, envelopes })
+            }
+            STAMP_REFUSED => {
+                let (term, life) = (Term(word(&mut bytes)?), word(&mut bytes)?);
+                let batch = word(&mut bytes)?;
+                let first = bytes.try_get_u32_le().map_err(|_| SHORT)?;
+                let why = match bytes.try_get_u8().map_err(|_| SHORT)? {
+                    0 => raft::Refusal::NoLeader,
+                    1 => raft::Refusal::Overloaded,
+                    2 => raft::Refusal::Transferring,
+                    _ => return Err("an unknown reason to refuse a grant"),
+                };
+                match bytes.is_empty() {
+                    true => Ok(LeaseMessage::StampRefused { term, life, batch, first, why }),
+                    false => Err("a refusal of grants of the wrong length"),
+                }
             }
             _ => Err("an unknown message about leases"),
         }
@@ -183,6 +235,11 @@ mod tests {
             (Ticket(ticket), lives.unwrap_or(LeaseAnswer::Gone))
         });
         let envelope = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+        let why = prop_oneof![
+            Just(raft::Refusal::NoLeader),
+            Just(raft::Refusal::Overloaded),
+            Just(raft::Refusal::Transferring),
+        ];
         prop_oneof![
             any::<(u64, u64)>()
                 .prop_map(|(term, at)| LeaseMessage::Clock { term: Term(term), at: LeaseTime(at) }),
@@ -190,8 +247,14 @@ mod tests {
                 .prop_map(|(life, asks)| LeaseMessage::Asks { life: Life(life), asks }),
             (any::<u64>(), proptest::collection::vec(answer, 0..20))
                 .prop_map(|(life, answers)| LeaseMessage::Answers { life: Life(life), answers }),
-            proptest::collection::vec(envelope, 0..20)
-                .prop_map(|envelopes| LeaseMessage::Stamp { envelopes }),
+            (any::<[u64; 3]>(), proptest::collection::vec(envelope, 0..20)).prop_map(
+                |([term, life, batch], envelopes)| {
+                    LeaseMessage::Stamp { term: Term(term), life, batch, envelopes }
+                }
+            ),
+            (any::<[u64; 3]>(), any::<u32>(), why).prop_map(|([term, life, batch], first, why)| {
+                LeaseMessage::StampRefused { term: Term(term), life, batch, first, why }
+            }),
         ]
     }
 
@@ -203,7 +266,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(
-            kind in 0_u8..6,
+            kind in 0_u8..7,
             rest in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
             let bytes = Bytes::from([&[kind], &rest[..]].concat());

@@ -62,8 +62,10 @@ use clock::LeaseClock;
 use desk::Desk;
 use message::ITEMS_MAX;
 use mutant::Planted;
-use office::{Asker, Office, Question};
+pub(crate) use office::Origin;
+use office::{Asker, Office, Question, Unstamped};
 use quorate_core::{Index, NodeId, Position, Term, Time};
+use quorate_protocols::consensus::raft::{self, Outstanding};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -72,6 +74,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// How often the leader tells its lease clock.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// Bytes of grants at another leader that are kept in case it refuses them.
+const OUTSTANDING_BYTES_MAX: usize = 4 << 20;
 
 /// Tickets from here on are the lessor's own. Those of clients count from 1.
 const OWN_TICKETS: u64 = 1 << 63;
@@ -119,10 +124,11 @@ pub(crate) enum Deed {
     Confirm { ticket: Ticket },
     /// Replicate a record of ours.
     Propose(Command),
-    /// Write the moment into a sealed command and replicate it.
-    ProposeStamped { envelope: Bytes, at: LeaseTime },
-    /// Treat a sealed command as if it had just been asked for.
-    Requeue { envelope: Bytes },
+    /// Write the moment into sealed commands and replicate them. Another member, if it is of one,
+    /// is told of the first that is not taken, and none after that one is proposed.
+    ProposeStamped { envelopes: Vec<Bytes>, at: LeaseTime, origin: Option<Origin> },
+    /// A sealed command of our own client was not replicated and will not be.
+    Refused { envelope: Bytes, why: raft::Refusal },
     /// Tell another member.
     Send { to: NodeId, message: LeaseMessage },
     /// Tell all other members.
@@ -157,6 +163,8 @@ pub(crate) struct Now {
 pub(crate) struct View<'a> {
     pub(crate) now: Time,
     pub(crate) me: NodeId,
+    /// Number of this member's life, as its consensus counts them.
+    pub(crate) life: u64,
     /// Term of this member.
     pub(crate) term: Term,
     pub(crate) leader: Option<NodeId>,
@@ -177,6 +185,8 @@ pub(crate) struct Lessor {
     /// Term and leader when we last looked.
     seen: (Term, Option<NodeId>),
     stamps: Vec<Bytes>,
+    /// Grants that another member was asked to stamp.
+    outstanding: Outstanding,
     grace: Duration,
     standstill: Duration,
     ticked: Time,
@@ -198,6 +208,7 @@ impl Lessor {
             office: None,
             seen: (Term(0), None),
             stamps: Vec::new(),
+            outstanding: Outstanding::default(),
             grace: Duration::from_secs(lease_ttl_min(election_timeout)),
             standstill: election_timeout,
             ticked: Time::default(),
@@ -267,13 +278,18 @@ impl Lessor {
                 }
             }
             LeaseMessage::Answers { .. } => {} // To a former life.
-            LeaseMessage::Stamp { envelopes } => {
+            LeaseMessage::Stamp { term, life, batch, envelopes } => {
                 // As a forwarded command that finds no leader: whoever sent it gives up in time.
                 let Some(office) = &mut self.office else { return };
-                for envelope in envelopes {
-                    office.stamp(envelope);
+                office.stamp_for(Origin { from, term, life, batch }, envelopes);
+            }
+            LeaseMessage::StampRefused { term, life, batch, first, why } if life == view.life => {
+                let refused = self.outstanding.refused(from, term, batch, first as usize);
+                for envelope in refused.unwrap_or_default() {
+                    self.deeds.push(Deed::Refused { envelope, why });
                 }
             }
+            LeaseMessage::StampRefused { .. } => {} // To a former life.
         }
     }
 
@@ -299,8 +315,14 @@ impl Lessor {
         }
         let fresh = leads.then(|| Office::new(view.term, self.planted));
         if let Some(mut closed) = std::mem::replace(&mut self.office, fresh) {
-            let envelopes = closed.take_unstamped().into_iter();
-            self.deeds.list.extend(envelopes.map(|envelope| Deed::Requeue { envelope }));
+            let why = raft::Refusal::NoLeader;
+            for Unstamped { origin, envelopes } in closed.take_unstamped() {
+                let own = |envelope| Deed::Refused { envelope, why };
+                match origin {
+                    Some(origin) => self.deeds.push(origin.refusal(0, why)),
+                    None => self.deeds.list.extend(envelopes.into_iter().map(own)),
+                }
+            }
         }
     }
 
@@ -309,7 +331,10 @@ impl Lessor {
         self.follow(view);
         if let Some(leader) = view.leader.filter(|leader| *leader != view.me) {
             self.stamps.drain(..).collect::<Vec<_>>().chunks(ITEMS_MAX).for_each(|envelopes| {
-                let message = LeaseMessage::Stamp { envelopes: envelopes.to_vec() };
+                let (term, life, envelopes) = (view.term, view.life, envelopes.to_vec());
+                let bytes_max = OUTSTANDING_BYTES_MAX;
+                let batch = self.outstanding.sent(leader, term, &envelopes, bytes_max, view.now);
+                let message = LeaseMessage::Stamp { term, life, batch, envelopes };
                 self.deeds.push(Deed::Send { to: leader, message });
             });
             for asks in self.desk.take_fresh(view.now).chunks(ITEMS_MAX) {
@@ -427,6 +452,7 @@ impl Lessor {
     /// Every [`TICK`]. `patience` is how long a question may wait.
     pub(crate) fn tick(&mut self, patience: Duration, view: View<'_>) {
         self.follow(view);
+        self.outstanding.forget_older_than(self.standstill, view.now);
         for ticket in self.desk.take_late(view.now, patience) {
             let why = if view.leader.is_some() { Refusal::TimedOut } else { Refusal::NoLeader };
             self.deeds.push(Deed::Answer { ticket, answer: Err(why) });

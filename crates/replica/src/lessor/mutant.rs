@@ -23,6 +23,8 @@ pub enum LessorMutant {
     ExpiryUnconfirmed,
     /// All leases that have run out are ended at once.
     StormUnpaced,
+    /// A doubled grant is proposed twice.
+    StampTakenTwice,
 }
 
 /// The mistake that is planted, if any.

@@ -17,10 +17,11 @@
 //! in the order of the log; so has *Ending*, and whoever asks then waits for what comes of it.
 
 use super::mutant::{LessorMutant, Planted};
-use super::{Deed, Deeds, LeaseAnswer, LeaseAsk, Now, Ticket};
+use super::{Deed, Deeds, LeaseAnswer, LeaseAsk, LeaseMessage, Now, Ticket};
 use crate::store::{Command, Countdown, Lease, LeaseName, LeaseTime, Store};
 use bytes::Bytes;
 use quorate_core::{Index, NodeId, Term, Time};
+use quorate_protocols::consensus::raft::{self, ReplayWindow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -48,6 +49,33 @@ pub(crate) enum Asker {
     Here,
     /// Another one, in one of its lives.
     There { id: NodeId, life: super::Life },
+}
+
+/// Where grants came from that another member asks us to stamp.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Origin {
+    pub(crate) from: NodeId,
+    pub(crate) term: Term,
+    /// As the consensus of that member counts its lives.
+    pub(crate) life: u64,
+    pub(crate) batch: u64,
+}
+
+impl Origin {
+    /// What tells it that the commands of the batch are refused from the `first` on.
+    pub(crate) fn refusal(self, first: u32, why: raft::Refusal) -> Deed {
+        let Origin { from, term, life, batch } = self;
+        let message = LeaseMessage::StampRefused { term, life, batch, first, why };
+        Deed::Send { to: from, message }
+    }
+}
+
+/// Grants that want the lease clock.
+#[derive(Debug)]
+pub(super) struct Unstamped {
+    /// None: of our own clients.
+    pub(super) origin: Option<Origin>,
+    pub(super) envelopes: Vec<Bytes>,
 }
 
 /// A question at the leader.
@@ -122,7 +150,9 @@ pub(super) struct Office {
     waking: Vec<LeaseName>,
     /// Records that were not taken, to be proposed again at the next tick.
     refused: Vec<LeaseName>,
-    unstamped: Vec<Bytes>,
+    unstamped: Vec<Unstamped>,
+    /// Which grants of each other member were seen in this term.
+    forwarders: BTreeMap<NodeId, ReplayWindow>,
     questions: usize,
     /// No lease is ended before.
     hold_until: Time,
@@ -146,6 +176,7 @@ impl Office {
             waking: Vec::new(),
             refused: Vec::new(),
             unstamped: Vec::new(),
+            forwarders: BTreeMap::new(),
             questions: 0,
             hold_until: Time::default(),
             open: false,
@@ -203,13 +234,23 @@ impl Office {
         room
     }
 
-    /// A grant that wants the lease clock.
+    /// A grant of our own client that wants the lease clock.
     pub(super) fn stamp(&mut self, envelope: Bytes) {
-        self.unstamped.push(envelope);
+        self.unstamped.push(Unstamped { origin: None, envelopes: vec![envelope] });
+    }
+
+    /// Grants of another member. Those that were seen before are dropped: they would be granted
+    /// again after they have ended. So are those of another term, whose memory is not here.
+    pub(super) fn stamp_for(&mut self, origin: Origin, envelopes: Vec<Bytes>) {
+        let window = self.forwarders.entry(origin.from).or_default();
+        let is_first = origin.term == self.term && window.is_first_sight(origin.life, origin.batch);
+        if is_first || self.planted.is(LessorMutant::StampTakenTwice) {
+            self.unstamped.push(Unstamped { origin: Some(origin), envelopes });
+        }
     }
 
     /// The grants that were not proposed, when the office closes.
-    pub(super) fn take_unstamped(&mut self) -> Vec<Bytes> {
+    pub(super) fn take_unstamped(&mut self) -> Vec<Unstamped> {
         std::mem::take(&mut self.unstamped)
     }
 
@@ -218,10 +259,10 @@ impl Office {
         if !self.open {
             return;
         }
-        for envelope in self.unstamped.drain(..) {
+        for Unstamped { origin, envelopes } in self.unstamped.drain(..) {
             let unstamped = self.planted.is(LessorMutant::GrantUnstamped);
             let at = if unstamped { LeaseTime::default() } else { now.clock };
-            deeds.push(Deed::ProposeStamped { envelope, at });
+            deeds.push(Deed::ProposeStamped { envelopes, at, origin });
         }
         if self.planted.is(LessorMutant::AnsweredUnconfirmed) {
             self.answer(now, None, deeds);

@@ -4,9 +4,9 @@ use super::{Indication, Replica};
 use crate::envelope::{self, Ticket};
 #[cfg(feature = "mutants")]
 use crate::lessor::LessorMutant;
-use crate::lessor::{Deed, LeaseAsk, LeaseMessage, Lessor, View};
+use crate::lessor::{Deed, LeaseAsk, LeaseMessage, Lessor, Origin, View};
 use crate::message::Message;
-use crate::store::Command;
+use crate::store::{Command, LeaseTime};
 use bytes::Bytes;
 use quorate_core::{Context, NodeId, Protocol, Term, Time};
 use quorate_protocols::consensus::raft::{self, RoleName};
@@ -17,6 +17,7 @@ impl Replica {
         let view = View {
             now,
             me: self.id,
+            life: self.raft.life(),
             term: self.raft.term(),
             leader: self.raft.leader(),
             fenced: self.fenced.is_some(),
@@ -100,10 +101,10 @@ impl Replica {
                 command.encode(&mut sealed);
                 self.propose_as_leader(Bytes::from(sealed), cx);
             }
-            Deed::ProposeStamped { envelope, at } => {
-                self.propose_as_leader(envelope::stamped(envelope, at), cx);
+            Deed::ProposeStamped { envelopes, at, origin } => {
+                self.propose_stamped(envelopes, at, origin, cx);
             }
-            Deed::Requeue { envelope } => self.refused(envelope, raft::Refusal::NoLeader, cx),
+            Deed::Refused { envelope, why } => self.refused(envelope, why, cx),
             Deed::Send { to, message } => cx.send(to, Message::Lease(message)),
             Deed::SendAll { message } => {
                 let me = cx.id;
@@ -115,6 +116,43 @@ impl Replica {
                 cx.indicate(Indication::LeaseAnswered { ticket, answer });
             }
         }
+    }
+
+    fn propose_stamped(
+        &mut self,
+        envelopes: Vec<Bytes>,
+        at: LeaseTime,
+        origin: Option<Origin>,
+        cx: &mut Context<'_, Self>,
+    ) {
+        for (place, envelope) in (0..).zip(envelopes) {
+            let command = envelope::stamped(envelope, at);
+            let Some(origin) = origin else {
+                self.propose_as_leader(command, cx);
+                continue;
+            };
+            if let Some(why) = self.propose_for_another(command, cx) {
+                return self.carry_out(origin.refusal(place, why), cx);
+            }
+        }
+    }
+
+    /// Proposes a command of another member's client. Why not, if it is not taken.
+    fn propose_for_another(
+        &mut self,
+        command: Bytes,
+        cx: &mut Context<'_, Self>,
+    ) -> Option<raft::Refusal> {
+        if self.raft.role() != RoleName::Leader {
+            return Some(raft::Refusal::NoLeader);
+        }
+        let heard = cx.child(|cx| self.raft.on_request(raft::Request::Propose { command }, cx));
+        let refused = heard.iter().find_map(|indication| match indication {
+            raft::Indication::Refused { why, .. } => Some(*why),
+            _ => None,
+        });
+        self.hear(heard, cx);
+        refused
     }
 
     /// A record counts in the term of the leader who made it, so nobody else is to append it.

@@ -108,6 +108,31 @@ fn a_lease_ends_at_its_time_with_all_its_keys_at_one_revision() {
 }
 
 #[test]
+fn a_doubled_grant_is_answered_as_one_and_does_not_bring_a_lease_back() {
+    story(
+        |mutant| {
+            let mut town = settled_with(mutant);
+            let follower = town.follower();
+            town.copies = Some(Vec::new());
+            let ticket =
+                town.submit(follower, &Command::LeaseGrant { id: ID, ttl: 10, at: LeaseTime(0) });
+            town.double();
+            let answer = town.answer(follower, ticket).expect("answered").as_ref();
+            let outcome = &answer.expect("applied").outcome;
+            assert_eq!(*outcome, Ok(Outcome::LeaseGrant { ttl: 10 }));
+            town.write(follower, &Command::LeaseRevoke { id: ID });
+            let revoked = log_end(&town, follower);
+            assert!(!lives(&town, follower, ID));
+            town.echo();
+            town.pass(secs(1));
+            assert!(!lives(&town, follower, ID), "the second copy was granted after the end");
+            assert_eq!(log_end(&town, follower), revoked);
+        },
+        &[LessorMutant::StampTakenTwice],
+    );
+}
+
+#[test]
 fn what_is_left_of_a_lease_survives_a_change_of_leader() {
     story(
         |mutant| {

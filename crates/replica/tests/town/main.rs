@@ -8,10 +8,12 @@ mod walk;
 use bytes::Bytes;
 use quorate_core::{NodeId, Protocol};
 use quorate_protocols::consensus::raft::Configuration;
-use quorate_replica::store::{Command, DeleteRange, Keys, Mutant, Outcome, Put, Revision, Store};
+use quorate_replica::store::{
+    Command, DeleteRange, Keys, LeaseTime, Mutant, Outcome, Put, Revision, Store,
+};
 use quorate_replica::{Checkpoint, Indication, LessorMutant, Refusal, Request, Ticket};
 use std::time::Duration;
-use streets::Town;
+use streets::{Town, UNCOMMITTED_BYTES_MAX};
 
 fn put(key: &str, value: &str) -> Command {
     let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::from(value.to_owned()));
@@ -112,6 +114,45 @@ fn an_error_knows_whether_the_write_may_still_happen() {
     town.pass(Duration::from_secs(7));
     assert_eq!(town.refused(follower, never_sent), Some(Refusal::NoLeader));
     assert!(Refusal::NoLeader.is_definite());
+}
+
+fn grant() -> Command {
+    Command::LeaseGrant { id: 7, ttl: 10, at: LeaseTime(0) }
+}
+
+#[test]
+fn what_a_leader_cannot_take_is_refused_at_once_by_the_follower_that_was_asked() {
+    let mut town = settled();
+    let (leader, follower) = (town.leader(), town.follower());
+    let large = "x".repeat(UNCOMMITTED_BYTES_MAX);
+    let taken = town.submit(leader, &put("large", &large));
+    let refused = [put("k", "v"), grant()].map(|command| town.submit(follower, &command));
+    town.settle();
+    assert!(matches!(town.answer(leader, taken), Some(Ok(_))));
+    for ticket in refused {
+        assert_eq!(town.refused(follower, ticket), Some(Refusal::TooManyRequests), "{ticket:?}");
+    }
+    assert!(Refusal::TooManyRequests.is_definite());
+    town.pass(Duration::from_secs(7));
+    assert_eq!(town.nodes[&leader].node.store().revision(), Revision(2), "nothing came later");
+    assert!(town.nodes[&leader].node.store().lease(7).is_none());
+}
+
+#[test]
+fn what_comes_while_leadership_is_handed_over_is_written_afterwards() {
+    let mut town = settled();
+    let (leader, follower) = (town.leader(), town.follower());
+    let is_third = |id: &NodeId| *id != leader && *id != follower;
+    let third = town.nodes.keys().copied().find(is_third).expect("one more");
+    town.cut_off = vec![third];
+    town.write(leader, &put("k", "not at the third"));
+    town.call(leader, |node, cx| node.on_request(Request::MoveLeader { to: third }, cx));
+    let tickets = [put("k", "v"), grant()].map(|command| town.write(follower, &command));
+    assert!(tickets.iter().all(|ticket| town.answer(follower, *ticket).is_none()));
+    town.pass(Duration::from_secs(2));
+    for ticket in tickets {
+        assert!(matches!(town.answer(follower, ticket), Some(Ok(_))), "{ticket:?}");
+    }
 }
 
 #[test]

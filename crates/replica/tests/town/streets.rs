@@ -13,6 +13,9 @@ use std::time::Duration;
 
 const STEP: Duration = Duration::from_millis(50);
 
+/// Beyond so many bytes a leader refuses commands.
+pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 1 << 20;
+
 /// Three replicas and the wires between them.
 pub(crate) struct Town {
     pub(crate) nodes: BTreeMap<NodeId, House>,
@@ -21,6 +24,8 @@ pub(crate) struct Town {
     /// Processes that stand still: their messages wait in their sockets.
     frozen: BTreeSet<NodeId>,
     held: Vec<(NodeId, NodeId, Message)>,
+    /// What members have said to each other, if it is kept.
+    pub(crate) copies: Option<Vec<(NodeId, NodeId, Message)>>,
     mutant: Option<LessorMutant>,
     pub(crate) now: Time,
     pub(crate) tickets: u64,
@@ -47,6 +52,7 @@ impl Town {
             cut_off: Vec::new(),
             frozen: BTreeSet::new(),
             held: Vec::new(),
+            copies: None,
             mutant,
             now: Time::from_nanos(1),
             tickets: 0,
@@ -66,7 +72,10 @@ impl Town {
         let voters = Configuration::of([1, 2, 3].map(NodeId));
         let life = Life(id.0 * 1_000 + self.now.as_nanos());
         let config = Config {
-            raft: raft::Config::new(id, voters),
+            raft: raft::Config {
+                uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+                ..raft::Config::new(id, voters)
+            },
             life,
             checkpoint,
             request_timeout: Duration::from_secs(5),
@@ -117,9 +126,26 @@ impl Town {
             if self.frozen.contains(&to) && !cut {
                 self.held.push((from, to, message));
             } else if !cut && self.nodes.contains_key(&to) {
+                if let Some(copies) = self.copies.as_mut().filter(|_| from != to) {
+                    copies.push((from, to, message.clone()));
+                }
                 self.call(to, |node, cx| node.on_message(from, message, cx));
             }
         }
+    }
+
+    /// Everything that was kept arrives once more.
+    pub(crate) fn echo(&mut self) {
+        let copies = self.copies.take().unwrap_or_default();
+        self.wire.extend(copies);
+        self.settle();
+    }
+
+    /// Everything that is under way arrives twice.
+    pub(crate) fn double(&mut self) {
+        let wire = std::mem::take(&mut self.wire);
+        self.wire = wire.into_iter().flat_map(|sent| [sent.clone(), sent]).collect();
+        self.settle();
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
@@ -153,12 +179,18 @@ impl Town {
     }
 
     pub(crate) fn write(&mut self, at: NodeId, command: &Command) -> Ticket {
+        let ticket = self.submit(at, command);
+        self.settle();
+        ticket
+    }
+
+    /// Asks for a write; its messages are still under way.
+    pub(crate) fn submit(&mut self, at: NodeId, command: &Command) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let envelope = self.sealed(at, ticket, command);
         let request = Request::Write { ticket, envelope };
         self.call(at, |node, cx| node.on_request(request, cx));
-        self.settle();
         ticket
     }
 

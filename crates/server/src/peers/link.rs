@@ -193,8 +193,7 @@ pub(super) async fn call(
     match kind {
         Kind::Welcome => {
             let welcome = Welcome::decode(payload)?;
-            shared.roster.hear(&welcome.known)?.map_err(PeerError::DiskLost)?;
-            shared.roster.meet(peer, welcome.data)?.map_err(PeerError::PeerDiskLost)?;
+            shared.take_in(peer, welcome.data, welcome.known).await?;
             shared.receiver.introduce(peer, welcome.profile);
             Ok(stream)
         }

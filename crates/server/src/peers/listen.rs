@@ -63,7 +63,7 @@ async fn answer(mut stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerE
             return Err(PeerError::BadHello(bad));
         }
     };
-    if let Err(why) = judge(&hello, shared)? {
+    if let Err(why) = judge(&hello, shared).await? {
         refuse(&mut stream, &why).await?;
         return Err(PeerError::Refused { why });
     }
@@ -84,7 +84,7 @@ async fn answer(mut stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerE
 }
 
 /// The inner error is what the caller is told.
-fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, PeerError> {
+async fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, PeerError> {
     if hello.cluster != shared.cluster {
         return Ok(Err(format!(
             "cluster ID mismatch: this is a member of cluster {:x}, you are of {:x}; compare \
@@ -101,13 +101,14 @@ fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, PeerError
     if !shared.urls.contains_key(&NodeId(hello.from)) {
         return Ok(Err(format!("member {:x} is no member of this cluster", hello.from)));
     }
-    // What the caller remembers of us comes first: if we lost our disk we must judge nobody.
-    if let Err(lost) = shared.roster.hear(&hello.known)? {
-        shared.fail(PeerError::DiskLost(lost));
-        return Ok(Err(lost.to_string()));
+    match shared.take_in(NodeId(hello.from), hello.data, hello.known.clone()).await {
+        Err(PeerError::DiskLost(lost)) => {
+            shared.fail(PeerError::DiskLost(lost));
+            Ok(Err(lost.to_string()))
+        }
+        Err(PeerError::PeerDiskLost(lost)) => Ok(Err(lost.to_string())),
+        other => other.map(Ok),
     }
-    let met = shared.roster.meet(NodeId(hello.from), hello.data)?;
-    Ok(met.map_err(|lost| lost.to_string()))
 }
 
 async fn refuse(stream: &mut TcpStream, why: &str) -> Result<(), PeerError> {

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 /// A call that is not taken within this time has failed.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -133,7 +134,7 @@ pub(crate) struct Shared {
     me: NodeId,
     data: u64,
     profile: Profile,
-    roster: Roster,
+    roster: Arc<Roster>,
     urls: BTreeMap<NodeId, String>,
     receiver: Box<dyn Receive>,
     greeted: watch::Sender<Vec<NodeId>>,
@@ -159,6 +160,26 @@ impl Shared {
             }
             new
         });
+    }
+
+    /// Takes in what `peer` says of itself and of others, before anything else it says is listened
+    /// to. The roster is written by a thread that may wait for the disk: this one also runs the
+    /// replica.
+    ///
+    /// Errors: we lost our disk, the peer lost its own, or the roster could not be written.
+    async fn take_in(
+        &self,
+        peer: NodeId,
+        data: u64,
+        rumours: Vec<(u64, u64)>,
+    ) -> Result<(), PeerError> {
+        let roster = Arc::clone(&self.roster);
+        let written = spawn_blocking(move || {
+            // What the peer remembers of us comes first: if we lost our disk we must judge nobody.
+            roster.hear(&rumours)?.map_err(PeerError::DiskLost)?;
+            roster.meet(peer, data)?.map_err(PeerError::PeerDiskLost)
+        });
+        written.await.map_err(io::Error::from)?
     }
 
     fn fail(&self, error: PeerError) {
@@ -204,7 +225,7 @@ impl Peers {
             me,
             data,
             profile,
-            roster,
+            roster: Arc::new(roster),
             urls,
             receiver,
             greeted: watch::Sender::new(Vec::new()),

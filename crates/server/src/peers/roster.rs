@@ -6,6 +6,9 @@
 //! every connection and write down what they hear **before** they take a message. Whoever shows up
 //! with another data id under a known name is refused.
 //!
+//! Writing it down takes a sync of the disk, so whoever meets a member does it where waiting is
+//! allowed; meanwhile the table as it was can be read without waiting.
+//!
 //! The table also travels: a member tells what it knows of the others, so that the news of a data
 //! id reaches members that have not met its owner yet.
 
@@ -48,7 +51,10 @@ impl std::error::Error for DiskLost {}
 pub(crate) struct Roster {
     path: PathBuf,
     me: NodeId,
+    /// What is on disk. Held for moments only.
     known: Mutex<BTreeMap<u64, u64>>,
+    /// Held by the one who writes, from looking at what is known until the new table is durable.
+    writing: Mutex<()>,
 }
 
 impl Roster {
@@ -61,7 +67,7 @@ impl Roster {
             Err(error) => return Err(error),
         };
         known.insert(me.0, data);
-        Ok(Roster { path, me, known: Mutex::new(known) })
+        Ok(Roster { path, me, known: Mutex::new(known), writing: Mutex::new(()) })
     }
 
     /// All that is known: (member, data).
@@ -69,13 +75,14 @@ impl Roster {
         self.lock().iter().map(|(member, data)| (*member, *data)).collect()
     }
 
-    /// Takes in that `member` presents `data`, durably before it returns.
+    /// Takes in that `member` presents `data`, durably before it returns. Waits for the disk.
     ///
     /// Errors: the inner one if another data id is known for it; the outer one if the roster could
     /// not be written, in which case the member must not be listened to either.
     pub(crate) fn meet(&self, member: NodeId, data: u64) -> io::Result<Result<(), DiskLost>> {
-        let mut known = self.lock();
-        match known.get(&member.0) {
+        let _writing = self.begin();
+        let mut next = self.lock().clone();
+        match next.get(&member.0) {
             Some(before) if *before == data => return Ok(Ok(())),
             Some(before) => {
                 let lost = DiskLost { member, known: *before, presented: data };
@@ -83,36 +90,41 @@ impl Roster {
             }
             None => {}
         }
-        let mut next = known.clone();
         next.insert(member.0, data);
-        self.write(&next)?;
-        *known = next;
+        self.write(next)?;
         Ok(Ok(()))
     }
 
     /// Takes in what a peer knows. What it says of a third member is believed only if we know
-    /// nothing yet.
+    /// nothing yet. Waits for the disk.
     ///
     /// Errors: the inner one if the peer remembers *us* with another disk.
     pub(crate) fn hear(&self, rumours: &[(u64, u64)]) -> io::Result<Result<(), DiskLost>> {
-        let mut known = self.lock();
-        let mine = known[&self.me.0];
+        let _writing = self.begin();
+        let mut next = self.lock().clone();
+        let mine = next[&self.me.0];
         if let Some((_, theirs)) = rumours.iter().find(|(m, d)| *m == self.me.0 && *d != mine) {
             return Ok(Err(DiskLost { member: self.me, known: *theirs, presented: mine }));
         }
-        let news: Vec<_> = rumours.iter().filter(|(m, _)| !known.contains_key(m)).collect();
-        if !news.is_empty() {
-            let mut next = known.clone();
-            next.extend(news.into_iter().copied());
-            self.write(&next)?;
-            *known = next;
+        let known = next.len();
+        for (member, data) in rumours {
+            next.entry(*member).or_insert(*data);
+        }
+        if next.len() > known {
+            self.write(next)?;
         }
         Ok(Ok(()))
     }
 
-    fn write(&self, known: &BTreeMap<u64, u64>) -> io::Result<()> {
-        let lines = known.iter().map(|(member, data)| format!("{member:016x} {data:016x}\n"));
-        replace_file(&self.path, with_checksum(&lines.collect::<String>()).as_bytes())
+    fn write(&self, next: BTreeMap<u64, u64>) -> io::Result<()> {
+        let lines = next.iter().map(|(member, data)| format!("{member:016x} {data:016x}\n"));
+        replace_file(&self.path, with_checksum(&lines.collect::<String>()).as_bytes())?;
+        *self.lock() = next;
+        Ok(())
+    }
+
+    fn begin(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
@@ -199,6 +211,20 @@ mod tests {
             fs::write(dir.path().join(FILE), &good[..cut]).expect("written");
             assert!(Roster::open(dir.path(), ME, 10).is_err(), "a cut at {cut} went unnoticed");
         }
+    }
+
+    #[test]
+    fn what_is_known_can_be_read_while_the_disk_keeps_a_writer_waiting() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
+        let writing = roster.begin();
+        std::thread::scope(|scope| {
+            let meeting = scope.spawn(|| roster.meet(PEER, 20));
+            assert_eq!(roster.known(), [(1, 10)], "nothing that is not durable");
+            drop(writing);
+            assert_eq!(meeting.join().expect("no panic").expect("written"), Ok(()));
+        });
+        assert_eq!(roster.known(), [(1, 10), (2, 20)]);
     }
 
     #[test]

@@ -14,18 +14,21 @@
 //! | 8 | Heartbeat | round u64, commit u64 |
 //! | 9 | HeartbeatReply | round u64 |
 //! | 10 | Committed | commit u64 |
-//! | 11 | Forward | count u32, commands (length u32, bytes) |
+//! | 11 | Forward | life u64, batch u64, count u32, commands (length u32, bytes) |
 //! | 12 | ReadIndex | life u64, batch u64 |
 //! | 13 | ReadIndexReply | life u64, batch u64, known u8, index u64 |
 //! | 14 | TimeoutNow | |
+//! | 15 | ForwardRefused | life u64, batch u64, first u32, why u8 |
 //!
 //! A position is `term u64, index u64`; an entry is `position, kind u8 (0 noop, 1 command,
 //! 2 membership), length u32, bytes`; a configuration is three times `count u32, ids u64`; yes and
-//! no are 1 and 0; a cause is 0 (silence) or 1 (transfer).
+//! no are 1 and 0; a cause is 0 (silence) or 1 (transfer); a reason is 0 (no leader), 1 (overloaded)
+//! or 2 (transferring).
 //!
 //! Decoding copies no command: it keeps slices of the bytes that arrived. It reads no count on
 //! trust: what cannot be there is refused before memory is taken for it.
 
+use super::interface::Refusal;
 use super::membership::Configuration;
 use super::message::{Body, Cause, Message, Verdict};
 use super::record::{Entry, Payload, Record};
@@ -130,8 +133,8 @@ pub fn encode(message: &Message, out: &mut impl BufMut) {
         Body::Heartbeat { round, commit } => put_numbers(8, &[*round, commit.0], out),
         Body::HeartbeatReply { round } => put_numbers(9, &[*round], out),
         Body::Committed { commit } => put_numbers(10, &[commit.0], out),
-        Body::Forward { commands } => {
-            out.put_u8(11);
+        Body::Forward { life, batch, commands } => {
+            put_numbers(11, &[*life, *batch], out);
             put_length(commands.len(), out);
             commands.iter().for_each(|command| put_bytes(command, out));
         }
@@ -142,6 +145,11 @@ pub fn encode(message: &Message, out: &mut impl BufMut) {
             out.put_u64_le(read_index.map_or(0, |index| index.0));
         }
         Body::TimeoutNow => out.put_u8(14),
+        Body::ForwardRefused { life, batch, first, why } => {
+            put_numbers(15, &[*life, *batch], out);
+            out.put_u32_le(*first);
+            out.put_u8(refusal_byte(*why));
+        }
     }
 }
 
@@ -170,9 +178,10 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, BadMessage> {
         9 => Body::HeartbeatReply { round: u64_of(input)? },
         10 => Body::Committed { commit: Index(u64_of(input)?) },
         11 => {
+            let (life, batch) = (u64_of(input)?, u64_of(input)?);
             let count = count_of(input, 4)?;
             let commands = (0..count).map(|_| bytes_of(input)).collect::<Result<_, _>>()?;
-            Body::Forward { commands }
+            Body::Forward { life, batch, commands }
         }
         12 => Body::ReadIndex { life: u64_of(input)?, batch: u64_of(input)? },
         13 => {
@@ -183,6 +192,12 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, BadMessage> {
             Body::ReadIndexReply { life, batch, read_index }
         }
         14 => Body::TimeoutNow,
+        15 => Body::ForwardRefused {
+            life: u64_of(input)?,
+            batch: u64_of(input)?,
+            first: u32_of(input)?,
+            why: refusal_of(input)?,
+        },
         kind => return Err(BadMessage::Unknown { kind }),
     };
     finish(input, Message { term, body })
@@ -246,6 +261,14 @@ fn verdict_byte(verdict: Verdict) -> u8 {
     u8::from(verdict == Verdict::Granted)
 }
 
+fn refusal_byte(why: Refusal) -> u8 {
+    match why {
+        Refusal::NoLeader => 0,
+        Refusal::Overloaded => 1,
+        Refusal::Transferring => 2,
+    }
+}
+
 fn need(input: &Bytes, count: usize) -> Result<(), BadMessage> {
     if input.remaining() < count { Err(BadMessage::Short) } else { Ok(()) }
 }
@@ -253,6 +276,11 @@ fn need(input: &Bytes, count: usize) -> Result<(), BadMessage> {
 fn u8_of(input: &mut Bytes) -> Result<u8, BadMessage> {
     need(input, 1)?;
     Ok(input.get_u8())
+}
+
+fn u32_of(input: &mut Bytes) -> Result<u32, BadMessage> {
+    need(input, 4)?;
+    Ok(input.get_u32_le())
 }
 
 fn u64_of(input: &mut Bytes) -> Result<u64, BadMessage> {
@@ -283,6 +311,15 @@ fn flag_of(input: &mut Bytes) -> Result<Verdict, BadMessage> {
 
 fn verdict_of(input: &mut Bytes) -> Result<Verdict, BadMessage> {
     flag_of(input)
+}
+
+fn refusal_of(input: &mut Bytes) -> Result<Refusal, BadMessage> {
+    match u8_of(input)? {
+        0 => Ok(Refusal::NoLeader),
+        1 => Ok(Refusal::Overloaded),
+        2 => Ok(Refusal::Transferring),
+        kind => Err(BadMessage::Unknown { kind }),
+    }
 }
 
 fn position_of(input: &mut Bytes) -> Result<Position, BadMessage> {
@@ -469,6 +506,10 @@ mod tests {
         prop_oneof![Just(Verdict::Granted), Just(Verdict::Denied)]
     }
 
+    fn refusal() -> impl Strategy<Value = Refusal> {
+        prop_oneof![Just(Refusal::NoLeader), Just(Refusal::Overloaded), Just(Refusal::Transferring)]
+    }
+
     fn index() -> impl Strategy<Value = Index> {
         any::<u64>().prop_map(Index)
     }
@@ -489,8 +530,11 @@ mod tests {
             (any::<u64>(), index()).prop_map(|(round, commit)| Body::Heartbeat { round, commit }),
             any::<u64>().prop_map(|round| Body::HeartbeatReply { round }),
             index().prop_map(|commit| Body::Committed { commit }),
-            proptest::collection::vec(bytes(), 0..4)
-                .prop_map(|commands| Body::Forward { commands }),
+            (any::<(u64, u64)>(), proptest::collection::vec(bytes(), 0..4))
+                .prop_map(|((life, batch), commands)| Body::Forward { life, batch, commands }),
+            (any::<(u64, u64, u32)>(), refusal()).prop_map(|((life, batch, first), why)| {
+                Body::ForwardRefused { life, batch, first, why }
+            }),
             any::<(u64, u64)>().prop_map(|(life, batch)| Body::ReadIndex { life, batch }),
             (any::<(u64, u64)>(), proptest::option::of(index())).prop_map(
                 |((life, batch), read_index)| Body::ReadIndexReply { life, batch, read_index }
@@ -536,7 +580,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_refused_or_read_but_never_panic(
-            kind in 0u8..16,
+            kind in 0u8..18,
             tail in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut bytes = vec![0; 8];

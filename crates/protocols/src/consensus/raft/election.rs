@@ -290,14 +290,19 @@ impl Raft {
             progress,
             rounds: Rounds::default(),
             uncommitted_bytes,
+            forwarders: BTreeMap::new(),
             stalled: (Index(0), 0),
             news: None,
         }));
+        self.forwards.forget_outstanding();
         self.leader = Some(self.id());
         self.owed.election_timer = true;
         let interval = self.config.heartbeat_interval;
         cx.set_timer(Timer::Heartbeat, interval..interval + interval / 8 + Duration::from_nanos(1));
         self.append_own(Payload::Noop, cx);
+        for command in self.forwards.take_fresh() {
+            self.propose(command, cx);
+        }
         for ticket in self.questions.take_all() {
             self.read(ticket, cx);
         }

@@ -68,8 +68,8 @@ pub enum Request {
     /// Append a command to the replicated log. A leader appends it, a follower that knows the
     /// leader forwards it, anybody else answers [`Indication::Refused`].
     ///
-    /// A forwarded command may be lost or refused on its way: whoever proposes must give up after a
-    /// while, and then does not know the outcome.
+    /// A forwarded command may be lost on its way, or the leader's refusal of it: whoever proposes
+    /// must give up after a while, and then does not know the outcome.
     Propose {
         /// Opaque to Raft, and shared: never copied between disk, peers and apply.
         command: Bytes,

@@ -1,5 +1,6 @@
 //! What members say to each other.
 
+use super::interface::Refusal;
 use super::record::Entry;
 use bytes::Bytes;
 use quorate_core::{Index, Position, Term};
@@ -86,8 +87,24 @@ pub enum Body {
     },
     /// Commands that were proposed to a follower.
     Forward {
+        /// The follower's life, which comes back in the answer.
+        life: u64,
+        /// Number of this batch of commands in that life.
+        batch: u64,
         /// In the order of the proposals.
         commands: Vec<Bytes>,
+    },
+    /// The leader does not take all of a batch. What stands before is appended; of a batch that is
+    /// taken as a whole there is no answer.
+    ForwardRefused {
+        /// As in the batch.
+        life: u64,
+        /// As in the batch.
+        batch: u64,
+        /// Place of the first command that is not taken, and none after it is. From 0.
+        first: u32,
+        /// The reason.
+        why: Refusal,
     },
     /// For the reads that wait here: up to which index must I apply?
     ReadIndex {

@@ -28,6 +28,7 @@
 //! |---|---|---|
 //! | `election.rs` | pre-vote, vote, check-quorum | paper 5.2, 5.4.1; dissertation 6.2, 9.6 |
 //! | `replication.rs` | append, acknowledge, commit | paper 5.3, 5.4.2; dissertation 10.2.1 |
+//! | `forward.rs` | from follower to leader, once | dissertation 6.2 |
 //! | `read.rs` | linearizable reads without the log | dissertation 6.4 |
 //! | `membership.rs` | joint consensus, learners | paper 6; dissertation 4.2.1, 4.2.2, 4.3 |
 //! | `snapshot.rs` | compaction, states from elsewhere | paper 7; dissertation 5.1 |
@@ -39,6 +40,7 @@
 //! **Guarantees.** *Election safety*: at most one leader in a term. *Log matching*: two logs which
 //! share a position agree up to it. *Leader completeness*: a leader holds every entry committed in
 //! earlier terms. *State machine safety*: no two members commit different entries at an index.
+//! *Once*: what is proposed once is appended once, however often messages are doubled.
 //! *Linearizable reads*: a [`Indication::ReadReady`] names an index not below any write which was
 //! acknowledged before the read was asked for. *Progress*: while a majority is up, reachable and
 //! timely, commands commit.
@@ -53,8 +55,8 @@
 //! acknowledged.
 //!
 //! **Left out.** Leases (reads that trust clocks), witnesses, flexible quorums. States travel by
-//! the layer above; a message never carries one. A forwarded command that is lost or refused on its
-//! way is not reported: its proposer gives up after a while.
+//! the layer above; a message never carries one. A forwarded command that is lost on its way is not
+//! reported: its proposer gives up after a while.
 //!
 //! **Sources.** Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014),
 //! here "paper"; Ongaro, "Consensus: Bridging Theory and Practice" (2014), here "dissertation";
@@ -62,6 +64,7 @@
 
 pub mod codec;
 mod election;
+mod forward;
 mod interface;
 mod log;
 mod membership;
@@ -80,6 +83,7 @@ mod transfer;
 #[cfg(test)]
 mod paper_tests;
 
+pub use forward::{Outstanding, ReplayWindow};
 pub use interface::{
     Config, Indication, ReconfigureRefusal, Refusal, Request, RoleName, Standing, Timer,
     TransferOutcome,
@@ -93,8 +97,8 @@ pub use record::{Entry, Payload, Record};
 pub use restore::RestoreError;
 pub use safety::safety;
 
-use bytes::Bytes;
 use election::Votes;
+use forward::Forwards;
 use log::Log;
 #[cfg(not(any(test, feature = "mutants")))]
 use mutant::Mutant;
@@ -129,8 +133,7 @@ pub struct Raft {
     hinted: Index,
     transfer: Option<NodeId>,
     questions: Questions,
-    forwards: Vec<Bytes>,
-    forward_bytes: usize,
+    forwards: Forwards,
 
     /// What the next flush owes.
     owed: Owed,
@@ -168,6 +171,8 @@ struct Leader {
     /// Of every member, ourselves included, and of those who are leaving.
     progress: BTreeMap<NodeId, Progress>,
     rounds: Rounds,
+    /// What was seen of each member that forwarded; never cut in a term.
+    forwarders: BTreeMap<NodeId, ReplayWindow>,
     uncommitted_bytes: usize,
     /// How far our own disk had come at the last check of the quorum, and for how many checks it
     /// has stood there although others went on.
@@ -180,6 +185,12 @@ impl Raft {
     /// The highest term seen.
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// Number of this life, from 1. A life that ended before anything of it was durable has the
+    /// number of the next one.
+    pub fn life(&self) -> u64 {
+        self.life
     }
 
     /// What this member does.
@@ -341,7 +352,12 @@ impl Raft {
             Body::Heartbeat { round, commit } => self.on_heartbeat(from, round, commit, cx),
             Body::Committed { commit } => self.on_committed(from, commit, cx),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round, cx),
-            Body::Forward { commands } => self.on_forward(from, commands, cx),
+            Body::Forward { life, batch, commands } => {
+                self.on_forward(from, life, batch, commands, cx);
+            }
+            Body::ForwardRefused { life, batch, first, why } => {
+                self.on_forward_refused(from, life, batch, first, why, cx);
+            }
             Body::ReadIndex { life, batch } => self.on_read_index(from, life, batch, cx),
             Body::ReadIndexReply { life, batch, read_index } => {
                 self.on_read_index_reply(life, batch, read_index, cx);
@@ -486,7 +502,7 @@ impl Protocol for Raft {
         assert!(self.indicated <= self.commit, "told of {} uncommitted", self.indicated);
         assert!(self.commit <= last.index, "committed {} beyond {last}", self.commit);
         assert!(last.term <= self.term, "an entry {last} of a term to come");
-        assert!(self.forward_bytes == 0 || !self.forwards.is_empty());
+        self.forwards.invariants();
         match &self.role {
             Role::Follower => assert_ne!(self.leader, Some(self.id()), "a follower of itself"),
             Role::PreCandidate(_) => assert_eq!(self.leader, None, "campaigns against a leader"),

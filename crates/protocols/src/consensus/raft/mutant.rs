@@ -37,4 +37,8 @@ pub enum Mutant {
     ReconfigureEarly,
     /// The candidate's log is not compared.
     VoteForAnyLog,
+    /// The leader takes a doubled forward.
+    ForwardTakenTwice,
+    /// The leader notes only the batches of which it took something.
+    RefusedForwardForgotten,
 }

@@ -2,6 +2,7 @@
 //! cut by hand. Where a rule has a planted bug, the test must fail with it.
 
 use super::*;
+use bytes::Bytes;
 use quorate_core::Effect;
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

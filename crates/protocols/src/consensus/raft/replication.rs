@@ -36,7 +36,9 @@ impl Raft {
         let refusal = match &self.role {
             Role::Leader(_) => self.admit(&command),
             _ if self.leader.is_none() => Some(Refusal::NoLeader),
-            _ if self.forward_bytes + command.len() > self.config.uncommitted_bytes_max => {
+            _ if self.forwards.fresh_bytes() + command.len()
+                > self.config.uncommitted_bytes_max =>
+            {
                 Some(Refusal::Overloaded)
             }
             _ => None,
@@ -44,15 +46,12 @@ impl Raft {
         match refusal {
             Some(why) => cx.indicate(Indication::Refused { command, why }),
             None if self.is_leader() => self.append_own(Payload::Command(command), cx),
-            None => {
-                self.forward_bytes += command.len();
-                self.forwards.push(command);
-            }
+            None => self.forwards.push(command),
         }
     }
 
     /// Why a leader does not take `command`, if it does not. One that is alone is always taken.
-    fn admit(&self, command: &Bytes) -> Option<Refusal> {
+    pub(super) fn admit(&self, command: &Bytes) -> Option<Refusal> {
         let Role::Leader(leader) = &self.role else { return Some(Refusal::NoLeader) };
         // Others may commit faster than our own disk writes: then that is what must be waited for.
         let unsynced = leader.progress.get(&self.id()).map_or(0, Progress::inflight_bytes);
@@ -63,26 +62,6 @@ impl Raft {
             Some(Refusal::Overloaded)
         } else {
             None
-        }
-    }
-
-    /// Commands that a follower passed on. One that is not taken is lost: the follower's clients
-    /// give up after a while, and nothing is ever proposed twice.
-    pub(super) fn on_forward(
-        &mut self,
-        from: NodeId,
-        commands: Vec<Bytes>,
-        cx: &mut Context<'_, Raft>,
-    ) {
-        for command in commands {
-            if self.admit(&command).is_none() {
-                self.append_own(Payload::Command(command), cx);
-            }
-        }
-        let last = self.log.last().index;
-        let Role::Leader(leader) = &mut self.role else { return };
-        if let Some(progress) = leader.progress.get_mut(&from) {
-            progress.forwarded(last);
         }
     }
 
@@ -380,6 +359,7 @@ impl Raft {
             cx.send(from, self.say(Body::AppendRejected { prev: commit, hint }));
         }
         self.questions.ask_again_if_older_than(self.config.heartbeat_interval * 2, cx.now);
+        self.forwards.forget_older_than(self.config.election_timeout, cx.now);
     }
 
     pub(super) fn on_heartbeat_timer(&mut self, cx: &mut Context<'_, Raft>) {
@@ -403,33 +383,6 @@ impl Raft {
             progress.told_commit(commit);
             cx.send(*id, super::Message { term, body: Body::Heartbeat { round, commit } });
         }
-    }
-
-    /// Passes on what was proposed here, in messages of bounded size.
-    pub(super) fn flush_forwards(&mut self, cx: &mut Context<'_, Raft>) {
-        if self.forwards.is_empty() {
-            return;
-        }
-        self.forward_bytes = 0;
-        let forwards = std::mem::take(&mut self.forwards);
-        let Some(leader) = self.leader else {
-            for command in forwards {
-                cx.indicate(Indication::Refused { command, why: Refusal::NoLeader });
-            }
-            return;
-        };
-        let mut commands = Vec::new();
-        let mut bytes = 0;
-        for command in forwards {
-            if !commands.is_empty() && bytes + command.len() > self.config.append_bytes_max {
-                let commands = std::mem::take(&mut commands);
-                cx.send(leader, self.say(Body::Forward { commands }));
-                bytes = 0;
-            }
-            bytes += command.len();
-            commands.push(command);
-        }
-        cx.send(leader, self.say(Body::Forward { commands }));
     }
 }
 

@@ -16,6 +16,7 @@
 //!
 //! Source: after Alagappan et al. (FAST 2018), more conservatively: whole tails are fetched again.
 
+use super::forward::Forwards;
 use super::read::Questions;
 use super::record::{Entry, Payload, Record};
 use super::{Config, Configuration, Log, Owed, Raft, Role};
@@ -203,8 +204,7 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
         hinted: replay.hint,
         transfer: None,
         questions: Questions::default(),
-        forwards: Vec::new(),
-        forward_bytes: 0,
+        forwards: Forwards::default(),
         owed: Owed::default(),
         told_role: None,
         told_configuration: None,
