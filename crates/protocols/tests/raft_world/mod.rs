@@ -659,6 +659,8 @@ impl World {
         for (at, record) in host.records.drain(..).enumerate() {
             let needed = match &record {
                 Record::Entry(entry) => entry.position.index > covered,
+                // Without it, what stood there before would seem to be whole.
+                Record::Damaged { position: Some(position) } => position.index > covered,
                 _ => false,
             };
             if at >= start || needed {
