@@ -19,7 +19,7 @@ const WATCHERS: usize = 10_000;
 const STREAMS: usize = 8;
 
 /// What one of them may take of the member's memory. Unit: bytes.
-const WATCHER_BYTES_MAX: u64 = 2_048;
+const WATCHER_BYTES_MAX: u64 = 4_096;
 
 /// What a step of the conversation does.
 enum Step {
@@ -481,7 +481,7 @@ async fn etcdctl_watches() {
     let watch = |words: &str| {
         let output = Command::new("timeout")
             .env("ETCDCTL_API", "3")
-            .args(["2", "etcdctl", &endpoint, "watch"])
+            .args(["4", "etcdctl", &endpoint, "watch"])
             .args(words.split(' '))
             .output()
             .expect("etcdctl");
