@@ -197,12 +197,7 @@ impl LeaseMessage {
                 let (term, life) = (Term(word(&mut bytes)?), word(&mut bytes)?);
                 let batch = word(&mut bytes)?;
                 let first = bytes.try_get_u32_le().map_err(|_| SHORT)?;
-                let why = match bytes.try_get_u8().map_err(|_| SHORT)? {
-                    0 => raft::Refusal::NoLeader,
-                    1 => raft::Refusal::Overloaded,
-                    2 => raft::Refusal::Transferring,
-                    _ => return Err("an unknown reason to refuse a grant"),
-                };
+                let why = reason_of(bytes.try_get_u8().map_err(|_| SHORT)?)?;
                 match bytes.is_empty() {
                     true => Ok(LeaseMessage::StampRefused { term, life, batch, first, why }),
                     false => Err("a refusal of grants of the wrong length"),
@@ -210,6 +205,16 @@ impl LeaseMessage {
             }
             _ => Err("an unknown message about leases"),
         }
+    }
+}
+
+/// Why a grant is refused, by its number on the wire.
+fn reason_of(code: u8) -> Result<raft::Refusal, &'static str> {
+    match code {
+        0 => Ok(raft::Refusal::NoLeader),
+        1 => Ok(raft::Refusal::Overloaded),
+        2 => Ok(raft::Refusal::Transferring),
+        _ => Err("an unknown reason to refuse a grant"),
     }
 }
 

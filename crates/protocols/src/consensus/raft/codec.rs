@@ -22,8 +22,8 @@
 //!
 //! A position is `term u64, index u64`; an entry is `position, kind u8 (0 noop, 1 command,
 //! 2 membership), length u32, bytes`; a configuration is three times `count u32, ids u64`; yes and
-//! no are 1 and 0; a cause is 0 (silence) or 1 (transfer); a reason is 0 (no leader), 1 (overloaded)
-//! or 2 (transferring).
+//! no are 1 and 0; a cause is 0 (silence) or 1 (transfer); a reason is 0 (no leader), 1
+//! (overloaded) or 2 (transferring).
 //!
 //! Decoding copies no command: it keeps slices of the bytes that arrived. It reads no count on
 //! trust: what cannot be there is refused before memory is taken for it.

@@ -24,8 +24,8 @@
 //! reports was not appended and never will be, because its batch is never looked at again.
 //!
 //! A life whose record was lost by a crash has the number of the next one. Then the leader takes
-//! batches of the later life for doubled ones and drops them: a loss. Both guarantees hold, since it
-//! still decides once for each number.
+//! batches of the later life for doubled ones and drops them: a loss. Both guarantees hold, since
+//! it still decides once for each number.
 //!
 //! **Bounds.** A batch that is overtaken by [`REPLAY_WINDOW`] later ones is dropped. A forwarder
 //! keeps at most [`OUTSTANDING_MAX`] batches, and no more bytes than may be uncommitted, for an
