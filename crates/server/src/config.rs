@@ -342,7 +342,7 @@ impl Default for Config {
             pre_vote: true,
             strict_reconfig_check: true,
             learners_max: 1,
-            checkpoint_bytes: 16 << 20,
+            checkpoint_bytes: 64 << 20,
             client_threads: None,
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),

@@ -109,7 +109,7 @@ const OWN: &[Flag] = &[
     Flag::used(
         "checkpoint-bytes",
         Count,
-        "16777216",
+        "67108864",
         "bytes of log between two checkpoints, at least",
     ),
     Flag::used(
