@@ -2,8 +2,8 @@
 //! each other's names.
 //!
 //! ```text
-//! cli -> server -> replica -> protocols -> core
-//!            \---> drivers -> storage, check -> core
+//! cli -> sim -> server -> replica -> protocols -> core
+//!                   \---> drivers -> storage, check -> core
 //! ```
 
 use super::source::words;
@@ -32,8 +32,13 @@ const LAYERS: &[Layer] = &[
         others: None,
     },
     Layer {
-        folder: "crates/cli",
+        folder: "crates/sim",
         below: &["check", "core", "drivers", "protocols", "replica", "server", "storage"],
+        others: None,
+    },
+    Layer {
+        folder: "crates/cli",
+        below: &["check", "core", "drivers", "protocols", "replica", "server", "sim", "storage"],
         others: None,
     },
 ];

@@ -1,0 +1,1 @@
+//! The service and the shelf under simulation: worlds, workloads, properties, mutants.
