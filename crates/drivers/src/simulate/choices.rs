@@ -1,0 +1,345 @@
+//! The choice log: everything that a run leaves open is drawn here, as (site, bound, value).
+//!
+//! Problem: a simulator must replay a run, vary it, make a failing one smaller, and enumerate all
+//! of a small space. With a bare random generator these are four mechanisms, and the third is
+//! hardly possible: take one number away and every later one means something else.
+//!
+//! Idea: each draw names its *site*, what the choice is about, such as "delay on the link from
+//! n1 to n2", and the number of options. Value 0 is always the simplest option: no fault, the least
+//! delay, the first node. Where the value comes from is exchangeable:
+//!
+//! | source | a run is |
+//! |---|---|
+//! | a seed | one sample; its distribution over sites is what swarm testing varies |
+//! | a log | replayed; each site reads a stream of its own, so that an entry which is deleted or lowered leaves the others where they were; a stream that has ended gives 0 |
+//! | a path | one of all: [`Choices::next_path`] steps through every combination |
+//!
+//! The generator is xoshiro256++ (Blackman and Vigna, "Scrambled Linear Pseudorandom Number
+//! Generators", 2021), seeded by SplitMix64: pinned, so that a seed means the same for ever.
+//! Enumeration by replaying a path is the trick of TigerBeetle's exhaustigen.
+//!
+//! Bounds: a log is kept only on request; 32 bytes an entry, at most [`LOG_MAX`] entries, beyond
+//! which the run still goes on and the log says that it is incomplete.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Entries of a log, at most.
+pub const LOG_MAX: usize = 16 << 20;
+
+/// One in so many draws is the unit of a rate.
+pub const MILLION: u64 = 1_000_000;
+
+/// What a choice is about. Order: the order of a log that is sorted by site.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum About {
+    /// The shape of the run: nodes, faults that take part, rates.
+    Setup,
+    /// Whether a message that could be delivered is. The seed never loses one here; an edited log
+    /// may, where the model allows it.
+    Deliver,
+    /// The delay of a message.
+    Delay,
+    /// The loss of a message.
+    Loss,
+    /// The doubling of a message.
+    Twice,
+    /// The jitter of a timer.
+    Timer,
+    /// A choice of the protocol itself.
+    Protocol,
+    /// How long a sync takes.
+    Sync,
+    /// What a crash leaves on a disk.
+    Crash,
+    /// Whether a fault begins.
+    Fault,
+    /// How a fault looks: whom it hits, for how long.
+    Shape,
+    /// What a faulty node or an arbitrary network does with a message.
+    Malice,
+    /// Whether a client does something, and what.
+    Client,
+    /// How a client does it.
+    Detail,
+}
+
+/// A place where choices are made: what about, and which one of those.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Site {
+    /// What about.
+    pub about: About,
+    /// Which node, link, client or kind of fault.
+    pub which: u32,
+}
+
+impl Site {
+    /// The site number `which` of those about `about`.
+    pub const fn new(about: About, which: usize) -> Site {
+        Site { about, which: which as u32 }
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}[{}]", self.about, self.which)
+    }
+}
+
+/// One entry of a log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Choice {
+    /// What about.
+    pub site: Site,
+    /// There were so many options.
+    pub bound: u64,
+    /// This one was taken.
+    pub value: u64,
+    /// True time of the draw. Unit: nanoseconds.
+    pub at: u64,
+}
+
+/// A log of choices, in the order in which they were drawn.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ChoiceLog {
+    /// The entries.
+    pub entries: Vec<Choice>,
+    /// More were drawn than a log holds.
+    pub incomplete: bool,
+}
+
+/// Where choices come from, and the log of them.
+#[derive(Debug)]
+pub struct Choices {
+    source: Source,
+    log: Option<ChoiceLog>,
+    /// True time, as the kernel sets it.
+    pub(super) now: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Seed(Xoshiro),
+    Log(BTreeMap<Site, Stream>),
+    Path { path: Vec<(u64, u64)>, depth: usize },
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    values: Vec<u64>,
+    next: usize,
+}
+
+impl Choices {
+    /// Drawn at random.
+    pub fn from_seed(seed: u64) -> Choices {
+        Choices { source: Source::Seed(Xoshiro::new(seed)), log: None, now: 0 }
+    }
+
+    /// Read back, site by site. What the log does not hold is 0.
+    pub fn from_log(log: &[Choice]) -> Choices {
+        let mut streams: BTreeMap<Site, Stream> = BTreeMap::new();
+        for choice in log {
+            streams.entry(choice.site).or_default().values.push(choice.value);
+        }
+        Choices { source: Source::Log(streams), log: None, now: 0 }
+    }
+
+    /// The first of all combinations: every value 0. See [`Choices::next_path`].
+    pub fn from_path(path: Vec<(u64, u64)>) -> Choices {
+        Choices { source: Source::Path { path, depth: 0 }, log: None, now: 0 }
+    }
+
+    /// From now on, what is drawn is also noted.
+    #[must_use]
+    pub fn logged(mut self) -> Choices {
+        self.log = Some(ChoiceLog::default());
+        self
+    }
+
+    /// A number below `bound`.
+    ///
+    /// Panics: if `bound` is zero.
+    pub fn draw(&mut self, site: Site, bound: u64) -> u64 {
+        assert!(bound > 0, "a choice among nothing at {site:?}");
+        let value = match &mut self.source {
+            Source::Seed(generator) => generator.below(bound),
+            Source::Log(streams) => read(streams, site, bound),
+            Source::Path { path, depth } => walk(path, depth, bound),
+        };
+        self.note(site, bound, value);
+        value
+    }
+
+    /// True in `per_million` of a million draws. A rate of 0 draws nothing.
+    pub fn chance(&mut self, site: Site, per_million: u64) -> bool {
+        per_million > 0 && self.draw(site, MILLION) >= MILLION - per_million.min(MILLION)
+    }
+
+    /// A choice that no seed ever makes: it is there for those who edit a log.
+    pub(super) fn edited(&mut self, site: Site) -> bool {
+        let value = match &mut self.source {
+            Source::Seed(_) | Source::Path { .. } => 0,
+            Source::Log(streams) => read(streams, site, 2),
+        };
+        if self.log.is_some() {
+            self.note(site, 2, value);
+        }
+        value == 1
+    }
+
+    /// The log, if one was kept.
+    pub fn into_log(self) -> Option<ChoiceLog> {
+        self.log
+    }
+
+    /// The next combination after the one that was drawn here: the last choice that has another
+    /// option takes it, and those after it begin anew. None after the last.
+    ///
+    /// Panics: if the choices did not come from a path.
+    pub fn next_path(self) -> Option<Vec<(u64, u64)>> {
+        let Source::Path { mut path, depth } = self.source else {
+            panic!("only a path has a next one")
+        };
+        path.truncate(depth);
+        while let Some((value, bound)) = path.pop() {
+            if value + 1 < bound {
+                path.push((value + 1, bound));
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, site: Site, bound: u64, value: u64) {
+        if let Some(log) = &mut self.log {
+            match log.entries.len() < LOG_MAX {
+                true => log.entries.push(Choice { site, bound, value, at: self.now }),
+                false => log.incomplete = true,
+            }
+        }
+    }
+}
+
+fn read(streams: &mut BTreeMap<Site, Stream>, site: Site, bound: u64) -> u64 {
+    let Some(stream) = streams.get_mut(&site) else { return 0 };
+    let value = stream.values.get(stream.next).copied().unwrap_or(0);
+    stream.next += 1;
+    value.min(bound - 1)
+}
+
+fn walk(path: &mut Vec<(u64, u64)>, depth: &mut usize, bound: u64) -> u64 {
+    if path.len() == *depth {
+        path.push((0, bound));
+    }
+    let (value, was) = path[*depth];
+    assert_eq!(was, bound, "the same path led to another choice: something else decides");
+    *depth += 1;
+    value
+}
+
+/// xoshiro256++.
+#[derive(Clone, Debug)]
+struct Xoshiro([u64; 4]);
+
+impl Xoshiro {
+    fn new(seed: u64) -> Xoshiro {
+        let mut state = seed;
+        Xoshiro([0; 4].map(|_: u64| split_mix(&mut state)))
+    }
+
+    fn next(&mut self) -> u64 {
+        let s = &mut self.0;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// By multiplication (Lemire 2019), without rejection: the bias is below 2^-40 for the bounds
+    /// that occur here.
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): spreads seeds that lie close together.
+pub(super) fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Site = Site::new(About::Delay, 1);
+    const B: Site = Site::new(About::Delay, 2);
+
+    fn draw_some(choices: &mut Choices) -> Vec<u64> {
+        (0..40).map(|i| choices.draw(if i % 3 == 0 { A } else { B }, 10 + i)).collect()
+    }
+
+    #[test]
+    fn the_generator_is_the_published_one() {
+        let mut generator = Xoshiro([1, 2, 3, 4]);
+        let first: Vec<u64> = (0..4).map(|_| generator.next()).collect();
+        assert_eq!(first, [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386]);
+    }
+
+    #[test]
+    fn a_log_replays_what_a_seed_drew() {
+        let mut drawn = Choices::from_seed(7).logged();
+        let first = draw_some(&mut drawn);
+        let log = drawn.into_log().expect("a log was kept");
+        assert_eq!(draw_some(&mut Choices::from_log(&log.entries)), first);
+    }
+
+    #[test]
+    fn deleting_an_entry_leaves_other_sites_alone_and_an_ended_stream_gives_0() {
+        let mut drawn = Choices::from_seed(7).logged();
+        draw_some(&mut drawn);
+        let mut entries = drawn.into_log().expect("a log was kept").entries;
+        let of_b: Vec<u64> = entries.iter().filter(|c| c.site == B).map(|c| c.value).collect();
+        entries.retain(|choice| choice.site == B);
+        let mut edited = Choices::from_log(&entries);
+        assert_eq!(edited.draw(A, 100), 0);
+        for value in of_b {
+            assert_eq!(edited.draw(B, 100), value);
+        }
+        assert_eq!(edited.draw(B, 100), 0);
+    }
+
+    #[test]
+    fn paths_enumerate_every_combination_once() {
+        let mut seen = Vec::new();
+        let mut next = Some(Vec::new());
+        while let Some(path) = next {
+            let mut choices = Choices::from_path(path);
+            let first = choices.draw(A, 3);
+            // The second choice is there only on some paths.
+            let second = if first > 0 { choices.draw(B, 2) } else { 9 };
+            seen.push((first, second));
+            next = choices.next_path();
+        }
+        assert_eq!(seen, [(0, 9), (1, 0), (1, 1), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn a_chance_has_its_rate() {
+        let mut choices = Choices::from_seed(1);
+        let hits = (0..100_000).filter(|_| choices.chance(A, 50_000)).count();
+        assert!((4_700..5_300).contains(&hits), "{hits} of 100,000 at 5 %");
+        assert!(!choices.chance(A, 0));
+        assert!(choices.chance(A, MILLION));
+    }
+}

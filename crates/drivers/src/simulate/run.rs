@@ -1,0 +1,265 @@
+//! One run, from a plan and a source of choices to an outcome.
+
+use super::choices::{Choice, ChoiceLog, Choices};
+use super::faults::Fault;
+use super::kernel::Kernel;
+use super::recorder::Recorder;
+use super::tally::Tally;
+use super::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
+use super::world::{Broken, World};
+use quorate_core::{SystemModel, Timing};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+use std::time::Duration;
+
+/// What a system model leaves to be given in numbers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// A message takes at most so long in a synchronous system. Unit: nanoseconds.
+    pub delay_max: u64,
+    /// A clock runs at most so much too fast or too slow, unless it is broken. Unit: parts per
+    /// thousand million; 200,000 is 6 ms in half a minute.
+    pub drift: i64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { delay_max: 10_000_000, drift: 200_000 }
+    }
+}
+
+/// What a run may be like; its choices say what it is like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the network, the nodes and time may do.
+    pub model: SystemModel,
+    /// Kinds of faults that may take part. Those that the model forbids never do.
+    pub faults: Vec<Fault>,
+    /// All of them take part in each run, instead of a third.
+    pub all: bool,
+    /// How many nodes there may be; the first is the simplest.
+    pub nodes: Vec<usize>,
+    /// Faults happen for so long. Unit: nanoseconds.
+    pub safety: u64,
+    /// After the last of them the system must serve again within so long. Unit: nanoseconds.
+    pub liveness: u64,
+    /// The numbers of the model.
+    pub bounds: Bounds,
+}
+
+impl Plan {
+    /// All faults of a model, among three to five nodes (four to seven if they may be Byzantine),
+    /// for ten seconds.
+    pub fn of(model: SystemModel) -> Plan {
+        let byzantine = model.node == quorate_core::NodeFaults::Byzantine;
+        Plan {
+            model,
+            faults: Fault::of_model(&model),
+            all: false,
+            nodes: if byzantine { vec![4, 5, 7] } else { vec![3, 5, 4] },
+            safety: Duration::from_secs(10).as_nanos() as u64,
+            liveness: Duration::from_secs(60).as_nanos() as u64,
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// Without any fault.
+    #[must_use]
+    pub fn calm(mut self) -> Plan {
+        self.faults.clear();
+        self
+    }
+
+    /// With these faults only.
+    ///
+    /// Errors: the first of them that the model forbids.
+    pub fn with_faults(mut self, faults: &[Fault]) -> Result<Plan, Forbidden> {
+        if let Some(fault) = faults.iter().find(|fault| !fault.permitted(&self.model)) {
+            return Err(Forbidden { fault: *fault, model: self.model });
+        }
+        self.faults = faults.to_vec();
+        Ok(self)
+    }
+
+    /// With so many nodes.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: usize) -> Plan {
+        self.nodes = vec![nodes];
+        self
+    }
+
+    /// With faults for so long.
+    #[must_use]
+    pub fn lasting(mut self, safety: Duration) -> Plan {
+        self.safety = safety.as_nanos() as u64;
+        self
+    }
+
+    /// True if progress can be demanded: an asynchronous system promises none (Fischer, Lynch and
+    /// Paterson 1985).
+    pub fn is_live(&self) -> bool {
+        self.model.timing != Timing::Asynchronous
+    }
+}
+
+/// A fault that the model of the run forbids.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forbidden {
+    /// The fault.
+    pub fault: Fault,
+    /// The model.
+    pub model: SystemModel,
+}
+
+impl std::fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Forbidden { fault, model } = self;
+        write!(f, "{model} forbids the fault '{fault}'; name a weaker model, or leave it out")
+    }
+}
+
+impl std::error::Error for Forbidden {}
+
+/// Where the choices of a run come from.
+#[derive(Clone, Debug)]
+pub enum Origin<'a> {
+    /// Drawn.
+    Seed(u64),
+    /// Read back.
+    Log(&'a [Choice]),
+}
+
+/// How much is kept of a run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// The outcome only.
+    Outcome,
+    /// The choices as well.
+    Choices,
+    /// The choices, and a trace to look at.
+    Trace,
+}
+
+/// A property that did not hold, and when.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// Its name.
+    pub property: String,
+    /// What contradicts it.
+    pub why: String,
+    /// True time. Unit: nanoseconds.
+    pub at: u64,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The digest of all its events.
+    pub digest: u64,
+    /// What it did.
+    pub tally: Tally,
+    /// The property that broke, if one did.
+    pub violation: Option<Violation>,
+    /// The choices, if they were kept.
+    pub log: Option<ChoiceLog>,
+    /// The steps, if they were kept.
+    pub steps: Option<Vec<Step>>,
+    /// Names of nodes and clients, if steps were kept.
+    pub names: (Vec<String>, Vec<String>),
+}
+
+impl Outcome {
+    /// The trace, if steps were kept, with a head that says what was run and how to run it again.
+    pub fn into_trace(
+        self,
+        protocol: &str,
+        plan: &Plan,
+        seed: u64,
+        replay: String,
+    ) -> Option<Trace> {
+        let (nodes, clients) = self.names;
+        let violation = self.violation;
+        let head = Head {
+            quorate_trace: TRACE_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: protocol.to_owned(),
+            model: plan.model.to_string(),
+            seed: seed.to_string(),
+            nodes,
+            clients,
+            mutant: None,
+            property: violation.as_ref().map(|violation| violation.property.clone()),
+            why: violation.map(|violation| violation.why),
+            digest: format!("{:016x}", self.digest),
+            replay,
+        };
+        Some(Trace { head, steps: self.steps? })
+    }
+}
+
+/// Runs `world` once.
+///
+/// A panic of a node or of the world is caught: it is the violation of the property `crash`.
+pub fn run<W: World>(world: W, plan: &Plan, origin: Origin<'_>, keep: Keep) -> Outcome {
+    let choices = match origin {
+        Origin::Seed(seed) => Choices::from_seed(seed),
+        Origin::Log(log) => Choices::from_log(log),
+    };
+    let choices = if keep == Keep::Outcome { choices } else { choices.logged() };
+    let recorder = (keep == Keep::Trace).then(Recorder::default);
+    let mut kernel = Kernel::new(world, plan.clone(), choices, recorder);
+    if let Err(why) = caught(|| kernel.run()) {
+        kernel.broken = Some(Broken::new("crash", why));
+        kernel.tally.simulated = kernel.now;
+    }
+    let violation = kernel.broken.take().map(|broken| Violation {
+        property: broken.property.to_owned(),
+        why: broken.why,
+        at: kernel.now,
+    });
+    if let Some(Violation { property, why, .. }) = &violation {
+        let text = format!("{property}: {why}");
+        kernel.record(Kind::Violation, |step| step.text = text);
+    }
+    let names = match kernel.recorder {
+        Some(_) => (
+            (0..kernel.nodes()).map(|node| kernel.world.id(node).to_string()).collect(),
+            kernel.world.clients(),
+        ),
+        None => (Vec::new(), Vec::new()),
+    };
+    Outcome {
+        digest: kernel.digest.value(),
+        tally: kernel.tally,
+        violation,
+        log: kernel.choices.into_log(),
+        steps: kernel.recorder.map(|recorder| recorder.steps),
+        names,
+    }
+}
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static CAUGHT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs `body`; a panic becomes its message and place, and is not printed.
+fn caught(body: impl FnOnce()) -> Result<(), String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !CATCHING.get() {
+                return before(info);
+            }
+            let place = info.location().map_or(String::new(), |at| format!(" ({})", at.file()));
+            let text = info.payload_as_str().unwrap_or("a panic without words");
+            CAUGHT.replace(format!("{text}{place}"));
+        }));
+    });
+    CATCHING.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(body));
+    CATCHING.set(false);
+    outcome.map_err(|_| CAUGHT.take())
+}
