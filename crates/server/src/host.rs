@@ -1,6 +1,7 @@
 //! What surrounds the replica on its loop thread: who waits for which answer, what readers see,
 //! when a checkpoint is taken.
 
+use crate::checkpointing::{Checkpointing, Supply};
 use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
@@ -231,7 +232,7 @@ pub(crate) struct ReplicaHost {
     moving: Vec<Reply<Result<(), Refusal>>>,
     seen_applied: Position,
     errors: BTreeMap<&'static str, String>,
-    checkpoints: Checkpoints,
+    checkpointing: Checkpointing,
     /// Watchers were handed a history that was not yet swept.
     sweep_seen: bool,
 }
@@ -248,20 +249,6 @@ struct Owed {
 struct Outgoing {
     link: Arc<Link>,
     frames: Vec<u8>,
-}
-
-/// When the next checkpoint is due.
-#[derive(Debug)]
-struct Checkpoints {
-    /// Log bytes between two checkpoints, at least. Beyond that a checkpoint waits until the log
-    /// since the last one is as long as that one: so what is written for checkpoints is no more
-    /// than what is written to the log, and a restart reads at most twice the state.
-    every_bytes_min: u64,
-    /// What the replica had applied, in bytes, at the last one.
-    applied_bytes: u64,
-    writing: bool,
-    /// Peers that wait for a checkpoint newer than the newest.
-    wanted_by: Vec<NodeId>,
 }
 
 impl ReplicaHost {
@@ -287,12 +274,7 @@ impl ReplicaHost {
             moving: Vec::new(),
             seen_applied: Position::ZERO,
             errors: BTreeMap::new(),
-            checkpoints: Checkpoints {
-                every_bytes_min: checkpoint_bytes_min,
-                applied_bytes: 0,
-                writing: false,
-                wanted_by: Vec::new(),
-            },
+            checkpointing: Checkpointing::new(checkpoint_bytes_min),
             sweep_seen: false,
         }
     }
@@ -334,77 +316,56 @@ impl ReplicaHost {
         node: &Replica,
         requests: &mut Vec<Request>,
     ) {
-        self.checkpoints.writing = false;
         match outcome {
             Ok(position) => {
                 tracing::info!(%position, "checkpoint written");
                 self.errors.remove("checkpoint");
-                if let Some(oldest) = self.desk.oldest_kept() {
+                if let Some(oldest) = self.desk.shelf().oldest_kept() {
                     self.log.release(oldest.index);
                 }
-                for peer in std::mem::take(&mut self.checkpoints.wanted_by) {
+                for peer in self.checkpointing.written() {
                     self.send_checkpoint(peer, node);
                 }
             }
             Err(why) => {
-                // The log still holds everything, so nothing is lost; it only grows.
                 tracing::error!(why, "the checkpoint could not be written; trying again later");
                 self.errors.insert("checkpoint", format!("checkpoint failed: {why}"));
-                // The consensus asks again while these followers still need one.
-                let wanted_by = std::mem::take(&mut self.checkpoints.wanted_by);
-                requests.extend(wanted_by.into_iter().map(|to| Request::CheckpointNotSent { to }));
+                let waited = self.checkpointing.failed();
+                requests.extend(waited.into_iter().map(|to| Request::CheckpointNotSent { to }));
             }
         }
     }
 
-    /// Sends the newest checkpoint if the log continues it, and takes a newer one first otherwise.
-    /// A fenced member sends none: a follower would take over what is wrong, and be its majority.
     fn send_checkpoint(&mut self, to: NodeId, node: &Replica) {
-        if node.fenced().is_some() {
-            return; // It is about to hand leadership over, and the next leader sends its own.
-        }
-        let newest = self.desk.newest().filter(|at| at.index >= node.raft().base().index);
-        match newest {
-            Some(position) => {
+        match self.checkpointing.supply(to, node, self.desk.shelf().newest()) {
+            Supply::Send(position) => {
                 let shared = Arc::clone(&self.shared);
                 self.desk.send(to, position, move |outcome| {
                     shared.insist(Ask::CheckpointSent { to, outcome });
                 });
             }
-            None if self.checkpoints.wanted_by.contains(&to) => {}
-            None => {
-                self.checkpoints.wanted_by.push(to);
-                self.take_checkpoint(node);
-            }
+            Supply::Take(checkpoint) => self.write_checkpoint(*checkpoint),
+            Supply::Wait | Supply::Withhold => {}
         }
     }
 
     fn checkpoint_if_due(&mut self, node: &Replica) {
-        // Of the last checkpoint and not of the state now: that grows with the log and is always
-        // the longer one while nothing is compacted.
-        let due = self.checkpoints.every_bytes_min.max(self.desk.newest_bytes());
-        if node.applied_bytes() - self.checkpoints.applied_bytes >= due {
-            self.take_checkpoint(node);
+        if let Some(checkpoint) = self.checkpointing.due(node, self.desk.shelf().newest_bytes()) {
+            self.write_checkpoint(checkpoint);
         }
     }
 
-    fn take_checkpoint(&mut self, node: &Replica) {
-        // What is wrong must not push out the older checkpoints, which may be right.
-        if self.checkpoints.writing || node.fenced().is_some() {
-            return;
-        }
-        self.checkpoints.writing = true;
+    fn write_checkpoint(&mut self, checkpoint: Checkpoint) {
         let begun = Instant::now();
-        self.checkpoints.applied_bytes = node.applied_bytes();
         let shared = Arc::clone(&self.shared);
-        let started = self.desk.write(node.checkpoint(), move |outcome| {
+        let started = self.desk.write(checkpoint, move |outcome| {
             shared.metrics.checkpoint.observe(begun.elapsed());
             shared.insist(Ask::CheckpointTaken { outcome });
         });
         if let Err(error) = started {
-            // Nobody will tell that it ended. The log grows until the next one is due.
+            // The log grows until the next one is due.
             tracing::error!(%error, "cannot start a thread for the checkpoint");
-            self.checkpoints.writing = false;
+            self.checkpointing.not_begun();
         }
     }
 
@@ -447,7 +408,7 @@ impl ReplicaHost {
         status.commit_index = raft.commit_index().0;
         status.applied_index = node.applied().index.0;
         status.revision = node.store().revision();
-        status.db_size = self.log.bytes() + self.desk.bytes();
+        status.db_size = self.log.bytes() + self.desk.shelf().bytes();
         status.db_size_in_use = node.store().bytes_in_use();
         status.is_learner = raft.configuration().learners.contains(&NodeId(self.shared.member_id));
         status.applied_commands = node.applied_commands();

@@ -1,6 +1,7 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
 pub mod api;
+pub mod checkpointing;
 mod codec;
 pub mod config;
 pub mod echo;
@@ -10,8 +11,9 @@ mod identity;
 mod metrics;
 mod peers;
 pub mod proto;
-mod recover;
+pub mod recover;
 mod run;
+pub mod shelf;
 pub mod snapshot;
 mod upkeep;
 pub mod url;
