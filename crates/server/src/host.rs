@@ -6,10 +6,10 @@ use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
-use crate::watch::Hub;
+use crate::watch::{Feeder, Hub};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term};
-use quorate_drivers::live::{Host, Inbox, LogHandle};
+use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
 use quorate_replica::store::Store;
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
@@ -233,8 +233,7 @@ pub(crate) struct ReplicaHost {
     seen_applied: Position,
     errors: BTreeMap<&'static str, String>,
     checkpointing: Checkpointing,
-    /// Watchers were handed a history that was not yet swept.
-    sweep_seen: bool,
+    feeder: Feeder,
 }
 
 /// An answer, and who waits for it.
@@ -275,7 +274,7 @@ impl ReplicaHost {
             seen_applied: Position::ZERO,
             errors: BTreeMap::new(),
             checkpointing: Checkpointing::new(checkpoint_bytes_min),
-            sweep_seen: false,
+            feeder: Feeder::default(),
         }
     }
 
@@ -293,18 +292,13 @@ impl ReplicaHost {
         requests.push(Request::MoveLeader { to });
     }
 
-    /// The most caught-up other voter takes over.
     fn step_aside(
         &mut self,
         node: &Replica,
         reply: Reply<Result<(), Refusal>>,
         requests: &mut Vec<Request>,
     ) {
-        let me = NodeId(self.shared.member_id);
-        let voters = &node.raft().configuration().incoming;
-        let others = node.raft().progress().filter(|peer| peer.0 != me && voters.contains(&peer.0));
-        let next = others.max_by_key(|peer| peer.1).map(|peer| peer.0);
-        match next.filter(|_| node.raft().leader() == Some(me)) {
+        match successor(node, NodeId(self.shared.member_id)) {
             Some(to) => self.move_leader(to, reply, requests),
             None => reply.send(Ok(())),
         }
@@ -387,19 +381,6 @@ impl ReplicaHost {
         self.shared.stale.store(false, Ordering::Release);
     }
 
-    /// Hands the changes of this turn to those who watch: before the turn's answers leave, so that
-    /// a watcher created after an answer was seen begins after what the answer tells.
-    fn tell_watchers(&mut self, node: &Replica, changed: bool) {
-        let watch = &self.shared.watch;
-        watch.set_term(node.raft().term());
-        // After a compaction once more when all is swept, or the watchers' copy would pin it.
-        let swept = self.sweep_seen && node.store().is_swept();
-        if watch.is_open() && (changed || swept) {
-            watch.offer(node.store().history());
-            self.sweep_seen = !node.store().is_swept();
-        }
-    }
-
     fn report(&mut self, node: &Replica) {
         let raft = node.raft();
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
@@ -419,6 +400,15 @@ impl ReplicaHost {
         let stalled = self.log.stalled();
         status.errors.extend(stalled.map(|why| format!("the log waits for space: {why}")));
     }
+}
+
+/// Who is to lead when the leader `me` steps aside: the most caught-up other voter. None if `me`
+/// does not lead, or is alone.
+pub fn successor(node: &Replica, me: NodeId) -> Option<NodeId> {
+    let voters = &node.raft().configuration().incoming;
+    let others = node.raft().progress().filter(|peer| peer.0 != me && voters.contains(&peer.0));
+    let next = others.max_by_key(|peer| peer.1).map(|peer| peer.0);
+    next.filter(|_| node.raft().leader() == Some(me))
 }
 
 impl Host<Replica> for ReplicaHost {
@@ -549,7 +539,7 @@ impl Host<Replica> for ReplicaHost {
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }
-        self.tell_watchers(node, changed);
+        self.feeder.turn_ended(&self.shared.watch, node, monotonic_now);
         self.report(node);
         for Owed { reply, answer } in self.answers.drain(..) {
             reply.send(answer);

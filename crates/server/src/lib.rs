@@ -18,10 +18,11 @@ pub mod snapshot;
 mod upkeep;
 pub mod url;
 mod wal_log;
-mod watch;
+pub mod watch;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};
+pub use host::successor;
 pub use identity::IdentityError;
 pub use peers::DiskLost;
 pub use recover::RecoverError;
