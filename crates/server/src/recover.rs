@@ -13,16 +13,18 @@
 
 use crate::config::Config;
 use crate::identity::Identity;
-use quorate_core::{Persist, Position, Protocol, Term};
-use quorate_protocols::consensus::raft::{Record, codec};
+use quorate_core::{NodeId, Persist, Position, Protocol, Term};
+use quorate_protocols::consensus::raft::{self, Configuration, Record, codec};
 use quorate_replica::store::Store;
-use quorate_replica::{Checkpoint, Replica, decode_configuration};
+use quorate_replica::{Checkpoint, Life, Replica, decode_configuration};
 use quorate_storage::{
     CheckpointError, Checkpoints, Damage, Disk, LogIdentity, Recovered, Recovery, Wal, WalError,
     WalOptions,
 };
+use std::collections::BTreeSet;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Segments of the log are at least this long; shorter ones would only be many.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -30,6 +32,10 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read from a checkpoint at once.
 const READ_BYTES: usize = 1 << 20;
+/// A follower that waits for nothing hears within this time what was committed, at the latest.
+const NEWS_DELAY: Duration = Duration::from_millis(1);
+/// A request waits so long for its answer, and for two elections beside; as in etcd.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a member cannot start from what is on its disk.
 #[derive(Debug)]
@@ -161,6 +167,39 @@ pub fn open<D: Disk>(disk: D, home: &Home) -> Result<Found<D>, RecoverError> {
     }
     let records = Records { recovery, failure: None };
     Ok(Found { wal, checkpoints, checkpoint, records })
+}
+
+/// What the operator says of a replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaSettings {
+    /// This member.
+    pub me: NodeId,
+    /// The members that a new cluster begins with.
+    pub voters: BTreeSet<NodeId>,
+    /// Between two heartbeats of a leader.
+    pub heartbeat_interval: Duration,
+    /// A follower that hears nothing for so long, or up to twice as long, campaigns.
+    pub election_timeout: Duration,
+    /// Bytes of log kept in memory for followers that are a little behind.
+    pub log_retain_bytes: usize,
+}
+
+impl ReplicaSettings {
+    /// The settings of a replica that starts from `checkpoint`.
+    pub fn replica(&self, life: Life, checkpoint: Option<Checkpoint>) -> quorate_replica::Config {
+        let configuration = Configuration::of(self.voters.iter().copied());
+        let mut raft = raft::Config::new(self.me, configuration);
+        raft.heartbeat_interval = self.heartbeat_interval;
+        raft.election_timeout = self.election_timeout;
+        raft.news_delay = NEWS_DELAY;
+        quorate_replica::Config {
+            raft,
+            life,
+            checkpoint,
+            request_timeout: REQUEST_TIMEOUT + 2 * self.election_timeout,
+            log_retain_bytes: self.log_retain_bytes,
+        }
+    }
 }
 
 /// Builds the replica as it was: from the checkpoint in `config` and the records after it.
