@@ -304,6 +304,11 @@ impl<W: World> Hands<'_, W> {
         self.tally.mark(name);
     }
 
+    /// True if a fault of this kind has begun in this run.
+    pub fn has_seen(&self, fault: Fault) -> bool {
+        self.tally.faults.contains_key(fault.name())
+    }
+
     /// A client has begun, or ended, an operation.
     pub fn count_operation(&mut self) {
         self.tally.operations += 1;
