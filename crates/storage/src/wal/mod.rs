@@ -338,6 +338,11 @@ impl<D: Disk> Wal<D> {
         before.sum::<u64>() + u64::from(self.head.offset)
     }
 
+    /// True if something was appended that no sync has made durable.
+    pub fn has_unsynced(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Everything before this place is on stable storage.
     pub fn synced(&self) -> Place {
         self.synced
