@@ -338,6 +338,11 @@ impl<D: Disk> Wal<D> {
         before.sum::<u64>() + u64::from(self.head.offset)
     }
 
+    /// True if something was appended that no sync has made durable.
+    pub fn has_unsynced(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Everything before this place is on stable storage.
     pub fn synced(&self) -> Place {
         self.synced
@@ -423,8 +428,10 @@ impl<D: Disk> Wal<D> {
         if planted(Mutant::ForgetSync) {
             return Ok(());
         }
-        let path = self.directory.path_of(self.current.number);
-        self.current.file.sync().map_err(|error| self.directory.fault("sync", &path, &error))
+        self.current.file.sync().map_err(|error| {
+            let path = self.directory.path_of(self.current.number);
+            self.directory.fault("sync", &path, &error)
+        })
     }
 
     fn write_run(&mut self, number: usize) -> Result<(), WalError> {
@@ -435,9 +442,11 @@ impl<D: Disk> Wal<D> {
         }
         let bytes = &self.buffer[from..to];
         assert!(place.offset as usize + bytes.len() <= self.current.size as usize, "out of space");
-        let path = self.directory.path_of(place.segment);
         let written = self.current.file.write_at(place.offset.into(), bytes);
-        written.map_err(|error| self.directory.fault("write", &path, &error))
+        written.map_err(|error| {
+            let path = self.directory.path_of(place.segment);
+            self.directory.fault("write", &path, &error)
+        })
     }
 
     /// Opens the segment that a run needs: the one made ahead, or a new one.
