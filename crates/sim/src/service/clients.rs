@@ -147,15 +147,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(number: usize, home: usize) -> Client {
-        Client {
-            number,
-            home,
-            busy: false,
-            leases: Vec::new(),
-            held: None,
-            written: 0,
-            granted: 0,
-        }
+        Client { number, home, busy: false, leases: Vec::new(), held: None, written: 0, granted: 0 }
     }
 
     /// Draws what to do next. None: nothing, or nothing that is possible now.
@@ -229,9 +221,7 @@ impl Client {
                 let value = self.value();
                 Asked::Write(Command::Put(Put { key, value, lease, ..Put::default() }))
             }
-            Wish::KeepAlive => {
-                Asked::Lease(LeaseAsk::KeepAlive { id: self.some_lease(hands)? })
-            }
+            Wish::KeepAlive => Asked::Lease(LeaseAsk::KeepAlive { id: self.some_lease(hands)? }),
             Wish::Revoke => {
                 let id = self.some_lease(hands)?;
                 self.leases.retain(|lease| *lease != id);
@@ -365,7 +355,9 @@ pub(super) fn words(asked: &Asked) -> String {
             }
         },
         Asked::Write(Command::Compact { revision }) => format!("compact {}", revision.0),
-        Asked::Write(Command::LeaseGrant { id, ttl, .. }) => format!("grant lease {id} for {ttl} s"),
+        Asked::Write(Command::LeaseGrant { id, ttl, .. }) => {
+            format!("grant lease {id} for {ttl} s")
+        }
         Asked::Write(Command::LeaseRevoke { id }) => format!("revoke lease {id}"),
         Asked::Write(command) => format!("{command:?}"),
         Asked::Read(range) => format!("get {}", key(&range.keys)),

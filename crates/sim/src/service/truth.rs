@@ -170,6 +170,9 @@ impl Truth {
     /// The living keys of a range at a revision, ascending.
     pub(super) fn range(&self, keys: &Keys, revision: u64) -> Vec<(&Bytes, &Version)> {
         let (lower, upper) = keys.bounds();
+        if keys.range_end.len() > 1 && keys.range_end < keys.key {
+            return Vec::new();
+        }
         let found = self.keys.range::<[u8], _>((lower, upper));
         found.filter_map(|(key, _)| Some((key, self.at(key, revision)?))).collect()
     }
