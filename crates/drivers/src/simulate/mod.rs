@@ -23,4 +23,4 @@ pub use network::Links;
 pub use recorder::STEPS_MAX;
 pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
 pub use tally::Tally;
-pub use world::{Broken, Choose, Hands, Nodes, SyncError, World};
+pub use world::{BootError, Broken, Choose, Hands, Nodes, SyncError, World};

@@ -44,13 +44,13 @@ use members::{Answered, Member, Operation, moment};
 use quorate_core::{Index, NodeId, Position, Term};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
-    About, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
+    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::{Indication, Message, Replica, Request, seal};
 use quorate_server::checkpointing::Supply;
-use quorate_server::recover::ReplicaSettings;
-use quorate_storage::LogIdentity;
+use quorate_server::recover::{RecoverError, ReplicaSettings};
+use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use truth::Truth;
@@ -488,14 +488,19 @@ impl World for Service {
         MemberDisk::new(LogIdentity { cluster: 1, member, data: member }, SEGMENT_BYTES)
     }
 
-    fn boot(&mut self, node: usize, disk: &mut MemberDisk) -> Result<Replica, String> {
+    fn boot(&mut self, node: usize, disk: &mut MemberDisk) -> Result<Replica, BootError> {
         let id = self.id(node);
         let life = self.members[node].begin(id, self.options.checkpoint_bytes);
         match disk.boot(&self.settings(node), life) {
             Ok(booted) => Ok(booted.replica),
             Err(why) => {
                 self.members[node].up = false;
-                Err(why.to_string())
+                Err(match why {
+                    RecoverError::Log(WalError::Io(_)) | RecoverError::Checkpoints(_) => {
+                        BootError::Again(why.to_string())
+                    }
+                    _ => BootError::Never(why.to_string()),
+                })
             }
         }
     }
