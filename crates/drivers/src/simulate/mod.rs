@@ -3,6 +3,7 @@
 
 mod choices;
 mod clock;
+pub mod example;
 mod faults;
 mod kernel;
 mod malice;
@@ -13,6 +14,7 @@ mod queue;
 mod recorder;
 mod run;
 mod setup;
+mod subject;
 mod tally;
 pub mod trace;
 mod world;
@@ -22,5 +24,6 @@ pub use faults::{Fault, UnknownFault};
 pub use network::Links;
 pub use recorder::STEPS_MAX;
 pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
+pub use subject::Subject;
 pub use tally::Tally;
 pub use world::{Broken, Choose, Hands, Nodes, SyncError, World};
