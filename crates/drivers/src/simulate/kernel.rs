@@ -129,6 +129,8 @@ impl<W: World> Kernel<W> {
     }
 
     fn begin(&mut self) {
+        let nodes = self.nodes();
+        self.with_world(|world, _, hands| world.prepare(nodes, hands));
         for node in 0..self.nodes() {
             self.boot(node);
         }
