@@ -16,7 +16,7 @@ use super::run::Plan;
 use super::tally::{Digest, Tally};
 use super::trace::Kind;
 use super::world::{Broken, Hands, Nodes, Seat, SyncError, Todo, World};
-use quorate_core::{Context, Effect, Network, Protocol, Release, Time};
+use quorate_core::{Context, Effect, Network, NodeFaults, Protocol, Release, Time};
 
 /// Rounds of messages to oneself within one turn; more would be a livelock of the protocol.
 const LOOPBACK_ROUNDS_MAX: usize = 1_000;
@@ -130,6 +130,8 @@ impl<W: World> Kernel<W> {
     }
 
     fn begin(&mut self) {
+        let nodes = self.nodes();
+        self.with_world(|world, _, hands| world.prepare(nodes, hands));
         for node in 0..self.nodes() {
             self.boot(node);
         }
@@ -203,16 +205,18 @@ impl<W: World> Kernel<W> {
     /// An event of one node: now, or when it can look at it.
     fn at_node(&mut self, at: usize, event: Event) {
         let shell = &mut self.shells[at];
-        if shell.paused == 0 && shell.busy_until <= self.now {
+        let idle = shell.paused == 0 && shell.busy_until <= self.now;
+        if idle && shell.backlog.is_empty() {
             let effective = self.take_in(at, event);
             self.finish_turn(at, effective);
             return;
         }
-        if shell.backlog.len() < BACKLOG_MAX {
-            shell.backlog.push(event);
-        } else if let Event::Deliver { message } = event {
-            let flying = self.messages.take(message);
-            self.lost(&flying, "the queue of the node is full");
+        match event {
+            Event::Deliver { message } if self.lossy && shell.backlog.len() >= BACKLOG_MAX => {
+                let flying = self.messages.take(message);
+                self.lost(&flying, "the queue of the node is full");
+            }
+            _ => shell.backlog.push(event),
         }
     }
 
@@ -360,7 +364,10 @@ impl<W: World> Kernel<W> {
     /// Nothing can be written any more: the node stops, and is started again by its supervisor.
     fn log_failed(&mut self, at: usize, why: &str) {
         self.crash(at, super::nemesis::Power::Stays, &format!("it stops: {why}"));
-        self.restart_after(at, RESTART_MIN);
+        match self.plan.model.node {
+            NodeFaults::CrashStop => self.seats[at].dead = true,
+            _ => self.restart_after(at, RESTART_MIN),
+        }
     }
 
     /// Runs what a turn still has to do.

@@ -52,6 +52,9 @@ pub trait World: Sized {
         NodeId(node as u64 + 1)
     }
 
+    /// Before the first node boots: draw what the world leaves open. There are `nodes` of them.
+    fn prepare(&mut self, _nodes: usize, _hands: &mut Hands<'_, Self>) {}
+
     /// An empty disk for that node.
     fn disk(&mut self, node: usize) -> Self::Disk;
 
