@@ -73,7 +73,8 @@ impl<W: World> Kernel<W> {
         let mut seats = Vec::new();
         for node in 0..shape.nodes {
             shells.push(Shell::new(world.id(node), node, shape.clock_origin(node)));
-            seats.push(Seat { state: None, disk: world.disk(node), correct: true, dead: false });
+            let correct = !shape.traitors.contains(&node);
+            seats.push(Seat { state: None, disk: world.disk(node), correct, dead: false });
         }
         let lossy = plan.model.network >= Network::FairLoss;
         let net = Net::new(shape.nodes, shape.links.clone());
@@ -279,9 +280,7 @@ impl<W: World> Kernel<W> {
         let why = match () {
             () if self.seats[at].state.is_none() => Some("the node is down"),
             () if self.lossy && self.net.is_cut(from, to) => Some("cut off"),
-            () if self.lossy
-                && self.choices.edited(Site::new(About::Deliver, from * self.nodes() + to)) =>
-            {
+            () if self.lossy && self.choices.edited(Site::link(About::Deliver, from, to)) => {
                 Some("lost")
             }
             () => self.omitted(at),

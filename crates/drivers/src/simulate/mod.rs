@@ -3,6 +3,7 @@
 
 mod choices;
 mod clock;
+pub mod example;
 mod faults;
 mod kernel;
 mod malice;
@@ -14,6 +15,7 @@ mod queue;
 mod recorder;
 mod run;
 mod setup;
+mod subject;
 mod tally;
 pub mod trace;
 mod world;
@@ -24,5 +26,6 @@ pub use network::Links;
 pub use plain::{Plain, Seen, Told};
 pub use recorder::STEPS_MAX;
 pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
+pub use subject::Subject;
 pub use tally::Tally;
 pub use world::{Broken, Choose, Hands, Nodes, SyncError, World};
