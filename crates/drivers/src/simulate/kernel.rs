@@ -247,13 +247,23 @@ impl<W: World> Kernel<W> {
             Event::Timer { slot, set, .. } => self.fire(at, usize::from(slot), set),
             Event::Synced { life, .. } => self.synced(at, life),
             Event::Request { request, .. } => {
-                let request = self.requests.take(request);
-                self.digest.add(0x5e ^ at as u64);
-                self.call(at, |node, cx| node.on_request(request, cx));
+                self.ask(at, request);
                 true
             }
             _ => unreachable!("{event:?} is no event of a node"),
         }
+    }
+
+    fn ask(&mut self, at: usize, request: u32) {
+        let request = self.requests.take(request);
+        self.digest.add(0x5e ^ at as u64);
+        if self.recorder.is_some()
+            && self.seats[at].state.is_some()
+            && let Some(text) = self.world.describe_request(&request)
+        {
+            self.record(Kind::Invoke, |step| (step.node, step.text) = (Some(at), text));
+        }
+        self.call(at, |node, cx| node.on_request(request, cx));
     }
 
     fn deliver(&mut self, message: u32) {

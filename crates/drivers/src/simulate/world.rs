@@ -170,6 +170,12 @@ pub trait World: Sized {
         format!("{message:?}")
     }
 
+    /// A request in the field's words, if a trace should tell of it when it reaches its node; none
+    /// if the world tells of its clients itself.
+    fn describe_request(&self, _request: &<Self::Node as Protocol>::Request) -> Option<String> {
+        None
+    }
+
     /// What a reader wants to know of a node: role, term, commit index.
     fn portrait(&self, _node: &Self::Node) -> BTreeMap<String, String> {
         BTreeMap::new()
