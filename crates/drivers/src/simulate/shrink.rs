@@ -92,13 +92,15 @@ struct Measure {
     /// Choices that are not 0.
     odd: usize,
     bits: u64,
+    /// How many nodes the plan leaves open.
+    open: usize,
 }
 
 impl Measure {
     fn of(size: u64, plan: &Plan, log: &[Choice]) -> Measure {
         let odd = log.iter().filter(|choice| choice.value > 0);
         let bits = odd.clone().map(|choice| u64::from(64 - choice.value.leading_zeros())).sum();
-        Measure { size, kinds: plan.faults.len(), odd: odd.count(), bits }
+        Measure { size, kinds: plan.faults.len(), odd: odd.count(), bits, open: plan.nodes.len() }
     }
 }
 
