@@ -1,6 +1,7 @@
 //! The simulator: a protocol under a named system model, with every fault that the model permits,
 //! until a property breaks.
 
+pub mod campaign;
 mod choices;
 mod clock;
 pub mod example;
