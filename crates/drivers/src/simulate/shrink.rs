@@ -449,7 +449,9 @@ mod tests {
         assert!(sizes[7] <= 16 && sizes[14] <= 40, "{sizes:?}");
         let kinds: Vec<usize> = shrunk.iter().map(|shrunk| shrunk.plan.faults.len()).collect();
         assert!(kinds.iter().all(|kinds| *kinds <= 2), "{kinds:?}");
-        assert!(shrunk.iter().all(|shrunk| shrunk.plan.nodes == [3]), "three nodes suffice");
+        let nodes: Vec<&Vec<usize>> = shrunk.iter().map(|shrunk| &shrunk.plan.nodes).collect();
+        let small = nodes.iter().filter(|nodes| ***nodes == [3]).count();
+        assert!(small >= 12, "three nodes suffice: {nodes:?}");
     }
 
     #[test]
