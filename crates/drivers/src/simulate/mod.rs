@@ -1,3 +1,4 @@
 //! The simulator.
 
+pub mod show;
 pub mod trace;
