@@ -1,3 +1,71 @@
 //! The service and the shelf under simulation: worlds, workloads, properties, mutants.
+//!
+//! [`REGISTRY`] is the table of what can be simulated. An [`Entry`] is data and one function, which
+//! makes a [`Subject`]: the simulator's campaigns, shrinker and command line know nothing else of a
+//! protocol.
 
 pub mod service;
+
+use quorate_core::{Protocol, SystemModel};
+use quorate_drivers::simulate::Subject;
+use quorate_drivers::simulate::example::{Register, RegisterWorld};
+
+/// One protocol, or system, that can be simulated.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub about: &'static str,
+    /// The weakest system model in which it keeps its promises.
+    pub model: SystemModel,
+    /// What its clients may do; the first is the default.
+    pub workloads: &'static [Workload],
+    /// The properties that are checked, by name.
+    pub properties: &'static [&'static str],
+    /// Makes it.
+    pub make: fn(&Options) -> Box<dyn Subject>,
+}
+
+/// A workload, by name.
+#[derive(Debug)]
+pub struct Workload {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What clients do, in a few words.
+    pub about: &'static str,
+}
+
+/// What a user may choose about a subject, beside the plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name of a workload of the entry.
+    pub workload: &'static str,
+}
+
+impl Entry {
+    /// The options with which it runs if nobody says otherwise.
+    pub fn defaults(&self) -> Options {
+        Options { workload: self.workloads[0].name }
+    }
+
+    /// The workload of that name.
+    pub fn workload(&self, name: &str) -> Option<&'static Workload> {
+        self.workloads.iter().find(|workload| workload.name == name)
+    }
+}
+
+/// Everything that can be simulated.
+pub const REGISTRY: &[Entry] = &[Entry {
+    name: "register",
+    about: "the example: a register with a primary that fails over",
+    model: Register::MODEL,
+    workloads: &[Workload { name: "mixed", about: "one client writes and reads" }],
+    properties: &["read-your-acknowledged", "crash", "liveness"],
+    make: |_| Box::new(RegisterWorld::default),
+}];
+
+/// The entry of that name.
+pub fn entry(name: &str) -> Option<&'static Entry> {
+    REGISTRY.iter().find(|entry| entry.name == name)
+}

@@ -21,6 +21,7 @@
 //! Bounds: a log is kept only on request; 32 bytes an entry, at most [`LOG_MAX`] entries, beyond
 //! which the run still goes on and the log says that it is incomplete.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -31,8 +32,8 @@ pub const LOG_MAX: usize = 16 << 20;
 pub const MILLION: u64 = 1_000_000;
 
 /// What a choice is about. Order: the order of a log that is sorted by site.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum About {
     /// The shape of the run: nodes, faults that take part, rates.
     Setup,
@@ -78,6 +79,11 @@ impl Site {
     /// The site number `which` of those about `about`.
     pub const fn new(about: About, which: usize) -> Site {
         Site { about, which: which as u32 }
+    }
+
+    /// The site of the link between two nodes: the same however many nodes there are.
+    pub(super) const fn link(about: About, from: usize, to: usize) -> Site {
+        Site::new(about, from << 16 | to)
     }
 }
 
@@ -173,8 +179,22 @@ impl Choices {
     }
 
     /// True in `per_million` of a million draws. A rate of 0 draws nothing.
+    ///
+    /// A choice of two, 0 for "no": the rate is how a seed weighs them, and no part of the log. So
+    /// the log of a run without faults is all zeros, and an edit can undo a certainty.
     pub fn chance(&mut self, site: Site, per_million: u64) -> bool {
-        per_million > 0 && self.draw(site, MILLION) >= MILLION - per_million.min(MILLION)
+        if per_million == 0 {
+            return false;
+        }
+        let value = match &mut self.source {
+            Source::Seed(generator) => {
+                u64::from(generator.below(MILLION) >= MILLION - per_million.min(MILLION))
+            }
+            Source::Log(streams) => read(streams, site, 2),
+            Source::Path { path, depth } => walk(path, depth, 2),
+        };
+        self.note(site, 2, value);
+        value == 1
     }
 
     /// A choice that no seed ever makes: it is there for those who edit a log.
@@ -183,9 +203,7 @@ impl Choices {
             Source::Seed(_) | Source::Path { .. } => 0,
             Source::Log(streams) => read(streams, site, 2),
         };
-        if self.log.is_some() {
-            self.note(site, 2, value);
-        }
+        self.note(site, 2, value);
         value == 1
     }
 
@@ -341,5 +359,18 @@ mod tests {
         assert!((4_700..5_300).contains(&hits), "{hits} of 100,000 at 5 %");
         assert!(!choices.chance(A, 0));
         assert!(choices.chance(A, MILLION));
+    }
+
+    #[test]
+    fn a_chance_is_logged_as_yes_or_no_and_even_a_certain_one_can_be_edited_away() {
+        let mut drawn = Choices::from_seed(1).logged();
+        let hits: Vec<bool> = (0..100).map(|_| drawn.chance(A, 300_000)).collect();
+        assert!(drawn.chance(A, MILLION));
+        let mut log = drawn.into_log().expect("a log was kept").entries;
+        assert!(log.iter().all(|choice| choice.bound == 2 && choice.value < 2));
+        log[100].value = 0;
+        let mut edited = Choices::from_log(&log);
+        assert_eq!((0..100).map(|_| edited.chance(A, 1)).collect::<Vec<_>>(), hits);
+        assert!(!edited.chance(A, MILLION));
     }
 }

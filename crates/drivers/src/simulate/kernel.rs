@@ -16,7 +16,7 @@ use super::run::Plan;
 use super::tally::{Digest, Tally};
 use super::trace::Kind;
 use super::world::{BootError, Broken, Hands, Nodes, Seat, SyncError, Todo, World};
-use quorate_core::{Context, Effect, Network, Protocol, Release, Time};
+use quorate_core::{Context, Effect, Network, NodeFaults, Protocol, Release, Time};
 
 /// Rounds of messages to oneself within one turn; more would be a livelock of the protocol.
 const LOOPBACK_ROUNDS_MAX: usize = 1_000;
@@ -75,7 +75,8 @@ impl<W: World> Kernel<W> {
         let mut seats = Vec::new();
         for node in 0..shape.nodes {
             shells.push(Shell::new(world.id(node), node, shape.clock_origin(node)));
-            seats.push(Seat { state: None, disk: world.disk(node), correct: true, dead: false });
+            let correct = !shape.traitors.contains(&node);
+            seats.push(Seat { state: None, disk: world.disk(node), correct, dead: false });
         }
         let lossy = plan.model.network >= Network::FairLoss;
         let net = Net::new(shape.nodes, shape.links.clone());
@@ -131,6 +132,8 @@ impl<W: World> Kernel<W> {
     }
 
     fn begin(&mut self) {
+        let nodes = self.nodes();
+        self.with_world(|world, _, hands| world.prepare(nodes, hands));
         for node in 0..self.nodes() {
             self.boot(node);
         }
@@ -204,16 +207,18 @@ impl<W: World> Kernel<W> {
     /// An event of one node: now, or when it can look at it.
     fn at_node(&mut self, at: usize, event: Event) {
         let shell = &mut self.shells[at];
-        if shell.paused == 0 && shell.busy_until <= self.now {
+        let idle = shell.paused == 0 && shell.busy_until <= self.now;
+        if idle && shell.backlog.is_empty() {
             let effective = self.take_in(at, event);
             self.finish_turn(at, effective);
             return;
         }
-        if shell.backlog.len() < BACKLOG_MAX {
-            shell.backlog.push(event);
-        } else if let Event::Deliver { message } = event {
-            let flying = self.messages.take(message);
-            self.lost(&flying, "the queue of the node is full");
+        match event {
+            Event::Deliver { message } if self.lossy && shell.backlog.len() >= BACKLOG_MAX => {
+                let flying = self.messages.take(message);
+                self.lost(&flying, "the queue of the node is full");
+            }
+            _ => shell.backlog.push(event),
         }
     }
 
@@ -244,13 +249,23 @@ impl<W: World> Kernel<W> {
             Event::Timer { slot, set, .. } => self.fire(at, usize::from(slot), set),
             Event::Synced { life, .. } => self.synced(at, life),
             Event::Request { request, .. } => {
-                let request = self.requests.take(request);
-                self.digest.add(0x5e ^ at as u64);
-                self.call(at, |node, cx| node.on_request(request, cx));
+                self.ask(at, request);
                 true
             }
             _ => unreachable!("{event:?} is no event of a node"),
         }
+    }
+
+    fn ask(&mut self, at: usize, request: u32) {
+        let request = self.requests.take(request);
+        self.digest.add(0x5e ^ at as u64);
+        if self.recorder.is_some()
+            && self.seats[at].state.is_some()
+            && let Some(text) = self.world.describe_request(&request)
+        {
+            self.record(Kind::Invoke, |step| (step.node, step.text) = (Some(at), text));
+        }
+        self.call(at, |node, cx| node.on_request(request, cx));
     }
 
     fn deliver(&mut self, message: u32) {
@@ -267,9 +282,7 @@ impl<W: World> Kernel<W> {
         let why = match () {
             () if self.seats[at].state.is_none() => Some("the node is down"),
             () if self.lossy && self.net.is_cut(from, to) => Some("cut off"),
-            () if self.lossy
-                && self.choices.edited(Site::new(About::Deliver, from * self.nodes() + to)) =>
-            {
+            () if self.lossy && self.choices.edited(Site::link(About::Deliver, from, to)) => {
                 Some("lost")
             }
             () => self.omitted(at),
@@ -363,7 +376,10 @@ impl<W: World> Kernel<W> {
     /// Nothing can be written any more: the node stops, and is started again by its supervisor.
     fn log_failed(&mut self, at: usize, why: &str) {
         self.crash(at, super::nemesis::Power::Stays, &format!("it stops: {why}"));
-        self.restart_after(at, RESTART_MIN);
+        match self.plan.model.node {
+            NodeFaults::CrashStop => self.seats[at].dead = true,
+            _ => self.restart_after(at, RESTART_MIN),
+        }
     }
 
     /// Runs what a turn still has to do.

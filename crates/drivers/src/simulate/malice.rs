@@ -87,11 +87,10 @@ impl<M> Malice<M> {
 }
 
 impl<W: World> Kernel<W> {
-    /// Traitors are chosen, and doubled if they equivocate.
+    /// Traitors choose whom they are silent towards, and are doubled if they equivocate.
     pub(super) fn begin_malice(&mut self) {
         let traitors = self.nemesis.malice.traitors.clone();
         for traitor in traitors {
-            self.seats[traitor].correct = false;
             let nodes = self.nodes();
             if self.nemesis.malice.withhold {
                 let site = Site::new(About::Malice, traitor);

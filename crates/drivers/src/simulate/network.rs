@@ -97,8 +97,7 @@ impl Net {
 
     /// What becomes of a message that is sent now.
     pub(super) fn send(&mut self, from: usize, to: usize, now: u64, choices: &mut Choices) -> Fate {
-        let which = from * self.nodes + to;
-        let link = &mut self.table[which];
+        let link = &mut self.table[from * self.nodes + to];
         if link.holds > 0 {
             return Fate::Held;
         }
@@ -106,7 +105,7 @@ impl Net {
             return Fate::Lost("cut off");
         }
         let links = &self.links;
-        if choices.chance(Site::new(About::Loss, which), links.loss_rate) {
+        if choices.chance(Site::link(About::Loss, from, to), links.loss_rate) {
             return Fate::Lost("lost");
         }
         let mut start = now;
@@ -118,13 +117,14 @@ impl Net {
             start += links.message_time;
             link.busy = start;
         }
-        let mut at = start + delay(links, which, choices) + link.slower;
+        let site = Site::link(About::Delay, from, to);
+        let mut at = start + delay(links, site, choices) + link.slower;
         if links.in_order {
             at = at.max(link.last);
             link.last = at;
         }
-        if choices.chance(Site::new(About::Twice, which), links.twice_rate) {
-            return Fate::Twice(at, at + delay(links, which, choices));
+        if choices.chance(Site::link(About::Twice, from, to), links.twice_rate) {
+            return Fate::Twice(at, at + delay(links, site, choices));
         }
         Fate::Arrives(at)
     }
@@ -172,8 +172,7 @@ impl Net {
     }
 }
 
-fn delay(links: &Links, which: usize, choices: &mut Choices) -> u64 {
-    let site = Site::new(About::Delay, which);
+fn delay(links: &Links, site: Site, choices: &mut Choices) -> u64 {
     let mut delay = links.delay_min;
     if links.delay_span > 0 {
         delay += choices.draw(site, links.delay_span + 1);

@@ -5,7 +5,8 @@ use super::queue::{Event, Queue};
 use quorate_core::{Gate, Lsn, NodeId, Protocol};
 use std::collections::VecDeque;
 
-/// Events that wait for a node which stands still; messages beyond that are lost.
+/// Events that wait for a node which stands still; where messages may be lost, those beyond that
+/// are. A reliable network keeps them all: there, what is under way is bounded by the run alone.
 pub(super) const BACKLOG_MAX: usize = 65_536;
 
 /// A named alarm.

@@ -50,37 +50,55 @@ impl Shape {
     }
 }
 
+/// Places of the questions. Each has a site of its own, so that the answer to one, such as the
+/// number of nodes, does not move the others.
+mod question {
+    pub(super) const NODES: usize = 0;
+    pub(super) const SPAN: usize = 1;
+    pub(super) const IN_ORDER: usize = 2;
+    pub(super) const SYNC: usize = 3;
+    pub(super) const VICTIM: usize = 4;
+    pub(super) const TRAITOR: usize = 5;
+    /// And one for each node.
+    pub(super) const CLOCK: usize = 1 << 8;
+    /// And four for each kind of fault.
+    pub(super) const FAULT: usize = 1 << 24;
+}
+
 struct Setup<'a> {
     choices: &'a mut Choices,
-    asked: usize,
 }
 
 impl Setup<'_> {
-    /// Each question has a site of its own.
-    fn below(&mut self, bound: usize) -> usize {
-        self.asked += 1;
-        self.choices.draw(Site::new(About::Setup, self.asked), bound as u64) as usize
+    fn below(&mut self, question: usize, bound: usize) -> usize {
+        self.choices.draw(Site::new(About::Setup, question), bound as u64) as usize
     }
 
-    fn pick(&mut self, options: &[u64]) -> u64 {
-        options[self.below(options.len())]
+    fn pick(&mut self, question: usize, options: &[u64]) -> u64 {
+        options[self.below(question, options.len())]
     }
+}
+
+/// The site at which it is drawn whether faults of this kind take part.
+pub(super) fn takes_part(fault: Fault) -> Site {
+    Site::new(About::Setup, question::FAULT + 4 * fault as usize)
 }
 
 /// Draws the shape of a run.
 pub(super) fn draw(plan: &Plan, choices: &mut Choices) -> Shape {
-    let mut setup = Setup { choices, asked: 0 };
-    let nodes = plan.nodes[setup.below(plan.nodes.len())];
+    let mut setup = Setup { choices };
+    let nodes = plan.nodes[setup.below(question::NODES, plan.nodes.len())];
     let links = base_links(plan, &mut setup);
     let sync_min = 20_000;
-    let sync_span = setup.pick(&[80_000, MILLISECOND, 10 * MILLISECOND]);
-    let first_victim = setup.below(nodes);
+    let sync_span = setup.pick(question::SYNC, &[80_000, MILLISECOND, 10 * MILLISECOND]);
+    let first_victim = setup.below(question::VICTIM, nodes);
     let minority = (nodes - 1) / 2;
     let victims = (0..minority).map(|i| (first_victim + i) % nodes).collect();
-    let first_traitor = setup.below(nodes);
+    let first_traitor = setup.below(question::TRAITOR, nodes);
     let third = if plan.model.node == NodeFaults::Byzantine { (nodes - 1) / 3 } else { 0 };
     let traitors = (0..third).map(|i| (first_traitor + i) % nodes).collect();
-    let clock_origins = (0..nodes).map(|_| SECOND * setup.below(100) as u64).collect();
+    let origin = |node: usize| SECOND * setup.below(question::CLOCK + node, 100) as u64;
+    let clock_origins = (0..nodes).map(origin).collect();
     let mut shape = Shape {
         nodes,
         links,
@@ -92,24 +110,24 @@ pub(super) fn draw(plan: &Plan, choices: &mut Choices) -> Shape {
         clock_origins,
     };
     for fault in &plan.faults {
-        // Asked for each kind, so that the sites of one do not depend on the others.
-        let takes_part = setup.below(if plan.all { 1 } else { 3 }) == if plan.all { 0 } else { 2 };
-        let period = setup.pick(&[2_000, 1_000, 500, 200]) * MILLISECOND;
-        let rate = setup.pick(&[100_000, 200_000, 400_000]);
+        let at = question::FAULT + 4 * *fault as usize;
+        let takes_part = match plan.all {
+            true => true,
+            false => setup.choices.draw(takes_part(*fault), 3) == 2,
+        };
         if takes_part {
+            let period = setup.pick(at + 1, &[2_000, 1_000, 500, 200]) * MILLISECOND;
+            let rate = setup.pick(at + 2, &[100_000, 200_000, 400_000]);
             shape.enabled.push(Enabled { fault: *fault, period, rate });
+            spoil_links(*fault, at + 3, &mut shape.links, &mut setup);
         }
-    }
-    let enabled = shape.enabled.clone();
-    for enabled in enabled {
-        spoil_links(enabled.fault, &mut shape.links, &mut setup);
     }
     shape
 }
 
 fn base_links(plan: &Plan, setup: &mut Setup<'_>) -> Links {
-    let span = setup.pick(&[MILLISECOND / 2, 2 * MILLISECOND, 10 * MILLISECOND]);
-    let in_order = setup.below(2) == 1;
+    let span = setup.pick(question::SPAN, &[MILLISECOND / 2, 2 * MILLISECOND, 10 * MILLISECOND]);
+    let in_order = setup.below(question::IN_ORDER, 2) == 1;
     let mut links = Links { delay_min: 50_000, delay_span: span, in_order, ..Links::default() };
     if plan.model.timing == Timing::Synchronous {
         links.delay_span = span.min(plan.bounds.delay_max - links.delay_min);
@@ -118,17 +136,17 @@ fn base_links(plan: &Plan, setup: &mut Setup<'_>) -> Links {
 }
 
 /// Faults that are rates of the links last as long as the faults of the run do.
-fn spoil_links(fault: Fault, links: &mut Links, setup: &mut Setup<'_>) {
+fn spoil_links(fault: Fault, at: usize, links: &mut Links, setup: &mut Setup<'_>) {
     match fault {
-        Fault::Loss => links.loss_rate = setup.pick(&[1_000, 10_000, 50_000, 200_000]),
-        Fault::Duplicate => links.twice_rate = setup.pick(&[1_000, 10_000, 100_000]),
+        Fault::Loss => links.loss_rate = setup.pick(at, &[1_000, 10_000, 50_000, 200_000]),
+        Fault::Duplicate => links.twice_rate = setup.pick(at, &[1_000, 10_000, 100_000]),
         Fault::Tail => {
-            links.tail_rate = setup.pick(&[1_000, 10_000, 50_000]);
-            links.tail_span = setup.pick(&[100, 1_000, 5_000]) * MILLISECOND;
+            links.tail_rate = setup.pick(at, &[1_000, 10_000, 50_000]);
+            links.tail_span = setup.pick(at, &[100, 1_000, 5_000]) * MILLISECOND;
         }
         Fault::Congestion => {
-            links.message_time = setup.pick(&[50_000, 500_000]);
-            links.queue_max = setup.pick(&[256, 32]);
+            links.message_time = setup.pick(at, &[50_000, 500_000]);
+            links.queue_max = setup.pick(at, &[256, 32]);
         }
         _ => {}
     }

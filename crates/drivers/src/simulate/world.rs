@@ -61,6 +61,9 @@ pub trait World: Sized {
         NodeId(node as u64 + 1)
     }
 
+    /// Before the first node boots: draw what the world leaves open. There are `nodes` of them.
+    fn prepare(&mut self, _nodes: usize, _hands: &mut Hands<'_, Self>) {}
+
     /// An empty disk for that node.
     fn disk(&mut self, node: usize) -> Self::Disk;
 
@@ -174,6 +177,12 @@ pub trait World: Sized {
     /// A message in the field's words.
     fn describe(&self, message: &<Self::Node as Protocol>::Message) -> String {
         format!("{message:?}")
+    }
+
+    /// A request in the field's words, if a trace should tell of it when it reaches its node; none
+    /// if the world tells of its clients itself.
+    fn describe_request(&self, _request: &<Self::Node as Protocol>::Request) -> Option<String> {
+        None
     }
 
     /// What a reader wants to know of a node: role, term, commit index.
