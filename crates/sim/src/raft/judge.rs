@@ -33,8 +33,8 @@ pub(super) struct Member {
     pub(super) state: State,
     /// The next index that must be told in this life.
     expected: Index,
-    /// A state that was installed: the next index may be the one after it.
-    installed: Option<Index>,
+    /// States that were installed in this life: the next index may be the one after any of them.
+    installed: BTreeSet<Index>,
     /// The log was checked up to here.
     checked: Position,
     /// The term in which it led at the end of its last turn, and the end of its log then.
@@ -69,7 +69,7 @@ impl Judge {
         let member = Member {
             state,
             expected: Index(1),
-            installed: None,
+            installed: BTreeSet::new(),
             checked: Position::ZERO,
             led: None,
             configuration: Configuration::default(),
@@ -82,7 +82,7 @@ impl Judge {
         self.members[at] = Member {
             state: disk.state.clone(),
             expected: raft.base().index.next(),
-            installed: None,
+            installed: BTreeSet::new(),
             checked: Position::ZERO,
             led: None,
             configuration: raft.configuration().clone(),
@@ -100,7 +100,7 @@ impl Judge {
         if state.position.index > member.state.position.index {
             member.state = state.clone();
         }
-        member.installed = member.installed.max(Some(state.position.index));
+        member.installed.insert(state.position.index);
     }
 
     /// The last index that anybody was told to be committed.
@@ -175,7 +175,7 @@ impl Judge {
 
     fn in_order(&mut self, at: usize, index: Index) -> Result<(), Broken> {
         let member = &mut self.members[at];
-        let jumps = member.installed.is_some_and(|installed| index == installed.next());
+        let jumps = index.0 > 0 && member.installed.contains(&index.prev());
         if index == member.expected || (jumps && index > member.expected) {
             member.expected = index.next();
             return Ok(());
