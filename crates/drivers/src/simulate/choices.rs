@@ -21,6 +21,7 @@
 //! Bounds: a log is kept only on request; 32 bytes an entry, at most [`LOG_MAX`] entries, beyond
 //! which the run still goes on and the log says that it is incomplete.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -31,8 +32,8 @@ pub const LOG_MAX: usize = 16 << 20;
 pub const MILLION: u64 = 1_000_000;
 
 /// What a choice is about. Order: the order of a log that is sorted by site.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum About {
     /// The shape of the run: nodes, faults that take part, rates.
     Setup,

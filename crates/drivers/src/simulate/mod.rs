@@ -1,6 +1,7 @@
 //! The simulator: a protocol under a named system model, with every fault that the model permits,
 //! until a property breaks.
 
+pub mod campaign;
 mod choices;
 mod clock;
 pub mod example;
@@ -13,8 +14,11 @@ mod node;
 pub mod plain;
 mod queue;
 mod recorder;
+pub mod replay;
 mod run;
 mod setup;
+pub mod show;
+mod shrink;
 mod subject;
 mod tally;
 pub mod trace;
@@ -26,6 +30,7 @@ pub use network::Links;
 pub use plain::{Plain, Seen, Told};
 pub use recorder::STEPS_MAX;
 pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
+pub use shrink::{Budget, Shrinking, Shrunk, shrink};
 pub use subject::Subject;
 pub use tally::Tally;
 pub use world::{Broken, Choose, Hands, Nodes, SyncError, World};
