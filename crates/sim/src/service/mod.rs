@@ -97,6 +97,43 @@ impl Default for Options {
     }
 }
 
+/// Names of the workloads, as [`crate::REGISTRY`] lists them.
+pub const WORKLOADS: &[crate::Workload] = &[
+    crate::Workload { name: "mixed", about: "everything" },
+    crate::Workload { name: "kv", about: "puts, deletes, reads and transactions" },
+    crate::Workload { name: "lease", about: "leases, and keys under them" },
+    crate::Workload { name: "lock", about: "locks by lease and compare, and what they protect" },
+    crate::Workload { name: "watch", about: "writes of keys that are watched, and compactions" },
+    crate::Workload { name: "idle", about: "nobody asks for anything" },
+];
+
+/// Names of the properties that are checked.
+pub const PROPERTIES: &[&str] = &[
+    "election-safety",
+    "state-machine-safety",
+    "raft",
+    "durable",
+    "linearizable",
+    "mvcc",
+    "once",
+    "monotone-revisions",
+    "watch",
+    "lease",
+    "lock",
+    "digest",
+    "crash",
+    "liveness",
+];
+
+/// The service with that workload.
+///
+/// Panics: if there is no workload of that name.
+pub fn subject(options: &crate::Options) -> impl Fn() -> Service + Sync + use<> {
+    let named = Workload::ALL.iter().find(|workload| workload.0 == options.workload);
+    let workload = named.expect("a workload of the registry").1;
+    move || Service::new(Options { workload, ..Options::default() })
+}
+
 /// What an alarm is about.
 #[derive(Clone, Debug)]
 enum Errand {
