@@ -10,3 +10,4 @@ pub mod history;
 pub mod linear;
 pub mod models;
 pub mod parse;
+pub mod witness;

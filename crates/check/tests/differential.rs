@@ -190,7 +190,7 @@ impl Model for Wrong {
 }
 
 /// The first operation that began after another had ended now overlaps it.
-fn swap_two_events(operations: &mut Vec<CasOperation>) {
+fn swap_two_events(operations: &mut [CasOperation]) {
     for later in 1..operations.len() {
         let begin = operations[later].invoked;
         let before = operations[..later].iter_mut().filter(|op| op.deadline().is_some());
@@ -203,7 +203,9 @@ fn swap_two_events(operations: &mut Vec<CasOperation>) {
 }
 
 const MUTANTS: &[Mutant] = &[
-    ("two events change places", |history| after(history, swap_two_events)),
+    ("two events change places", |history| {
+        after(history, |operations| swap_two_events(operations))
+    }),
     ("unknown is taken for failed", |history| {
         after(history, |operations| {
             let unknown = operations.iter_mut().filter(|op| op.outcome == Outcome::Unknown);

@@ -239,7 +239,7 @@ impl<'a, 'b, M: Model, const W: usize> Search<'a, 'b, M, W> {
             return false;
         }
         let member = plan.classes[class].members.get(self.used[class] as usize);
-        if !member.is_some_and(|(_, from)| *from <= key.at) {
+        if member.is_none_or(|(_, from)| *from > key.at) {
             return false;
         }
         let action = (plan.ops.len() + class) as u32;

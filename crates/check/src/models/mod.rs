@@ -15,7 +15,7 @@
 pub mod keyed;
 pub mod kv;
 pub mod lock;
-//MAP
+pub mod map;
 pub mod queue;
 pub mod register;
 pub mod set;
