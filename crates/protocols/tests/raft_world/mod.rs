@@ -7,7 +7,9 @@
 #![allow(dead_code, reason = "each test takes what it needs of this world")]
 
 use bytes::Bytes;
-use quorate_core::{Buggify, Context, Effect, Gate, Index, NodeId, Position, Protocol, Release, Time};
+use quorate_core::{
+    Buggify, Context, Effect, Gate, Index, NodeId, Position, Protocol, Release, Time,
+};
 use quorate_protocols::consensus::raft::{
     Body, Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record,
     Request, RoleName, Timer, safety,

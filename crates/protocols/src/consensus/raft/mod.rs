@@ -459,8 +459,7 @@ impl Protocol for Raft {
         if message.term > self.term {
             match &message.body {
                 Body::Vote { cause: Cause::Silence, .. }
-                    if self.hears_a_leader(cx.now)
-                        && !self.planted(Mutant::ElectionUnguarded) =>
+                    if self.hears_a_leader(cx.now) && !self.planted(Mutant::ElectionUnguarded) =>
                 {
                     return;
                 }
