@@ -29,8 +29,8 @@ use disk::State;
 use judge::{Judge, own};
 use quorate_core::{Index, NodeId, Position, Protocol};
 use quorate_drivers::simulate::trace::Kind;
-use quorate_drivers::simulate::{BootError, 
-    About, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
+use quorate_drivers::simulate::{
+    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
 };
 #[cfg(feature = "mutants")]
 use quorate_protocols::consensus::raft::Mutant;

@@ -319,6 +319,7 @@ impl<D: Disk> Wal<D> {
     /// Errors: as [`Wal::sync`].
     pub fn release(&mut self, upto: Index) -> Result<(), WalError> {
         self.healthy()?;
+        let upto = if planted(Mutant::ReleaseTooFar) { Index(u64::MAX) } else { upto };
         while let Some(oldest) = self.segments.front()
             && oldest.index_max <= upto
             && oldest.number < self.synced.segment
@@ -428,7 +429,9 @@ impl<D: Disk> Wal<D> {
         if planted(Mutant::ForgetSync) {
             return Ok(());
         }
-        self.current.file.sync().map_err(|error| {
+        let synced = self.current.file.sync();
+        let synced = if planted(Mutant::SyncErrorIgnored) { synced.or(Ok(())) } else { synced };
+        synced.map_err(|error| {
             let path = self.directory.path_of(self.current.number);
             self.directory.fault("sync", &path, &error)
         })
