@@ -14,6 +14,7 @@ mod recorder;
 mod run;
 mod setup;
 mod tally;
+pub mod show;
 pub mod trace;
 mod world;
 
