@@ -5,7 +5,7 @@ mod browser;
 mod example;
 
 use browser::{Browser, key};
-use quorate_drivers::simulate::show::page;
+use quorate_drivers::simulate::show::{page, shiviz};
 use quorate_drivers::simulate::trace::{Kind, Trace};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -252,6 +252,31 @@ fn a_page_may_ask_for_nothing_and_a_complaint_is_heard() {
     let complaints = browser.complaints().join("\n");
     assert!(complaints.contains("Content Security Policy"), "{complaints}");
     assert_eq!(browser.requests(), [""; 0], "the policy stops it before it leaves");
+}
+
+/// ShiViz runs the expression in the first line over the rest, as JavaScript does.
+#[test]
+fn a_log_for_shiviz_is_taken_apart_by_its_expression() {
+    let Some(browser) = Browser::start() else { return };
+    for trace in [example::lost_write(), example::evil()] {
+        let mut log = Vec::new();
+        shiviz(&trace, &mut log).expect("memory takes all");
+        let log = json!(String::from_utf8(log).expect("UTF-8"));
+        let script = format!(
+            "const [parser, delimiter, ...log] = {log}.split('\\n');
+             const found = [...log.join('\\n').trim().matchAll(new RegExp(parser, 'gm'))];
+             if (delimiter !== '') throw new Error('a delimiter');
+             return found.map(({{ groups }}) =>
+               [Number(groups.step), JSON.parse(groups.clock)[groups.host] > 0, groups.event]);"
+        );
+        let found = browser.run(&script);
+        let found = found.as_array().expect("events");
+        assert_eq!(found.len(), trace.steps.len());
+        for (at, event) in found.iter().enumerate() {
+            assert_eq!((&event[0], &event[1]), (&json!(at), &json!(true)), "{event}");
+            assert_ne!(event[2], "", "step {at}");
+        }
+    }
 }
 
 #[test]

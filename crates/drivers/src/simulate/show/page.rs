@@ -16,9 +16,9 @@
 //! A content security policy in the page forbids every request.
 //!
 //! *Bounds.* Only what is in view is drawn, at most `DRAWN_MAX` messages of it (`diagram.js`; the
-//! page says so when it leaves some out), so the length of a trace costs memory, and time once while
-//! the page loads. Rows get lower when all together would be higher than `HEIGHT_MAX` (`main.js`),
-//! which is what browsers can scroll.
+//! page says so when it leaves some out), so the length of a trace costs memory, and time once
+//! while the page loads. Rows get lower when all together would be higher than `HEIGHT_MAX`
+//! (`main.js`), which is what browsers can scroll.
 
 use super::Readable;
 use crate::simulate::trace::{Head, Trace};

@@ -13,6 +13,9 @@ const FOLLOWER = 5;
 
 // Rows of this height and more have room for words and signs beside a lane.
 const HEIGHT_OF_WORDS = 15;
+// Below the first, arrows have no tips; below the second, only crashes and boots have signs.
+const HEIGHT_OF_TIPS = 8;
+const HEIGHT_OF_SIGNS = 4;
 
 function svg(tag, attributes, ...children) {
   const made = document.createElementNS(SVG, tag);
@@ -193,7 +196,7 @@ function arrows(drawing, message, mark) {
 
 function arrow(drawing, line, mark, receipt, isForged) {
   const { model, layout, y, height } = drawing;
-  const tip = height < 8 ? {} : { "marker-end": `url(#tip${mark ? "-chosen" : ""})` };
+  const tip = height < HEIGHT_OF_TIPS ? {} : { "marker-end": `url(#tip${mark ? "-chosen" : ""})` };
   const name = `arrow${isForged ? " forged" : ""}${receipt > 1 ? " again" : ""}`;
   const drawn = [];
   if (line.from === line.to) {
@@ -224,7 +227,8 @@ function brokenArrow(drawing, line, kind) {
   const x1 = start + way * margin(model, line.from, line.sent);
   const x2 = isLoop ? start + 30 : start + (layout.node(line.to) - start) * share;
   const [y1, y2] = [y(line.sent), y(line.end)];
-  const drawn = [svg("line", { class: kind === "lose" ? "arrow lost" : "arrow open", x1, y1, x2, y2 })];
+  const name = kind === "lose" ? "arrow lost" : "arrow open";
+  const drawn = [svg("line", { class: name, x1, y1, x2, y2 })];
   if (kind === "lose") {
     const arm = Math.max(2, Math.min(6, height / 3));
     const cross = `M${x2 - arm},${y2 - arm} L${x2 + arm},${y2 + arm} ` +
@@ -245,7 +249,8 @@ function operationBar(drawing, operation) {
   if (model.head.clients[client] === undefined) return group;
   const x = layout.client(client) + Math.min(operation.depth, 3) * 9;
   const top = Math.max(drawing.top, y(operation.begin));
-  const bottom = Math.min(drawing.bottom, y(operation.end) + (operation.over === null ? height : 0));
+  const rest = operation.over === null ? height : 0;
+  const bottom = Math.min(drawing.bottom, y(operation.end) + rest);
   const isOpen = operation.over === null ? " open" : "";
   const isChosen = [operation.begin, operation.over].includes(drawing.selected) ? " chosen" : "";
   const size = { x: x - 5, y: top - 4, width: 10, height: Math.max(8, bottom - top + 8), rx: 5 };
@@ -254,9 +259,10 @@ function operationBar(drawing, operation) {
   for (const [step, isReturn] of [[operation.first, false], [over, true]]) {
     if (!step || step.node === undefined || model.head.nodes[step.node] === undefined) continue;
     if (step.step < drawing.first - 1 || step.step > drawing.last + 1) continue;
+    if (height < HEIGHT_OF_TIPS && !isChosen) continue;
     const end = layout.node(step.node) - margin(model, step.node, step.step);
     const [x1, x2] = isReturn ? [end, x + 7] : [x + 7, end];
-    const tip = height < 8 ? {} : { "marker-end": "url(#tip)" };
+    const tip = { "marker-end": "url(#tip)" };
     const at = y(step.step);
     group.append(svg("line", { class: `call${isChosen}`, x1, x2, y1: at, y2: at, ...tip }));
   }
@@ -269,9 +275,10 @@ function signs(drawing, step) {
   if (step.kind === "violation") return violation(drawing, step);
   if (step.node === undefined || drawing.model.head.nodes[step.node] === undefined) return [];
   if (step.kind === "lose" || step.kind === "invoke" || step.kind === "return") return [];
+  if (height < HEIGHT_OF_SIGNS && step.kind !== "crash" && step.kind !== "boot") return [];
   const x = layout.node(step.node);
   const at = y(step.step);
-  const radius = Math.max(1, Math.min(4.5, height / 5));
+  const radius = Math.max(1.4, Math.min(4.5, height / 5));
   const chosen = step.step === drawing.selected ? " chosen" : "";
   const drawn = [sign(step.kind, x, at, radius, chosen)];
   const said = drawing.hasWords ? laneLabel(drawing, step) : "";
@@ -281,18 +288,21 @@ function signs(drawing, step) {
 
 function sign(kind, x, y, r, chosen) {
   const name = `sign ${kind}${chosen}`;
-  const path = (d) => svg("path", { class: name, d });
+  // Paths are told in radii around the middle.
+  const path = (...points) => {
+    const at = ([letter, right, down]) => `${letter}${x + right * r},${y + down * r}`;
+    const closed = points.length > 2 && !points.slice(1).some(([letter]) => letter === "M");
+    return svg("path", { class: name, d: points.map(at).join(" ") + (closed ? " z" : "") });
+  };
   switch (kind) {
-    case "crash": {
-      const arm = r * 1.7;
-      return path(`M${x - arm},${y - arm} L${x + arm},${y + arm} ` +
-        `M${x - arm},${y + arm} L${x + arm},${y - arm}`);
-    }
-    case "boot": return path(`M${x - r * 1.4},${y - r} L${x + r * 1.4},${y - r} L${x},${y + r * 1.5} z`);
-    case "pause": return path(`M${x - r},${y - r * 1.3} V${y + r * 1.3} M${x + r},${y - r * 1.3} V${y + r * 1.3}`);
-    case "resume": return path(`M${x - r},${y - r * 1.3} L${x + r * 1.4},${y} L${x - r},${y + r * 1.3} z`);
-    case "timer": return path(`M${x},${y - r * 1.4} L${x + r * 1.4},${y} L${x},${y + r * 1.4} L${x - r * 1.4},${y} z`);
-    case "synced": return svg("rect", { class: name, x: x - r, y: y - r, width: 2 * r, height: 2 * r });
+    case "crash":
+      return path(["M", -1.7, -1.7], ["L", 1.7, 1.7], ["M", -1.7, 1.7], ["L", 1.7, -1.7]);
+    case "boot": return path(["M", -1.4, -1], ["L", 1.4, -1], ["L", 0, 1.5]);
+    case "pause": return path(["M", -1, -1.3], ["L", -1, 1.3], ["M", 1, -1.3], ["L", 1, 1.3]);
+    case "resume": return path(["M", -1, -1.3], ["L", 1.4, 0], ["L", -1, 1.3]);
+    case "timer": return path(["M", 0, -1.4], ["L", 1.4, 0], ["L", 0, 1.4], ["L", -1.4, 0]);
+    case "synced":
+      return svg("rect", { class: name, x: x - r, y: y - r, width: 2 * r, height: 2 * r });
     default: return svg("circle", { class: name, cx: x, cy: y, r: kind === "tell" ? r * 1.15 : r });
   }
 }
@@ -321,7 +331,8 @@ function pill(drawing, step, x, y, said) {
   const size = Math.max(10, Math.min(12.5, height * 0.44));
   const text = fitted(said, size, layout.nodeLane - 24);
   const life = lifeAt(model, step.node, step.step);
-  const kind = step.kind === "crash" || step.kind === "pause" ? "halt" : termClass(model, life.term);
+  const isHalt = step.kind === "crash" || step.kind === "pause";
+  const kind = isHalt ? "halt" : termClass(model, life.term);
   const width = widthOf(text, size) + 9;
   const group = svg("g", { class: `pill ${kind}` });
   const tall = size + 5;

@@ -15,7 +15,8 @@ function drawRows(root, view, first, last) {
     const y = at * view.height;
     const isLoud = LOUD.has(view.model.steps[at].kind) || view.hits.has(at);
     if (isLow && !isSelected && !(isLoud && y >= free)) continue;
-    if (isLow && !isSelected && Math.abs(at - view.selected) * view.height < LOW_ROWS_APART) continue;
+    const isBeside = Math.abs(at - view.selected) * view.height < LOW_ROWS_APART;
+    if (isLow && !isSelected && isBeside) continue;
     rows.push(row(view, view.model.steps[at], isLow));
     if (!isSelected) free = y + LOW_ROWS_APART;
   }
@@ -94,10 +95,9 @@ function drawLanes(root, view) {
   model.head.nodes.forEach((_, at) => {
     const life = lifeAt(model, at, selected);
     const name = `lane-head node ${life.status} ${life.role} ${termClass(model, life.term)}`;
-    const term = valueAt(model, at, "term", selected)?.value;
     const made = element("div", name, null,
       element("div", "", null, element("b", "", nodeName(model, at)),
-        element("i", "", term === undefined ? "" : `T${readable(term)}`)),
+        element("i", "", headNumbers(model, at, selected))),
       element("span", "", headWords(model, at, life, selected)));
     put(layout.node(at) - 22, layout.nodeLane - 4, made);
   });
@@ -109,13 +109,18 @@ function drawLanes(root, view) {
   root.replaceChildren(...heads);
 }
 
+function headNumbers(model, node, step) {
+  const value = (key, mark) => {
+    const now = valueAt(model, node, key, step);
+    return now ? [`${mark}${readable(now.value)}`] : [];
+  };
+  return [...value("term", "T"), ...value("commit", "✓")].join(" ");
+}
+
 function headWords(model, node, life, step) {
   if (life.status === "down") return "✕ down";
   const said = life.status === "paused" ? ["‖ paused"] : [];
-  const value = (key) => valueAt(model, node, key, step)?.value;
-  if (value("role") !== undefined) {
-    said.push(`${life.role === "leader" ? "★ " : ""}${readable(value("role"))}`);
-  }
-  if (value("commit") !== undefined) said.push(`✓${readable(value("commit"))}`);
+  const role = valueAt(model, node, "role", step);
+  if (role) said.push(`${life.role === "leader" ? "★ " : ""}${readable(role.value)}`);
   return said.join(" ");
 }

@@ -2,6 +2,7 @@
 
 const HEIGHTS = [1, 2, 4, 7, 10, 15, 19, 23, 27, 32, 38, 46];
 const HEIGHT_USUAL = 27;
+const HEIGHT_SHORT = 38;
 // What browsers can scroll. Unit: CSS pixels.
 const HEIGHT_MAX = 8_000_000;
 
@@ -230,9 +231,9 @@ function fillHead() {
   const isBroken = head.property !== null || model.violation >= 0;
   byId("verdict").className = isBroken ? "broken" : "holds";
   byId("sign").textContent = isBroken ? "✖" : "✓";
-  const name = head.property ?? (isBroken ? "a property" : null);
+  const name = head.property ?? "a property";
   byId("property").replaceChildren(
-    ...(name === null ? ["No property broke"] : [element("small", "", "Violated"), readable(name)]));
+    ...(isBroken ? [element("small", "", "Violated"), readable(name)] : ["No property broke"]));
   const why = head.why ?? (isBroken ? model.steps[model.violation]?.text : null);
   byId("why").textContent = readable(why ?? "");
   const facts = [
@@ -295,11 +296,19 @@ function resize() {
   redraw();
 }
 
+// A short run fills the screen, a long one has rows of the usual height, one too long lower ones.
+function heightAtFirst() {
+  const most = heights()[heights().length - 1];
+  const room = scroller.clientHeight - byId("lanes").offsetHeight;
+  const fitting = heights().filter((height) => height * model.steps.length <= room);
+  return Math.min(most, HEIGHT_SHORT, Math.max(HEIGHT_USUAL, fitting[fitting.length - 1] ?? 0));
+}
+
 function start() {
   fillHead();
   fillHelp();
   resize();
-  if (view.height * model.steps.length > HEIGHT_MAX) setHeight(heights()[heights().length - 1]);
+  setHeight(heightAtFirst());
   select(stepOfAddress() ?? 0);
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", onClick);

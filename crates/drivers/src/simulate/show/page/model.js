@@ -1,4 +1,4 @@
-// An index of the trace, made once. Everything that is drawn is found in it by the number of a step.
+// An index of the trace, made once. All that is drawn is found in it by the number of a step.
 
 // Steps per block of the index of what lasts (messages, faults, operations).
 const BLOCK = 128;

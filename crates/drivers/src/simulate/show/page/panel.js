@@ -31,7 +31,8 @@ function related(model, step) {
   if (message) {
     if (message.sent !== null && message.sent !== step.step) found.push(["sent", message.sent]);
     for (const end of message.ends) {
-      const what = end.kind === "lose" ? "lost" : model.isAgain.has(end.step) ? "again" : "received";
+      const received = model.isAgain.has(end.step) ? "again" : "received";
+      const what = end.kind === "lose" ? "lost" : received;
       if (end.step !== step.step) found.push([what, end.step]);
     }
   }
