@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long a key may take in a run of 20,000 steps, on a machine that is busy with other work.
 const KEY_TIME_MAX: Duration = Duration::from_secs(5);
 /// What a page may hold at once, however long the run is.
-const ELEMENTS_MAX: u64 = 20_000;
+const ELEMENTS_MAX: u64 = 5_000;
 
 fn page_of(trace: &Trace) -> Vec<u8> {
     let mut out = Vec::new();
@@ -236,6 +236,18 @@ fn texts_stay_texts() {
         state
     });
     assert_quiet(&browser);
+}
+
+#[test]
+fn a_run_without_a_step_or_a_node_is_a_page() {
+    let Some(browser) = Browser::start() else { return };
+    for nodes in [&["n1"][..], &[]] {
+        browser.open(&page_of(&example::Story::new(nodes, &[]).trace()), "#step=3");
+        browser.press(&['j', 'v', key::END, key::PAGE_UP, '-', '0', 'm', ']', 'n']);
+        assert!(text_of(&browser, "#head").contains("No property broke"));
+        assert_eq!(count(&browser, ".row"), 0);
+        assert_quiet(&browser);
+    }
 }
 
 #[test]
