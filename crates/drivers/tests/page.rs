@@ -156,7 +156,22 @@ fn what_went_wrong_is_drawn() {
     assert_eq!(count(&browser, ".lane-head.leader"), 2);
     assert_eq!(count(&browser, ".lane-head.leader.term-1"), 1);
     assert_eq!(count(&browser, ".lane-head.leader.term-2"), 1);
-    // A crash: the node is down in the head of its lane, in the table and on the lane.
+    // What an invocation or a loss changes in the state of a node is on its lane as well.
+    let mut story = example::Story::new(&["n1"], &["c1"]);
+    story.at(0, Kind::Boot, "starts").invoke(0, 0, "put x");
+    story.state("role=leader, term=9");
+    browser.open(&page_of(&story.trace()), "#step=1");
+    assert_eq!(count(&browser, ".life.leader.term-1"), 1);
+    assert_eq!(browser.run("return document.querySelector('.pill text').textContent"), "leader T9");
+    assert_quiet(&browser);
+}
+
+#[test]
+fn a_crash_is_seen_in_three_places() {
+    let Some(browser) = Browser::start() else { return };
+    let trace = example::lost_write();
+    browser.open(&page_of(&trace), "");
+    // The node is down in the head of its lane, in the table and on the lane.
     let crash = step_of(&trace, Kind::Crash);
     browser.run(&format!("location.hash = '#step={crash}'"));
     browser.until(&format!("return document.querySelector('#step-{crash}.selected') !== null"));

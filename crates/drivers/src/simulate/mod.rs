@@ -13,8 +13,8 @@ mod queue;
 mod recorder;
 mod run;
 mod setup;
-mod tally;
 pub mod show;
+mod tally;
 pub mod trace;
 mod world;
 

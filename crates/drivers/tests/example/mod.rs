@@ -187,6 +187,7 @@ fn first_election(story: &mut Story) {
 fn one_write(story: &mut Story) {
     story.wait(4_100);
     let put = story.invoke(0, 0, "put x = 1");
+    story.state("waiting=c1");
     let log = "log=1:put x";
     let to_n2 = story.wait(20).send(0, 1, "Append term 1 previous 0 entries 1");
     story.state(log);
