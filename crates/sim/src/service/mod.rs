@@ -583,7 +583,7 @@ impl World for Service {
     fn mend(&mut self, _node: usize, disk: &mut MemberDisk, fault: Fault) {
         match fault {
             Fault::SyncError => disk.mend(&quorate_storage::Fault::Sync),
-            Fault::DiskFull => disk.mend(&quorate_storage::Fault::Full { capacity: 0 }),
+            Fault::DiskFull => disk.make_room(),
             _ => {}
         }
     }
