@@ -37,7 +37,7 @@ mod watchers;
 
 pub use clients::Workload;
 
-use clients::{Asked, Client};
+use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
 use leases::Leases;
 use members::{Answered, Member, Operation, moment};
@@ -72,15 +72,15 @@ const SEGMENT_BYTES: u32 = 64 << 10;
 pub struct Options {
     /// What clients do.
     pub workload: Workload,
-    /// How many.
+    /// How many, at most.
     pub clients: usize,
-    /// How many watch beside them.
+    /// How many watch beside them, at most.
     pub watchers: usize,
-    /// Pause of a client between two operations, about.
+    /// Pause of a client between two operations, about; each run draws a multiple of it.
     pub think: Duration,
-    /// Log between two checkpoints, at least. Unit: bytes.
+    /// Log between two checkpoints, at least; each run draws a multiple of it. Unit: bytes.
     pub checkpoint_bytes: u64,
-    /// Bytes of log that a member keeps in memory for followers that are behind.
+    /// Bytes of log that a member keeps in memory for followers that are behind; as before.
     pub log_retain_bytes: usize,
 }
 
@@ -88,11 +88,11 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             workload: Workload::Mixed,
-            clients: 5,
+            clients: 8,
             watchers: 3,
             think: Duration::from_millis(40),
-            checkpoint_bytes: 16 << 10,
-            log_retain_bytes: 8 << 10,
+            checkpoint_bytes: 8 << 10,
+            log_retain_bytes: 4 << 10,
         }
     }
 }
@@ -145,8 +145,12 @@ enum Errand {
     Written { member: usize, lives: u64 },
     /// A checkpoint has travelled from one member to another.
     Sent { from: usize, to: usize, position: Position, lives: u64 },
+    /// A client that holds a lock writes to the resource that it protects.
+    WriteToResource { operation: u64 },
     /// A watcher connects.
     Connect { watcher: usize },
+    /// A watcher hangs up, and connects anew.
+    HangUp { watcher: usize },
     /// A member is asked whether it serves.
     Probe { member: usize },
 }
@@ -180,11 +184,17 @@ pub struct Service {
     served: Vec<bool>,
     /// Somebody took the lead in this turn: look at all logs.
     new_leader: bool,
+    /// Requests that may delete something, of which nobody knows whether they will.
+    doubtful: Vec<Asked>,
+    /// What was seen where there were no hands to say so.
+    seen: Vec<&'static str>,
+    weights: Weights,
 }
 
 impl Service {
     /// A service that has not begun.
     pub fn new(options: Options) -> Service {
+        let weights = options.workload.weights();
         Service {
             options,
             nodes: 0,
@@ -205,6 +215,9 @@ impl Service {
             calm: false,
             served: Vec::new(),
             new_leader: false,
+            doubtful: Vec::new(),
+            seen: Vec::new(),
+            weights,
         }
     }
 
@@ -240,8 +253,8 @@ impl Service {
             self.clients[client].home = (home + 1) % self.nodes;
             return;
         }
-        let (workload, latest) = (self.options.workload, self.truth.latest());
-        let asked = self.clients[client].wish(workload, latest, self.nodes, hands);
+        let latest = self.truth.latest();
+        let asked = self.clients[client].wish(&self.weights, latest, self.nodes, hands);
         if let Some(asked) = asked {
             self.ask((client, home), asked, nodes, hands);
         }
@@ -296,7 +309,8 @@ impl Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
-        let Operation { number, member, ticket, .. } = operation;
+        let Operation { number, client, member, ticket, .. } = operation;
+        let site = Site::new(About::Detail, client);
         let request = match &operation.asked {
             Asked::Write(command) => {
                 self.leases_asked(command);
@@ -317,10 +331,20 @@ impl Service {
                 self.operations.insert(number, operation);
                 return self.answered(number, Answered::Read(Ok(found)), hands);
             }
-            Asked::Critical(token) => {
-                self.write_to_resource(*token, hands);
+            Asked::Critical { paused, .. } => {
+                let pause = match paused {
+                    true => Duration::from_millis(1_000 + hands.draw(site, 7_000)),
+                    false => Duration::ZERO,
+                };
+                let surely = self.clients[operation.client].holds_surely(hands.now());
+                if surely {
+                    self.errand(pause, Errand::WriteToResource { operation: number }, hands);
+                }
                 self.operations.insert(number, operation);
-                return self.answered(number, Answered::Moved, hands);
+                if !surely {
+                    self.answered(number, Answered::Moved, hands);
+                }
+                return;
             }
         };
         self.members[member].waiting.insert(ticket, number);
@@ -329,12 +353,21 @@ impl Service {
         self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
     }
 
-    /// The resource outside refuses tokens that are older than the newest it has seen.
-    fn write_to_resource(&mut self, token: u64, hands: &mut Hands<'_, Self>) {
-        match token >= self.token {
-            true => self.token = token,
-            false => hands.mark("a write with an old token was refused"),
+    /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
+    /// without a pause and surely holds the lock is not too late.
+    fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
+        let Some(operation) = self.operations.get(&number) else { return };
+        let Asked::Critical { token, paused } = operation.asked else { return };
+        if token >= self.token {
+            self.token = token;
+        } else if paused {
+            hands.mark("a write with an old token was refused");
+        } else if self.trusts_clocks(hands) {
+            let newest = self.token;
+            let why = format!("a holder with token {token} writes after one with token {newest}");
+            hands.broken(Broken::new("lock", why));
         }
+        self.answered(number, Answered::Moved, hands);
     }
 
     /// A checkpoint of a member is written, or has to be.
@@ -459,8 +492,23 @@ impl Service {
             Some(member)
         });
         match connected {
-            Some(member) => self.serve_watchers(member, hands),
+            Some(member) => {
+                self.serve_watchers(member, hands);
+                let site = Site::new(About::Detail, 1_000 + watcher);
+                let after = Duration::from_millis(500 + hands.draw(site, 8_000));
+                self.errand(after, Errand::HangUp { watcher }, hands);
+            }
             None => self.errand(RECONNECT, Errand::Connect { watcher }, hands),
+        }
+    }
+
+    fn hang_up(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
+        if self.calm {
+            return;
+        }
+        if let Some((member, stream)) = self.watchers[watcher].seat.take() {
+            self.members[member].desk.close(stream);
+            self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
         }
     }
 
@@ -515,6 +563,22 @@ impl World for Service {
     type Node = Replica;
     type Disk = MemberDisk;
 
+    fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
+        let mut pick = |number: usize, options: &[u64]| {
+            let site = Site::new(About::Setup, 1_000 + number);
+            options[hands.draw(site, options.len() as u64) as usize]
+        };
+        let Options { clients, watchers, .. } = self.options;
+        self.options.clients = pick(0, &[2, 3, 5, 8]).min(clients as u64) as usize;
+        self.options.watchers = pick(1, &[1, 3, 0, 2]).min(watchers as u64) as usize;
+        let think = self.options.think.as_micros() as u64;
+        self.options.think = Duration::from_micros(think * pick(2, &[4, 1, 10]) / 4);
+        let checkpoint = self.options.checkpoint_bytes;
+        self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
+        let retain = self.options.log_retain_bytes as u64;
+        self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
+    }
+
     fn disk(&mut self, node: usize) -> MemberDisk {
         if node == self.members.len() {
             let id = self.id(node);
@@ -529,7 +593,15 @@ impl World for Service {
         let id = self.id(node);
         let life = self.members[node].begin(id, self.options.checkpoint_bytes);
         match disk.boot(&self.settings(node), life) {
-            Ok(booted) => Ok(booted.replica),
+            Ok(booted) => {
+                if booted.torn_tail.is_some() {
+                    self.seen.push("a torn tail was cut off");
+                }
+                if booted.lost > 0 {
+                    self.seen.push("a damaged record was named");
+                }
+                Ok(booted.replica)
+            }
             Err(why) => {
                 self.members[node].up = false;
                 Err(match why {
@@ -617,7 +689,9 @@ impl World for Service {
                     self.sent((from, to, position), nodes, hands);
                 }
             }
+            Errand::WriteToResource { operation } => self.write_to_resource(operation, hands),
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
+            Errand::HangUp { watcher } => self.hang_up(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
         }
     }
@@ -649,7 +723,7 @@ impl World for Service {
                 return;
             }
             Indication::RoleChanged { role, term, .. } => {
-                return self.role_changed(node, role, term, hands);
+                return self.role_changed(node, state, role, term, hands);
             }
             Indication::CheckpointWanted { by } => {
                 member.wanted.push(by);
@@ -675,6 +749,7 @@ impl World for Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
+        self.seen.drain(..).for_each(|seen| hands.mark(seen));
         let (Some(state), disk) = nodes.with_disk(node) else { return };
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);
@@ -735,6 +810,7 @@ impl World for Service {
         });
         serving
             && self.operations.is_empty()
+            && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
             && self.watchers.iter().all(|watcher| watcher.owed(&self.truth).next().is_none())
     }
 
