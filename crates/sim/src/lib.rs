@@ -4,9 +4,16 @@
 //! makes a [`Subject`]: the simulator's campaigns, shrinker and command line know nothing else of a
 //! protocol.
 
+pub mod raft;
+pub mod service;
+
 use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::Subject;
 use quorate_drivers::simulate::example::{Register, RegisterWorld};
+use quorate_protocols::consensus::raft::Raft;
+use quorate_replica::Replica;
+
+use raft::RaftWorld;
 
 /// One protocol, or system, that can be simulated.
 #[derive(Debug)]
@@ -54,14 +61,35 @@ impl Entry {
 }
 
 /// Everything that can be simulated.
-pub const REGISTRY: &[Entry] = &[Entry {
-    name: "register",
-    about: "the example: a register with a primary that fails over",
-    model: Register::MODEL,
-    workloads: &[Workload { name: "mixed", about: "one client writes and reads" }],
-    properties: &["read-your-acknowledged", "crash", "liveness"],
-    make: |_| Box::new(RegisterWorld::default),
-}];
+pub const REGISTRY: &[Entry] = &[
+    Entry {
+        name: "service",
+        about: "the service: the replica of production on a simulated disk, with its clients",
+        model: Replica::MODEL,
+        workloads: service::WORKLOADS,
+        properties: service::PROPERTIES,
+        make: |options| Box::new(service::subject(options)),
+    },
+    Entry {
+        name: "register",
+        about: "the example: a register with a primary that fails over",
+        model: Register::MODEL,
+        workloads: &[Workload { name: "mixed", about: "one client writes and reads" }],
+        properties: &["read-your-acknowledged", "crash", "liveness"],
+        make: |_| Box::new(RegisterWorld::default),
+    },
+    Entry {
+        name: "raft",
+        about: "Raft alone, with its records on a simulated disk",
+        model: Raft::MODEL,
+        workloads: &[Workload {
+            name: "mixed",
+            about: "clients propose, read, hand over leadership and change the members",
+        }],
+        properties: raft::PROPERTIES,
+        make: |_| Box::new(RaftWorld::default),
+    },
+];
 
 /// The entry of that name.
 pub fn entry(name: &str) -> Option<&'static Entry> {

@@ -5,7 +5,7 @@
 //! that it is committed before any of them begins, so all are busy at the same time, and none takes
 //! the silence of another for its end (see `wakefulness.rs`).
 
-use super::{Answer, ENTRY_OVERHEAD_BYTES, Indication, Replica, SWEEP_PAUSE, Timer};
+use super::{Answer, ENTRY_OVERHEAD_BYTES, Indication, Replica, ReplicaMutant, SWEEP_PAUSE, Timer};
 use crate::envelope::{self, Life, Ticket};
 use crate::message::Message;
 use crate::store::Command;
@@ -29,6 +29,11 @@ impl Replica {
     pub(super) fn apply(&mut self, cx: &mut Context<'_, Self>) {
         let mut entries = std::mem::take(&mut self.committed).into_iter();
         while let Some(entry) = entries.next() {
+            if self.buggify.strikes(cx) {
+                self.committed.extend(std::iter::once(entry).chain(entries));
+                cx.send(cx.id, Message::Apply);
+                break;
+            }
             assert_eq!(
                 entry.position.index,
                 self.applied.index.next(),
@@ -80,7 +85,9 @@ impl Replica {
         if matches!(command, Command::Compact { .. }) {
             cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
         }
-        if life != self.life || self.writes.remove(&ticket).is_none() {
+        let ours = life == self.life || self.planted(ReplicaMutant::LifeIgnored);
+        let keeps = self.planted(ReplicaMutant::AnsweredTwice) && self.writes.contains_key(&ticket);
+        if !ours || !(keeps || self.writes.remove(&ticket).is_some()) {
             return;
         }
         self.queued.remove(&ticket);

@@ -15,9 +15,9 @@ use super::mutant::Mutant;
 use super::session::{Class, Filled, Session, Watcher};
 use super::wire::{self, Head, Pick};
 use super::{CHUNK_BYTES, MESSAGE_BYTES, REVISION_BYTES_MAX, SCAN_EVENTS};
+use quorate_core::Time;
 use quorate_replica::store::{History, Revision};
 use std::task::Waker;
-use tokio::time::Instant;
 
 /// What a window holds.
 struct Window<'v> {
@@ -30,7 +30,7 @@ struct Window<'v> {
 
 impl Session {
     /// Writes what is to be sent next to `buf`, about a chunk.
-    pub(crate) fn fill(&mut self, now: Instant, buf: &mut Vec<u8>) -> Filled {
+    pub(crate) fn fill(&mut self, now: Time, buf: &mut Vec<u8>) -> Filled {
         if let Some(why) = self.stream.hub.ended(self.settings.requires_leader) {
             return Filled::End(why);
         }

@@ -2,9 +2,9 @@
 
 use super::Hub;
 
-/// A mistake on purpose; plantable in tests only.
+/// A mistake on purpose; plantable with the cargo feature `mutants` only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Mutant {
+pub enum Mutant {
     /// The last event before a watcher entered the index is nobody's.
     LostAtJoin,
     /// A watcher begins one revision too early.
@@ -25,8 +25,7 @@ pub(super) enum Mutant {
 
 impl Mutant {
     /// All of them.
-    #[cfg(test)]
-    pub(super) const ALL: [Mutant; 8] = [
+    pub const ALL: [Mutant; 8] = [
         Mutant::LostAtJoin,
         Mutant::TwiceAtJoin,
         Mutant::MarkOverwritten,
@@ -40,13 +39,13 @@ impl Mutant {
 
 impl Hub {
     /// True if the bug is planted.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "mutants"))]
     pub(super) fn planted(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
-    /// Outside of tests no bug can be planted, and the compiler drops the questions.
-    #[cfg(not(test))]
+    /// Without the feature no bug can be planted, and the compiler drops the questions.
+    #[cfg(not(any(test, feature = "mutants")))]
     pub(super) fn planted(&self, _mutant: Mutant) -> bool {
         false
     }

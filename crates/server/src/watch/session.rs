@@ -25,9 +25,9 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use bytes::Bytes;
+use quorate_core::Time;
 use quorate_replica::store::{Keys, Revision};
 use std::collections::{HashMap, VecDeque};
-use tokio::time::Instant;
 
 /// The id in answers which are about no watcher in particular.
 const NO_WATCHER: i64 = -1;
@@ -120,7 +120,7 @@ pub(crate) struct Session {
     pub(super) split: Option<u32>,
     pub(super) stamp: u64,
     /// When the transport was handed the last chunk, until it comes for another.
-    pub(super) handed: Option<Instant>,
+    pub(super) handed: Option<Time>,
 }
 
 impl Session {
@@ -376,9 +376,9 @@ impl Session {
     }
 
     /// Cancels watchers which are far behind because nobody has read for long.
-    pub(super) fn cancel_stuck(&mut self, now: Instant, latest: Revision) {
+    pub(super) fn cancel_stuck(&mut self, now: Time, latest: Revision) {
         let Some(handed) = self.handed.take() else { return };
-        if now.duration_since(handed) < STUCK_AFTER {
+        if now.since(handed) < STUCK_AFTER {
             return;
         }
         let is_late = |slot: &u32| {

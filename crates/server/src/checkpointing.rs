@@ -1,0 +1,116 @@
+//! When a checkpoint is taken, and which one a peer is sent.
+//!
+//! **Problem.** A checkpoint costs a whole copy of the state on disk. Taken too often it is most of
+//! what is written; taken too rarely, a restart reads a long log, and the log takes the space. And
+//! a follower that is behind the log can be helped by some checkpoints and not by others.
+//!
+//! **Idea.** The next one is due when as many bytes were applied as the last one has: so what is
+//! written for checkpoints is no more than what is written to the log, and a restart reads at most
+//! twice the state. A peer is sent the newest one if the log goes on where that ends; otherwise a
+//! new one is taken first, and the peers that need it wait for it together.
+//!
+//! A value without I/O: it is told what happened and answers what to do. The host of a member and
+//! that of a simulated one carry it out.
+//!
+//! **Bounds.** One checkpoint is written at a time; as many peers wait as there are.
+
+use quorate_core::{NodeId, Position};
+use quorate_replica::{Checkpoint, Replica};
+
+/// Decides about checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpointing {
+    every_bytes_min: u64,
+    /// What the replica had applied, in bytes, at the last one.
+    applied_bytes: u64,
+    writing: bool,
+    /// Peers that wait for a checkpoint newer than the newest.
+    wanted_by: Vec<NodeId>,
+}
+
+/// What to do for a peer that needs a checkpoint.
+#[derive(Debug)]
+pub enum Supply {
+    /// Send it the one at this position, which is on disk.
+    Send(Position),
+    /// Write this one, then tell [`Checkpointing::written`] or [`Checkpointing::failed`].
+    Take(Box<Checkpoint>),
+    /// It waits for the one that is being written.
+    Wait,
+    /// It gets none from this member.
+    Withhold,
+}
+
+impl Checkpointing {
+    /// Nothing taken yet.
+    ///
+    /// `every_bytes_min`: log between two checkpoints, at least. Unit: bytes.
+    pub fn new(every_bytes_min: u64) -> Checkpointing {
+        let wanted_by = Vec::new();
+        Checkpointing { every_bytes_min, applied_bytes: 0, writing: false, wanted_by }
+    }
+
+    /// The checkpoint to be written now, if one is due. To be asked whenever something was applied.
+    ///
+    /// `newest_bytes`: size of the newest one on disk, 0 if there is none.
+    pub fn due(&mut self, node: &Replica, newest_bytes: u64) -> Option<Checkpoint> {
+        // Of the last checkpoint and not of the state now: that grows with the log and is always
+        // the longer one while nothing is compacted.
+        let due = self.every_bytes_min.max(newest_bytes);
+        let applied = node.applied_bytes() - self.applied_bytes;
+        if applied >= due { self.take(node) } else { None }
+    }
+
+    /// Takes one, unless one is being written. What is wrong must not push out the older
+    /// checkpoints, which may be right; so a fenced member takes none.
+    fn take(&mut self, node: &Replica) -> Option<Checkpoint> {
+        if self.writing || node.fenced().is_some() {
+            return None;
+        }
+        self.writing = true;
+        self.applied_bytes = node.applied_bytes();
+        Some(node.checkpoint())
+    }
+
+    /// A peer needs a checkpoint. The newest is sent if the log continues it, and a newer one is
+    /// taken first otherwise.
+    ///
+    /// `newest`: the newest one on disk.
+    pub fn supply(&mut self, to: NodeId, node: &Replica, newest: Option<Position>) -> Supply {
+        // A fenced member sends none: a follower would take over what is wrong, and be its
+        // majority. It is about to hand leadership over, and the next leader sends its own.
+        if node.fenced().is_some() {
+            return Supply::Withhold;
+        }
+        if let Some(position) = newest.filter(|at| at.index >= node.raft().base().index) {
+            return Supply::Send(position);
+        }
+        if self.wanted_by.contains(&to) {
+            return Supply::Wait;
+        }
+        self.wanted_by.push(to);
+        self.take(node).map_or(Supply::Wait, |checkpoint| Supply::Take(Box::new(checkpoint)))
+    }
+
+    /// The checkpoint is on disk. Answers with who waits for it: each is to be [supplied].
+    ///
+    /// [supplied]: Checkpointing::supply
+    pub fn written(&mut self) -> Vec<NodeId> {
+        self.writing = false;
+        std::mem::take(&mut self.wanted_by)
+    }
+
+    /// The checkpoint could not be written. The log still holds everything, so nothing is lost; it
+    /// only grows. Answers with who waited for it: the consensus is to be told that they were not
+    /// sent one, and asks again while they need it.
+    pub fn failed(&mut self) -> Vec<NodeId> {
+        self.writing = false;
+        std::mem::take(&mut self.wanted_by)
+    }
+
+    /// The writing could not be begun, and nobody will tell that it ended. Whoever waits goes on
+    /// waiting: for the next one that is due.
+    pub fn not_begun(&mut self) {
+        self.writing = false;
+    }
+}
