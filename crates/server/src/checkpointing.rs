@@ -145,6 +145,7 @@ mod tests {
                 heartbeat_interval: Duration::from_millis(100),
                 election_timeout: Duration::from_secs(1),
                 log_retain_bytes: 16 * VALUE_BYTES,
+                buggify: quorate_core::Buggify::Off,
             };
             let node = Replica::restore(&settings.replica(Life(1), None), &mut [].into_iter());
             let (now, timers) = (Time::default(), BTreeMap::new());

@@ -9,6 +9,7 @@ use quorate_drivers::simulate::Fault;
 use quorate_protocols::consensus::raft::Mutant;
 use quorate_replica::store::Mutant as Store;
 use quorate_replica::{LessorMutant, Plant as Part, ReplicaMutant};
+use quorate_server::watch::Mutant as Watch;
 use quorate_storage::Mutant as Storage;
 
 pub(super) const fn raft(mutant: Mutant) -> Plant {
@@ -531,6 +532,34 @@ pub const CATALOGUE: &[MutantCase] = &[
         store(Store::CompactedChangesServed),
         (WATCH, "etcd's API, WatchResponse.compact_revision"),
         "a watch of what is compacted gets what is left of it",
+        WorldName::Service,
+        three(&[], &[Work::Watch, Work::Compaction, Work::Delete]),
+    ),
+    case(
+        Plant::Watch(Watch::LostAtJoin),
+        (WATCH, "etcd#17529"),
+        "the last change before a watcher entered the index is told to nobody",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::TwiceAtJoin),
+        (WATCH, "etcd's API guarantees, uniqueness"),
+        "a watcher begins one revision too early",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::ProgressAhead),
+        (WATCH, "etcd#15220"),
+        "progress is told by the newest revision, whatever has been sent",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::CompactionIgnored),
+        (WATCH, "etcd#15271"),
+        "a watcher that a compaction has overtaken goes on behind it",
         WorldName::Service,
         three(&[], &[Work::Watch, Work::Compaction, Work::Delete]),
     ),

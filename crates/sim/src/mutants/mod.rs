@@ -26,6 +26,8 @@
 #[cfg(feature = "mutants")]
 mod catalogue;
 #[cfg(feature = "mutants")]
+mod hunt;
+#[cfg(feature = "mutants")]
 mod plant;
 #[cfg(all(test, feature = "mutants"))]
 mod tests;

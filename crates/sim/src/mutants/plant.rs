@@ -37,6 +37,8 @@ pub enum Plant {
     Replica(quorate_replica::Plant),
     /// In log and checkpoints: a [`quorate_storage::Planted`] is held while a member uses its disk.
     Storage(quorate_storage::Mutant),
+    /// In how watchers are told: in the desk of each member.
+    Watch(quorate_server::watch::Mutant),
     /// In what surrounds a member.
     Host(HostMutant),
     /// In a client of the workload.
@@ -162,6 +164,7 @@ impl Plant {
         match self {
             Plant::Replica(plant) => plant.name(),
             Plant::Storage(mutant) => mutant.name(),
+            Plant::Watch(mutant) => mutant.name(),
             Plant::Host(mutant) => mutant.name(),
             Plant::Client(mutant) => mutant.name(),
         }

@@ -13,9 +13,10 @@ fn plants() -> Vec<Plant> {
     let replica = ReplicaMutant::ALL.iter().copied().map(quorate_replica::Plant::Replica);
     let parts = raft.chain(store).chain(lessor).chain(replica).map(Plant::Replica);
     let storage = quorate_storage::Mutant::ALL.iter().copied().map(Plant::Storage);
+    let watch = quorate_server::watch::Mutant::ALL.iter().copied().map(Plant::Watch);
     let hosts = HostMutant::ALL.iter().copied().map(Plant::Host);
     let clients = ClientMutant::ALL.iter().copied().map(Plant::Client);
-    parts.chain(storage).chain(hosts).chain(clients).collect()
+    parts.chain(storage).chain(watch).chain(hosts).chain(clients).collect()
 }
 
 #[test]

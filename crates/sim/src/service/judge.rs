@@ -182,7 +182,10 @@ impl Service {
     }
 
     /// Whether it happened will not be known.
-    fn doubt(&mut self, operation: &Operation, _hands: &mut Hands<'_, Self>) {
+    fn doubt(&mut self, operation: &Operation, hands: &mut Hands<'_, Self>) {
+        if self.plants.retried_blindly() && matches!(operation.asked, Asked::Write(_)) {
+            self.retry(operation, hands);
+        }
         for put in puts_of(&operation.asked) {
             self.truth.doubt(&put.value);
         }
@@ -192,6 +195,17 @@ impl Service {
         );
         if may_delete {
             self.doubtful.push(operation.asked.clone());
+        }
+    }
+
+    /// The same once more, at the next member, as if it had not happened.
+    fn retry(&mut self, operation: &Operation, hands: &mut Hands<'_, Self>) {
+        let Asked::Write(command) = &operation.asked else { return };
+        let up = (1..=self.nodes).map(|step| (operation.member + step) % self.nodes);
+        if let Some(member) = up.into_iter().find(|member| self.members[*member].up) {
+            let ticket = self.members[member].ticket();
+            let request = self.sealed(member, ticket, command);
+            hands.request(member, std::time::Duration::ZERO, request);
         }
     }
 

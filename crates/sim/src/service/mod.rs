@@ -29,9 +29,12 @@
 
 mod clients;
 pub mod disk;
+#[cfg(feature = "mutants")]
+mod focus;
 mod judge;
 mod leases;
 mod members;
+mod plants;
 mod truth;
 mod watchers;
 
@@ -41,13 +44,15 @@ use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
 use leases::Leases;
 use members::{Answered, Member, Operation, moment};
-use quorate_core::{Index, NodeId, Position, Term};
+use plants::Plants;
+use quorate_core::{Buggify, Index, NodeId, Position, Term};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
     About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
-use quorate_replica::{Indication, Message, Replica, Request, seal};
+use quorate_replica::store::Command;
+use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
 use quorate_server::checkpointing::Supply;
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
@@ -189,6 +194,9 @@ pub struct Service {
     /// What was seen where there were no hands to say so.
     seen: Vec<&'static str>,
     weights: Weights,
+    /// Rare paths of the replicas.
+    buggify: Buggify,
+    plants: Plants,
 }
 
 impl Service {
@@ -218,6 +226,8 @@ impl Service {
             doubtful: Vec::new(),
             seen: Vec::new(),
             weights,
+            buggify: Buggify::Off,
+            plants: Plants::default(),
         }
     }
 
@@ -234,6 +244,7 @@ impl Service {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
             log_retain_bytes: self.options.log_retain_bytes,
+            buggify: self.buggify,
         }
     }
 
@@ -314,10 +325,7 @@ impl Service {
         let request = match &operation.asked {
             Asked::Write(command) => {
                 self.leases_asked(command);
-                let mut envelope = Vec::new();
-                seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
-                command.encode(&mut envelope);
-                Request::Write { ticket, envelope: envelope.into() }
+                self.sealed(member, ticket, command)
             }
             Asked::Read(_) => Request::Read { ticket },
             Asked::Lease(ask) => Request::Lease { ticket, ask: *ask },
@@ -336,7 +344,8 @@ impl Service {
                     true => Duration::from_millis(1_000 + hands.draw(site, 7_000)),
                     false => Duration::ZERO,
                 };
-                let surely = self.clients[operation.client].holds_surely(hands.now());
+                let surely = self.clients[operation.client].holds_surely(hands.now())
+                    || self.plants.lease_unchecked();
                 if surely {
                     self.errand(pause, Errand::WriteToResource { operation: number }, hands);
                 }
@@ -353,6 +362,13 @@ impl Service {
         self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
     }
 
+    fn sealed(&self, member: usize, ticket: Ticket, command: &Command) -> Request {
+        let mut envelope = Vec::new();
+        seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
+        command.encode(&mut envelope);
+        Request::Write { ticket, envelope: envelope.into() }
+    }
+
     /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
     /// without a pause and surely holds the lock is not too late.
     fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
@@ -360,7 +376,7 @@ impl Service {
         let Asked::Critical { token, paused } = operation.asked else { return };
         if token >= self.token {
             self.token = token;
-        } else if paused {
+        } else if paused && !self.plants.unfenced() {
             hands.mark("a write with an old token was refused");
         } else if self.trusts_clocks(hands) {
             let newest = self.token;
@@ -564,6 +580,7 @@ impl World for Service {
     type Disk = MemberDisk;
 
     fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
+        self.plants.begin();
         let mut pick = |number: usize, options: &[u64]| {
             let site = Site::new(About::Setup, 1_000 + number);
             options[hands.draw(site, options.len() as u64) as usize]
@@ -575,6 +592,10 @@ impl World for Service {
         self.options.think = Duration::from_micros(think * pick(2, &[4, 1, 10]) / 4);
         let checkpoint = self.options.checkpoint_bytes;
         self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
+        self.buggify = match pick(5, &[0, 8, 3]) {
+            0 => Buggify::Off,
+            times => Buggify::OneIn(times as u32),
+        };
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
     }
@@ -600,7 +621,9 @@ impl World for Service {
                 if booted.lost > 0 {
                     self.seen.push("a damaged record was named");
                 }
-                Ok(booted.replica)
+                let mut replica = booted.replica;
+                self.plants.put_into(&mut replica, &mut self.members[node].desk);
+                Ok(replica)
             }
             Err(why) => {
                 self.members[node].up = false;
@@ -622,8 +645,11 @@ impl World for Service {
         disk.sync()
     }
 
-    fn power_cut(&mut self, _node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
+    fn power_cut(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
         disk.crash(choose);
+        if self.plants.lost_disks_rejoin() {
+            *disk = self.disk(node);
+        }
     }
 
     fn killed(&mut self, _node: usize, disk: &mut MemberDisk) {

@@ -31,6 +31,7 @@ fn settings() -> ReplicaSettings {
         heartbeat_interval: Duration::from_millis(100),
         election_timeout: Duration::from_secs(1),
         log_retain_bytes: 64 << 20,
+        buggify: quorate_core::Buggify::Off,
     }
 }
 
