@@ -261,6 +261,8 @@ pub struct Terms {
     pub liveness: u64,
     /// Unit: nanoseconds.
     pub delay_max: u64,
+    /// Unit: nanoseconds.
+    pub step_max: u64,
     /// Unit: parts per thousand million.
     pub drift: i64,
 }
@@ -275,6 +277,7 @@ impl From<&Plan> for Terms {
             safety: plan.safety,
             liveness: plan.liveness,
             delay_max: plan.bounds.delay_max,
+            step_max: plan.bounds.step_max,
             drift: plan.bounds.drift,
         }
     }
@@ -297,7 +300,12 @@ impl Terms {
             nodes: self.nodes.clone(),
             safety: self.safety,
             liveness: self.liveness,
-            bounds: Bounds { delay_max: self.delay_max, drift: self.drift },
+            bounds: Bounds {
+                delay_max: self.delay_max,
+                step_max: self.step_max,
+                drift: self.drift,
+            },
+            ..Plan::of(model)
         })
     }
 }

@@ -17,17 +17,25 @@ pub(super) struct Clock {
     rate: i64,
     /// What was read last.
     floor: u64,
+    /// What was read last does not count: a planted bug.
+    has_no_floor: bool,
 }
 
 impl Clock {
     /// A perfect clock that shows `local` at true time `now`.
     pub(super) fn new(now: u64, local: u64) -> Clock {
-        Clock { from: (now, local), rate: 0, floor: local }
+        Clock { from: (now, local), rate: 0, floor: local, has_no_floor: false }
+    }
+
+    /// The same clock with a planted bug.
+    pub(super) fn without_floor(self) -> Clock {
+        Clock { has_no_floor: true, ..self }
     }
 
     /// What the node reads at true time `now`.
     pub(super) fn read(&mut self, now: u64) -> u64 {
-        self.floor = self.floor.max(self.line(now));
+        let line = self.line(now);
+        self.floor = if self.has_no_floor { line } else { self.floor.max(line) };
         self.floor
     }
 
@@ -61,15 +69,16 @@ impl Clock {
         self.rate = rate;
     }
 
+    /// From now on it is a good clock, which goes on from what was read last: the wait of one that
+    /// was set back ends.
+    pub(super) fn settle(&mut self, now: u64) {
+        self.from = (now, self.line(now).max(self.floor));
+        self.rate = 0;
+    }
+
     /// Jumps by so many nanoseconds.
     pub(super) fn step(&mut self, now: u64, by: i64) {
         self.from = (now, self.line(now).saturating_add_signed(by));
-    }
-
-    /// It runs well again, and goes on from what was read last.
-    pub(super) fn heal(&mut self, now: u64) {
-        self.from = (now, self.read(now));
-        self.rate = 0;
     }
 
     /// How far it is off a perfect clock which was started with it. Unit: nanoseconds.

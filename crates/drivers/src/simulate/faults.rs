@@ -8,11 +8,13 @@
 //! |---|---|---|
 //! | network | loss, doubling, partitions, congestion | fair-loss, or weaker |
 //! | | late messages: a long tail, a slower link, messages held back | not in a synchronous system |
+//! | | starvation: a link or a node is left waiting, also beyond the end of all other faults | an asynchronous system |
 //! | | corruption, replay, forgery | an arbitrary network |
 //! | node | crash for ever | everywhere, at most a minority |
 //! | | crash and return, with what was synced | crash-recovery, or weaker |
-//! | | send and receive omission | where messages may be lost, or nodes are Byzantine |
-//! | | pause, slow node | not in a synchronous system |
+//! | | send and receive omission | where messages may be lost; else by Byzantine nodes |
+//! | | slow node | everywhere; in a synchronous system, within the bound on a step |
+//! | | pause | not in a synchronous system |
 //! | | Byzantine behaviour | Byzantine nodes, at most a third |
 //! | disk | damage (rot, misdirected writes), failed syncs, no space | crash-recovery, or weaker; damage on a minority only, so that a good copy of each byte remains |
 //! | | stalled or slow | not in a synchronous system |
@@ -61,6 +63,7 @@ faults! {
     IsolateLeader, "isolate-leader", "The leader is cut off.";
     Hold, "hold", "Messages of one node are held back and arrive much later: zombies.";
     SlowLink, "slow-link", "One link becomes slow.";
+    Starve, "starve", "An adversary lets a link, or all that a node should hear, wait very long.";
     Congestion, "congestion", "Queues of links are short and overflow.";
     Corrupt, "corrupt", "Messages are altered on the way.";
     Replay, "replay", "Old messages are delivered again.";
@@ -141,12 +144,14 @@ impl Fault {
             | Fault::Flapping
             | Fault::IsolateLeader => late,
             Fault::Tail | Fault::Hold | Fault::SlowLink => late,
+            Fault::Starve => model.timing == Timing::Asynchronous,
             Fault::Corrupt | Fault::Replay | Fault::Forge => model.network == Network::Arbitrary,
             Fault::CrashStop => true,
             Fault::Crash | Fault::Kill | Fault::CrashLoop | Fault::Blackout => returns,
             Fault::SyncError | Fault::BitRot | Fault::Misdirected => returns,
             Fault::SendOmission | Fault::ReceiveOmission => byzantine || (lossy && returns),
-            Fault::Pause | Fault::SlowNode | Fault::DiskStall | Fault::SlowDisk => late,
+            Fault::Pause | Fault::DiskStall | Fault::SlowDisk => late,
+            Fault::SlowNode => true,
             // A full disk delays writes until there is space.
             Fault::DiskFull => late && returns,
             Fault::Twins | Fault::Withhold | Fault::Lie | Fault::Echo => byzantine,
@@ -160,6 +165,24 @@ impl Fault {
     /// Those that the model permits.
     pub fn of_model(model: &SystemModel) -> Vec<Fault> {
         Fault::ALL.iter().copied().filter(|fault| fault.permitted(model)).collect()
+    }
+
+    /// True if it keeps nodes from hearing each other.
+    pub(super) fn parts(self) -> bool {
+        matches!(
+            self,
+            Fault::Partition
+                | Fault::OneWay
+                | Fault::PartialCut
+                | Fault::Bridge
+                | Fault::Flapping
+                | Fault::IsolateLeader
+        )
+    }
+
+    /// True if it breaks whatever bound a clock has, known or not.
+    pub(super) fn breaks_time(self) -> bool {
+        matches!(self, Fault::StepForward | Fault::StepBack | Fault::Freeze | Fault::LeapSecond)
     }
 
     /// True if it damages a disk for good, so that it may hit a minority of the nodes only.
@@ -194,7 +217,7 @@ mod tests {
         let weak = model("network=arbitrary,node=byzantine,timing=asynchronous");
         assert_eq!(
             Fault::of_model(&strong),
-            [Fault::CrashStop, Fault::Drift, Fault::NtpOutage],
+            [Fault::CrashStop, Fault::SlowNode, Fault::Drift, Fault::NtpOutage],
             "the strongest cell"
         );
         assert_eq!(Fault::of_model(&weak), Fault::ALL, "the weakest cell");

@@ -7,16 +7,18 @@
 
 use super::choices::{About, Choices, Site};
 use super::faults::Fault;
+use super::mutant::Mutant;
 use super::nemesis::Nemesis;
 use super::network::{Fate, Net};
 use super::node::{BACKLOG_MAX, Shell};
 use super::queue::{Event, Queue, Slab};
 use super::recorder::Recorder;
 use super::run::Plan;
+use super::setup::Promise;
 use super::tally::{Digest, Tally};
 use super::trace::Kind;
 use super::world::{BootError, Broken, Hands, Nodes, Seat, SyncError, Todo, World};
-use quorate_core::{Context, Effect, Network, NodeFaults, Protocol, Release, Time};
+use quorate_core::{Context, Effect, Network, NodeFaults, Protocol, Release, Time, Timing};
 
 /// Rounds of messages to oneself within one turn; more would be a livelock of the protocol.
 const LOOPBACK_ROUNDS_MAX: usize = 1_000;
@@ -74,12 +76,23 @@ impl<W: World> Kernel<W> {
         let mut shells = Vec::new();
         let mut seats = Vec::new();
         for node in 0..shape.nodes {
-            shells.push(Shell::new(world.id(node), node, shape.clock_origin(node)));
+            let mut shell = Shell::new(world.id(node), node, shape.clock_origin(node));
+            if plan.planted(Mutant::ClockRunsBackwards) {
+                shell.clock = shell.clock.without_floor();
+            }
+            shells.push(shell);
             let correct = !shape.traitors.contains(&node);
             seats.push(Seat { state: None, disk: world.disk(node), correct, dead: false });
         }
         let lossy = plan.model.network >= Network::FairLoss;
-        let net = Net::new(shape.nodes, shape.links.clone());
+        let delay_max = match shape.promise {
+            // The other half is for the time that a message is held back, or its node stands still.
+            Promise::Always { delay, .. } if plan.model.timing != Timing::Synchronous => delay / 2,
+            Promise::Always { .. } if plan.planted(Mutant::LateInSynchrony) => u64::MAX,
+            Promise::Always { delay, .. } => delay,
+            Promise::AfterFaults | Promise::Never => u64::MAX,
+        };
+        let net = Net::new(shape.nodes, shape.links.clone(), delay_max);
         Kernel {
             world,
             now: 0,
@@ -128,12 +141,16 @@ impl<W: World> Kernel<W> {
                 self.broken.get_or_insert(broken);
             }
         }
-        self.nemesis.settle(&mut self.tally);
+        self.nemesis.settle(&self.net, &mut self.tally);
     }
 
     fn begin(&mut self) {
         let nodes = self.nodes();
         self.with_world(|world, _, hands| world.prepare(nodes, hands));
+        if let Promise::Always { delay, step } = self.nemesis.shape.promise {
+            let (delay, step) = (delay / 1_000_000, step / 1_000_000);
+            self.note(&format!("bounds hold always: {delay} ms on delays, {step} ms on steps"));
+        }
         for node in 0..self.nodes() {
             self.boot(node);
         }

@@ -109,7 +109,9 @@ impl<W: World> Kernel<W> {
         let first = self.choices.draw(site, nodes as u64) as usize;
         let audience = (0..nodes / 2).map(|i| (first + i) % nodes).collect();
         let twin = self.shells.len();
-        self.shells.push(Shell::new(self.world.id(traitor), traitor, 0));
+        // Its clock is the same, or its peers could tell the two apart.
+        let origin = self.nemesis.shape.clock_origin(traitor);
+        self.shells.push(Shell::new(self.world.id(traitor), traitor, origin));
         let disk = self.world.disk(traitor);
         self.seats.push(Seat { state: None, disk, correct: false, dead: false });
         self.nemesis.malice.twin_of.insert(traitor, (twin, audience));

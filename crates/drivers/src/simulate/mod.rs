@@ -8,6 +8,7 @@ pub mod example;
 mod faults;
 mod kernel;
 mod malice;
+mod mutant;
 mod nemesis;
 mod network;
 mod node;
@@ -26,8 +27,10 @@ mod world;
 
 pub use choices::{About, Choice, ChoiceLog, Choices, LOG_MAX, MILLION, Site};
 pub use faults::{Fault, UnknownFault};
+#[cfg(any(test, feature = "mutants"))]
+pub use mutant::Mutant;
 pub use network::Links;
-pub use plain::{Plain, Seen, Told};
+pub use plain::{Plain, Seen, Told, hash_of_text};
 pub use recorder::STEPS_MAX;
 pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
 pub use shrink::{Budget, Shrinking, Shrunk, shrink};

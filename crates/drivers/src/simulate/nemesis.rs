@@ -8,10 +8,11 @@ use super::choices::{About, Site};
 use super::faults::Fault;
 use super::kernel::{Flying, Kernel};
 use super::malice::Malice;
-use super::network::Links;
+use super::mutant::Mutant;
+use super::network::{Links, Net};
 use super::queue::Event;
 use super::run::Plan;
-use super::setup::Shape;
+use super::setup::{Promise, Shape};
 use super::tally::Tally;
 use super::trace::Kind;
 use super::world::World;
@@ -39,7 +40,8 @@ pub(super) enum Undo {
     SpeedUp(usize, usize, u64),
     Resume(usize),
     Steady(usize, u64),
-    Omission(usize),
+    SendOmission(usize),
+    ReceiveOmission(usize),
     Disk(usize, Fault),
     FastDisk(usize, u64),
     Rate(usize),
@@ -71,7 +73,9 @@ impl<M> Nemesis<M> {
     }
 
     /// Counts what is not counted when it happens.
-    pub(super) fn settle(&self, tally: &mut Tally) {
+    pub(super) fn settle(&self, net: &Net, tally: &mut Tally) {
+        tally.faults(Fault::Tail, net.late);
+        tally.faults(Fault::Congestion, net.congested);
         tally.faults(Fault::Loss, self.lost);
         tally.faults(Fault::Duplicate, self.twice);
         for (fault, count) in self.malice.counts() {
@@ -106,16 +110,29 @@ impl<W: World> Kernel<W> {
     /// All faults end; who can return, returns.
     pub(super) fn stop_nemesis(&mut self) {
         self.nemesis.calm = true;
-        let active: Vec<u32> = self.nemesis.active.keys().copied().collect();
+        let ends = |(id, (fault, _)): (&u32, &(Fault, Undo))| {
+            // Where nothing is ever promised, the adversary goes on as long as it had planned to.
+            (*fault != Fault::Starve).then_some(*id)
+        };
+        let active: Vec<u32> = self.nemesis.active.iter().filter_map(ends).collect();
         for fault in active {
             self.heal(fault);
         }
         let Links { delay_min, delay_span, in_order, .. } = self.net.links;
         self.net.links = Links { delay_min, delay_span, in_order, ..Links::default() };
         self.nemesis.malice.stop();
+        if self.plan.is_live() && !self.plan.planted(Mutant::NeverStabilizes) {
+            // From here on bounds hold, also for what is under way.
+            let delay_max = self.plan.bounds.delay_max;
+            self.queue.hasten(self.now + delay_max);
+            self.net.settle(self.now, delay_max);
+        }
         for at in 0..self.nodes() {
-            self.shells[at].clock.heal(self.now);
-            self.shells[at].rearm(self.now, at, &mut self.queue);
+            let shell = &mut self.shells[at];
+            (shell.busy_until, shell.stalled_until) = (self.now, self.now);
+            self.queue.push(self.now, Event::Awake { node: at as u16 });
+            shell.clock.settle(self.now);
+            shell.rearm(self.now, at, &mut self.queue);
             if self.seats[at].state.is_none() && !self.seats[at].dead {
                 let (node, life) = (at as u16, self.shells[at].life);
                 self.queue.push(self.now, Event::Boot { node, life });
@@ -139,10 +156,25 @@ impl<W: World> Kernel<W> {
         victims.get(chosen).copied()
     }
 
-    /// From a hundredth of a second to ten: short ones are as likely as long ones.
+    /// From a hundredth of a second to ten: short ones are as likely as long ones. Where bounds
+    /// hold always, what delays a message or a step stays within its share of them.
     fn some_time(&mut self, fault: Fault) -> u64 {
         let scale = [10, 100, 1_000, 5_000][self.shape(fault, 4) as usize];
-        MILLISECOND * (scale + self.shape(fault, scale + 1))
+        let time = MILLISECOND * (scale + self.shape(fault, scale + 1));
+        match (self.nemesis.shape.promise, fault) {
+            (Promise::Always { step, .. }, Fault::Pause | Fault::DiskStall) => time.min(step / 4),
+            (Promise::Always { delay, .. }, Fault::Hold) => time.min(delay / 4),
+            (Promise::Always { delay, .. }, fault) if fault.parts() && !self.is_lossy() => {
+                time.min(delay / 4)
+            }
+            _ => time,
+        }
+    }
+
+    /// True if bounds hold in the whole run, so that two faults which delay the same thing must not
+    /// add up.
+    fn keeps_bounds(&self) -> bool {
+        matches!(self.nemesis.shape.promise, Promise::Always { .. })
     }
 
     /// A set of nodes, neither empty nor all.
@@ -159,6 +191,7 @@ impl<W: World> Kernel<W> {
             Fault::PartialCut | Fault::Bridge | Fault::IsolateLeader => self.part(fault),
             Fault::Hold => self.hold(),
             Fault::SlowLink => self.slow_link(),
+            Fault::Starve => self.starve(),
             Fault::Crash | Fault::Kill | Fault::CrashLoop | Fault::CrashStop => self.down(fault),
             Fault::Blackout => self.blackout(),
             Fault::Pause | Fault::SlowNode => self.stand_still(fault),
@@ -208,6 +241,8 @@ impl<W: World> Kernel<W> {
                     self.flap(pairs, left - 1);
                 }
             }
+            Undo::Release(_)
+                if fault == Fault::Starve && self.plan.planted(Mutant::StarvesForEver) => {}
             Undo::Release(pairs) => self.release(&pairs),
             Undo::SpeedUp(from, to, by) => self.net.speed_up(from, to, by),
             Undo::Resume(node) => {
@@ -219,10 +254,8 @@ impl<W: World> Kernel<W> {
                 self.queue.push(self.now, Event::Awake { node: node as u16 });
             }
             Undo::Steady(node, by) => self.shells[node].step_time -= by,
-            Undo::Omission(node) => {
-                self.shells[node].send_omission = 0;
-                self.shells[node].receive_omission = 0;
-            }
+            Undo::SendOmission(node) => self.shells[node].send_omission = 0,
+            Undo::ReceiveOmission(node) => self.shells[node].receive_omission = 0,
             Undo::Disk(node, fault) => {
                 let face = self.shells[node].face;
                 self.world.mend(face, &mut self.seats[node].disk, fault);
@@ -269,6 +302,10 @@ impl<W: World> Kernel<W> {
                 _ => inside(*from) != inside(*to),
             })
             .collect();
+        let held = pairs.iter().any(|(from, to)| self.net.is_held(*from, *to));
+        if held && self.keeps_bounds() {
+            return;
+        }
         if fault == Fault::Flapping {
             let times = 1 + self.shape(fault, 5);
             return self.flap(pairs, times);
@@ -303,6 +340,9 @@ impl<W: World> Kernel<W> {
     /// In a reliable network what is cut arrives later.
     fn cut(&mut self, pairs: &[(usize, usize)]) {
         for (from, to) in pairs {
+            if from < to && self.plan.planted(Mutant::PartitionLeaks) {
+                continue;
+            }
             match self.is_lossy() {
                 true => self.net.cut(*from, *to),
                 false => self.net.hold(*from, *to),
@@ -315,6 +355,9 @@ impl<W: World> Kernel<W> {
             return self.release(pairs);
         }
         for (from, to) in pairs {
+            if from < to && self.plan.planted(Mutant::PartitionLeaks) {
+                continue;
+            }
             self.net.mend(*from, *to);
         }
     }
@@ -334,11 +377,34 @@ impl<W: World> Kernel<W> {
         let lasts = self.some_time(Fault::Hold);
         let others = (0..self.nodes()).filter(|to| *to != node);
         let pairs: Vec<(usize, usize)> = others.map(|to| (node, to)).collect();
+        let held = pairs.iter().any(|(from, to)| self.net.is_held(*from, *to));
+        if held && self.keeps_bounds() {
+            return;
+        }
         for (from, to) in &pairs {
             self.net.hold(*from, *to);
         }
         let text = format!("what {} sends is held back", self.shells[node].id);
         self.activate(Fault::Hold, vec![node], lasts, Undo::Release(pairs), text);
+    }
+
+    /// Half a minute at most, and then everything arrives: delivery is eventual.
+    fn starve(&mut self) {
+        let node = self.some_node(Fault::Starve);
+        let peer = self.some_node(Fault::Starve);
+        let lasts = MILLISECOND * (1_000 + self.shape(Fault::Starve, 29_000));
+        let all = self.shape(Fault::Starve, 2) == 1;
+        let senders = (0..self.nodes()).filter(|from| *from != node && (all || *from == peer));
+        let pairs: Vec<(usize, usize)> = senders.map(|from| (from, node)).collect();
+        if pairs.is_empty() {
+            return;
+        }
+        for (from, to) in &pairs {
+            self.net.hold(*from, *to);
+        }
+        let from = if all { "all".to_owned() } else { self.shells[peer].id.to_string() };
+        let text = format!("what {from} send to {} has to wait", self.shells[node].id);
+        self.activate(Fault::Starve, vec![node], lasts, Undo::Release(pairs), text);
     }
 
     fn slow_link(&mut self) {
@@ -368,7 +434,10 @@ impl<W: World> Kernel<W> {
         match fault {
             Fault::CrashStop => {
                 self.crash(node, Power::Fails, "it dies for ever");
-                self.seats[node].dead = true;
+                match self.plan.planted(Mutant::ReturnsFromDeath) {
+                    true => self.restart_after(node, away),
+                    false => self.seats[node].dead = true,
+                }
             }
             Fault::Kill => {
                 self.crash(node, Power::Stays, "the process is killed");
@@ -431,6 +500,9 @@ impl<W: World> Kernel<W> {
         let mut choose = |options: usize| choices.draw(site, options as u64) as usize;
         let disk = &mut self.seats[at].disk;
         match power {
+            Power::Fails if self.plan.planted(Mutant::CrashKeepsUnsynced) => {
+                self.world.killed(face, disk);
+            }
             Power::Fails => self.world.power_cut(face, disk, &mut choose),
             Power::Stays => self.world.killed(face, disk),
         }
@@ -447,6 +519,10 @@ impl<W: World> Kernel<W> {
     fn stand_still(&mut self, fault: Fault) {
         let node = self.some_node(fault);
         let lasts = self.some_time(fault);
+        let shell = &self.shells[node];
+        if self.keeps_bounds() && (shell.paused > 0 || shell.step_time > 0) {
+            return;
+        }
         if fault == Fault::Pause {
             self.shells[node].paused += 1;
             self.record(Kind::Pause, |step| {
@@ -455,7 +531,10 @@ impl<W: World> Kernel<W> {
             });
             return self.activate(fault, vec![node], lasts, Undo::Resume(node), String::new());
         }
-        let by = MILLISECOND * (1 + self.shape(fault, 50));
+        let mut by = MILLISECOND * (1 + self.shape(fault, 50));
+        if let Promise::Always { step, .. } = self.nemesis.shape.promise {
+            by = by.min(step);
+        }
         self.shells[node].step_time += by;
         let text = format!("each step takes {} ms more", by / MILLISECOND);
         self.activate(fault, vec![node], lasts, Undo::Steady(node, by), text);
@@ -463,14 +542,23 @@ impl<W: World> Kernel<W> {
 
     fn omit(&mut self, fault: Fault) {
         let node = self.some_node(fault);
+        if !self.is_lossy() && !self.nemesis.shape.traitors.contains(&node) {
+            return;
+        }
         let lasts = self.some_time(fault);
         let rate = [200_000, 500_000, 1_000_000][self.shape(fault, 3) as usize];
-        match fault {
-            Fault::SendOmission => self.shells[node].send_omission = rate,
-            _ => self.shells[node].receive_omission = rate,
-        }
+        let undo = match fault {
+            Fault::SendOmission => {
+                self.shells[node].send_omission = rate;
+                Undo::SendOmission(node)
+            }
+            _ => {
+                self.shells[node].receive_omission = rate;
+                Undo::ReceiveOmission(node)
+            }
+        };
         let text = format!("{} of 100 messages", rate / 10_000);
-        self.activate(fault, vec![node], lasts, Undo::Omission(node), text);
+        self.activate(fault, vec![node], lasts, undo, text);
     }
 
     /// Why a message is not seen by a node, if it is not.
@@ -528,6 +616,8 @@ impl<W: World> Kernel<W> {
         let lasts = self.some_time(fault);
         let most = match fault {
             Fault::WildDrift => 50_000_000,
+            // A second that is spread over a thousand.
+            Fault::LeapSecond => 1_000_000,
             _ => self.plan.bounds.drift,
         };
         let rate = match (fault, self.shape(fault, 2)) {
@@ -542,6 +632,9 @@ impl<W: World> Kernel<W> {
     }
 
     fn step_clock(&mut self, fault: Fault) {
+        if fault == Fault::LeapSecond && self.shape(fault, 2) == 0 {
+            return self.bend_clock(fault);
+        }
         let node = self.some_node(fault);
         let by = match (fault, self.shape(fault, 2)) {
             (Fault::LeapSecond, 0) => SECOND,

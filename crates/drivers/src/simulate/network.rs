@@ -83,12 +83,18 @@ struct Link {
 pub(super) struct Net {
     nodes: usize,
     pub(super) links: Links,
+    /// No message is under way for longer, unless it is held back. Unit: nanoseconds.
+    delay_max: u64,
     table: Vec<Link>,
+    /// Messages that took long, and those that found others in the queue of their link.
+    pub(super) late: u64,
+    pub(super) congested: u64,
 }
 
 impl Net {
-    pub(super) fn new(nodes: usize, links: Links) -> Net {
-        Net { nodes, links, table: vec![Link::default(); nodes * nodes] }
+    pub(super) fn new(nodes: usize, links: Links, delay_max: u64) -> Net {
+        let table = vec![Link::default(); nodes * nodes];
+        Net { nodes, links, delay_max, table, late: 0, congested: 0 }
     }
 
     fn at(&mut self, from: usize, to: usize) -> &mut Link {
@@ -111,6 +117,7 @@ impl Net {
         let mut start = now;
         if links.message_time > 0 {
             start = link.busy.max(now);
+            self.congested += u64::from(start > now);
             if start - now > links.message_time * links.queue_max {
                 return Fate::Lost("the queue is full");
             }
@@ -118,13 +125,17 @@ impl Net {
             link.busy = start;
         }
         let site = Site::link(About::Delay, from, to);
-        let mut at = start + delay(links, site, choices) + link.slower;
+        let latest = now.saturating_add(self.delay_max);
+        let (delay, is_late) = delay(links, site, choices);
+        self.late += u64::from(is_late);
+        let mut at = (start + delay + link.slower).min(latest);
         if links.in_order {
             at = at.max(link.last);
             link.last = at;
         }
         if choices.chance(Site::link(About::Twice, from, to), links.twice_rate) {
-            return Fate::Twice(at, at + delay(links, site, choices));
+            let (delay, _) = self::delay(links, site, choices);
+            return Fate::Twice(at, (start + delay + link.slower).min(latest));
         }
         Fate::Arrives(at)
     }
@@ -132,6 +143,20 @@ impl Net {
     /// True if a message between the two is stopped at present.
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.table[from * self.nodes + to].cuts > 0
+    }
+
+    /// From `now` on no message is under way for longer than this, those before it included.
+    pub(super) fn settle(&mut self, now: u64, delay_max: u64) {
+        self.delay_max = delay_max;
+        for link in &mut self.table {
+            link.last = link.last.min(now + delay_max);
+            link.busy = now;
+        }
+    }
+
+    /// True if its messages are held back at present.
+    pub(super) fn is_held(&self, from: usize, to: usize) -> bool {
+        self.table[from * self.nodes + to].holds > 0
     }
 
     /// Keeps a message until the link is released.
@@ -172,15 +197,17 @@ impl Net {
     }
 }
 
-fn delay(links: &Links, site: Site, choices: &mut Choices) -> u64 {
+/// How long a message takes, and whether that is out of the ordinary.
+fn delay(links: &Links, site: Site, choices: &mut Choices) -> (u64, bool) {
     let mut delay = links.delay_min;
     if links.delay_span > 0 {
         delay += choices.draw(site, links.delay_span + 1);
     }
-    if choices.chance(site, links.tail_rate) {
+    let is_late = choices.chance(site, links.tail_rate);
+    if is_late {
         delay += choices.draw(site, links.tail_span + 1);
     }
-    delay
+    (delay, is_late)
 }
 
 #[cfg(test)]
@@ -190,7 +217,7 @@ mod tests {
     #[test]
     fn links_that_keep_their_order_do() {
         let links = Links { in_order: true, ..Links::default() };
-        let mut net = Net::new(2, links);
+        let mut net = Net::new(2, links, u64::MAX);
         let mut choices = Choices::from_seed(3);
         let mut last = 0;
         for now in 0..1_000 {
@@ -204,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_cut_link_is_cut_until_the_last_fault_has_ended() {
-        let mut net = Net::new(2, Links::default());
+        let mut net = Net::new(2, Links::default(), u64::MAX);
         let mut choices = Choices::from_seed(3);
         net.cut(0, 1);
         net.cut(0, 1);
@@ -219,7 +246,7 @@ mod tests {
     fn a_link_of_limited_speed_queues_and_then_loses() {
         let links =
             Links { message_time: 1_000_000, queue_max: 3, delay_span: 0, ..Links::default() };
-        let mut net = Net::new(2, links);
+        let mut net = Net::new(2, links, u64::MAX);
         let mut choices = Choices::from_seed(3);
         let fates: Vec<Fate> = (0..6).map(|_| net.send(0, 1, 0, &mut choices)).collect();
         assert_eq!(fates[0], Fate::Arrives(1_100_000));

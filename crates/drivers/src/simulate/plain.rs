@@ -444,6 +444,7 @@ where
     }
 
     fn on_alarm(&mut self, _alarm: u64, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        self.now = hands.now();
         let Some(Workload { every, work }) = &mut self.workload else { return };
         let site = super::Site::new(super::About::Client, usize::MAX);
         let gap = 1 + hands.draw(site, 2 * every.as_nanos().max(1) as u64);

@@ -48,6 +48,16 @@ impl Queue {
         self.queued += 1;
     }
 
+    /// Messages and syncs that are due later than `at` are due then.
+    pub(super) fn hasten(&mut self, at: u64) {
+        let heap = std::mem::take(&mut self.heap).into_vec();
+        let sooner = |Reverse((due, number, event))| match event {
+            Event::Deliver { .. } | Event::Synced { .. } => Reverse((at.min(due), number, event)),
+            _ => Reverse((due, number, event)),
+        };
+        self.heap = heap.into_iter().map(sooner).collect();
+    }
+
     /// The next event and its time.
     pub(super) fn pop(&mut self) -> Option<(u64, Event)> {
         self.heap.pop().map(|Reverse((at, _, event))| (at, event))

@@ -3,6 +3,7 @@
 use super::choices::{Choice, ChoiceLog, Choices};
 use super::faults::Fault;
 use super::kernel::Kernel;
+use super::mutant::Mutant;
 use super::recorder::Recorder;
 use super::tally::Tally;
 use super::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
@@ -11,13 +12,16 @@ use quorate_core::{SystemModel, Timing};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a system model leaves to be given in numbers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bounds {
-    /// A message takes at most so long in a synchronous system. Unit: nanoseconds.
+    /// A message takes at most so long while bounds hold. Unit: nanoseconds.
     pub delay_max: u64,
+    /// A step of a node takes at most so long while bounds hold. Unit: nanoseconds.
+    pub step_max: u64,
     /// A clock runs at most so much too fast or too slow, unless it is broken. Unit: parts per
     /// thousand million; 200,000 is 6 ms in half a minute.
     pub drift: i64,
@@ -25,7 +29,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { delay_max: 10_000_000, drift: 200_000 }
+        Bounds { delay_max: 10_000_000, step_max: 5_000_000, drift: 200_000 }
     }
 }
 
@@ -46,6 +50,9 @@ pub struct Plan {
     pub liveness: u64,
     /// The numbers of the model.
     pub bounds: Bounds,
+    /// A mistake of the simulator itself.
+    #[cfg(any(test, feature = "mutants"))]
+    pub mutant: Option<Mutant>,
 }
 
 impl Plan {
@@ -61,6 +68,8 @@ impl Plan {
             safety: Duration::from_secs(10).as_nanos() as u64,
             liveness: Duration::from_secs(60).as_nanos() as u64,
             bounds: Bounds::default(),
+            #[cfg(any(test, feature = "mutants"))]
+            mutant: None,
         }
     }
 
@@ -94,6 +103,16 @@ impl Plan {
     pub fn lasting(mut self, safety: Duration) -> Plan {
         self.safety = safety.as_nanos() as u64;
         self
+    }
+
+    pub(super) fn planted(&self, mutant: Mutant) -> bool {
+        #[cfg(any(test, feature = "mutants"))]
+        return self.mutant == Some(mutant);
+        #[cfg(not(any(test, feature = "mutants")))]
+        {
+            let _ = mutant;
+            false
+        }
     }
 
     /// True if progress can be demanded: an asynchronous system promises none (Fischer, Lynch and
@@ -203,6 +222,9 @@ impl Outcome {
 /// A panic of a node or of the world is caught: it is the violation of the property `crash`.
 pub fn run<W: World>(world: W, plan: &Plan, origin: Origin<'_>, keep: Keep) -> Outcome {
     let choices = match origin {
+        Origin::Seed(seed) if plan.planted(Mutant::Unseeded) => {
+            Choices::from_seed(seed ^ unseeded())
+        }
         Origin::Seed(seed) => Choices::from_seed(seed),
         Origin::Log(log) => Choices::from_log(log),
     };
@@ -237,6 +259,12 @@ pub fn run<W: World>(world: W, plan: &Plan, origin: Origin<'_>, keep: Keep) -> O
         steps: kernel.recorder.map(|recorder| recorder.steps),
         names,
     }
+}
+
+/// Another number at each call: what a generator must not be fed with.
+fn unseeded() -> u64 {
+    static CALLS: AtomicU64 = AtomicU64::new(1);
+    CALLS.fetch_add(1, Ordering::Relaxed)
 }
 
 thread_local! {
