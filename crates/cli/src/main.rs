@@ -7,10 +7,12 @@
 //! | `status` | `status.rs`: who leads, who lags |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
+//! | `check` | `check/`: whether what clients saw keeps the promise |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
 mod bench;
+mod check;
 mod client;
 mod ctl;
 mod logging;
@@ -34,6 +36,7 @@ Examples:
   quorate status                          who leads, who lags
   quorate ctl put hello world             write a key
   quorate bench put --clients 64          how fast it is
+  quorate check history.edn               was it linearizable?
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -65,6 +68,8 @@ enum Command {
     Ctl(ctl::Options),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
+    /// Check what clients saw: is there an order that one copy could have shown?
+    Check(check::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -100,6 +105,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);
