@@ -7,6 +7,7 @@
 //! | is the order that the store's revisions claim right? | [`witness`] |
 //! | do watches, leases, locks and writes keep their promises? | [`guarantees`] |
 //! | what does this file say? | [`parse`] |
+//! | what contradicts what, for people? | [`report`] |
 //!
 //! Nothing here knows a protocol, a driver or a clock: a history is data.
 
@@ -16,4 +17,5 @@ pub mod history;
 pub mod linear;
 pub mod models;
 pub mod parse;
+pub mod report;
 pub mod witness;

@@ -16,7 +16,7 @@
 //! Source: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002.
 
 use super::plan::{Entry, Plan};
-use super::search::{End, Track};
+use super::search::{End, Track, Wish};
 use super::{Budget, HistoryOf, Model, Violation, run};
 use crate::history::OpId;
 
@@ -31,9 +31,9 @@ pub struct Explanation {
     /// Operations that contradict each other, in order of invocation: a violated history by
     /// themselves. The last return among them is that of [`Violation::stuck`].
     pub core: Vec<OpId>,
-    /// Others that the core's longest order makes use of.
+    /// Others that an order of the core makes use of.
     pub helpers: Vec<OpId>,
-    /// The longest order of core and helpers that gets as far as the stuck operation.
+    /// An order of core and helpers that gets as far as the stuck operation.
     pub core_order: Vec<OpId>,
     /// The longest order of the whole prefix that does.
     pub order: Vec<OpId>,
@@ -71,7 +71,7 @@ pub fn explain<M: Model>(
         steps: 0,
         is_complete: true,
     };
-    let order = reducer.order(violation.stuck);
+    let order = reducer.order(violation.stuck, Wish::Longest);
     reducer.trial_steps = (reducer.steps * TRIAL_FACTOR).max(TRIAL_STEPS_MIN);
     let mut size = violation.prefix.len();
     while size > 0 {
@@ -81,7 +81,7 @@ pub fn explain<M: Model>(
         }
     }
     let core: Vec<OpId> = reducer.kept().collect();
-    let core_order = reducer.order(violation.stuck);
+    let core_order = reducer.order(violation.stuck, Wish::First);
     let helpers = core_order.iter().copied().filter(|id| !core.contains(id)).collect();
     let (is_minimal, steps) = (reducer.is_complete, reducer.steps);
     Explanation { core, helpers, core_order, order, is_minimal, steps }
@@ -145,11 +145,11 @@ impl<'a, M: Model> Reducer<'a, '_, M> {
         end
     }
 
-    /// The longest order that gets to where `stuck` should return.
-    fn order(&mut self, stuck: OpId) -> Vec<OpId> {
+    /// An order that gets to where `stuck` should return.
+    fn order(&mut self, stuck: OpId, wish: Wish) -> Vec<OpId> {
         let returned = self.plan().returned();
         let target = returned.iter().position(|id| *id == stuck).unwrap_or_default();
-        let mut track = Track { target: target as u32, order: Vec::new() };
+        let mut track = Track { target: target as u32, wish, order: Vec::new() };
         self.search(Some(&mut track));
         track.order
     }

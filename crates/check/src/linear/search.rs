@@ -39,10 +39,20 @@ pub(super) enum End {
     Spent { covered: usize, why: Why },
 }
 
-/// The longest order that gets to one return, if somebody wants it.
-#[derive(Debug, Default)]
+/// Which of the orders that get to one return is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wish {
+    /// The longest of those met.
+    Longest,
+    /// The first: unknown outcomes are tried last, so it uses few of them.
+    First,
+}
+
+/// An order that gets to one return, if somebody wants it.
+#[derive(Debug)]
 pub(super) struct Track {
     pub(super) target: u32,
+    pub(super) wish: Wish,
     pub(super) order: Vec<OpId>,
 }
 
@@ -266,7 +276,11 @@ impl<'a, 'b, M: Model, const W: usize> Search<'a, 'b, M, W> {
     }
 
     fn follow(&self, at: u32, track: &mut Track) {
-        if at != track.target || (self.path.len() <= track.order.len() && !track.order.is_empty()) {
+        let is_better = match track.wish {
+            Wish::Longest => self.path.len() > track.order.len(),
+            Wish::First => track.order.is_empty(),
+        };
+        if at != track.target || !is_better {
             return;
         }
         let mut seen = vec![0_usize; self.plan.classes.len()];

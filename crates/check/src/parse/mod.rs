@@ -14,16 +14,21 @@
 
 pub mod edn;
 mod jepsen;
+mod ndjson;
 
 use crate::linear::HistoryOf;
 use crate::models::Value;
 use crate::models::keyed::Keyed;
 use crate::models::kv::Kv;
 use crate::models::lock::Lock;
+use crate::models::map::Map;
 use crate::models::queue::Queue;
 use crate::models::register::Register;
 use crate::models::set::Set;
+use crate::witness::Seen;
 use std::fmt;
+
+pub use ndjson::{HISTORY_VERSION, write};
 
 /// A place in a file. Both count from 1; columns are characters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -129,6 +134,8 @@ impl Kind {
 pub enum Recorded {
     /// With or without compare-and-set.
     Register(HistoryOf<Keyed<Register<Value>>>),
+    /// etcd's map, and what watchers were told of it.
+    Map(HistoryOf<Map>, Seen),
     /// A queue.
     Queue(HistoryOf<Queue<Value>>),
     /// A set.
@@ -160,7 +167,7 @@ pub fn detect(text: &str) -> Option<Format> {
 /// If the text is not of that format, ends early, or has an operation which the kind does not know.
 pub fn parse(text: &str, format: Format, kind: Option<Kind>) -> Result<Recorded, ParseError> {
     match format {
-        Format::Json => Err(ParseError::new(Place { line: 1, column: 1 }, "not yet")),
+        Format::Json => ndjson::read(text, kind),
         Format::JepsenLog => jepsen::assemble(&jepsen::log_events(text)?, kind),
         Format::Edn | Format::Porcupine => jepsen::assemble(&jepsen::edn_events(text)?, kind),
     }

@@ -34,6 +34,7 @@ mod order;
 use crate::history::{History, OpId, Operation, Outcome};
 use crate::models::map::{Blob, Pair, Request, Response, Store, is_read};
 use gaps::Gaps;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -44,7 +45,8 @@ pub const GAPS_MAX: usize = 1 << 20;
 pub const REVISION_EMPTY: u64 = 1;
 
 /// A change of a key, as a watch tells it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// It was put.
     Put(Pair),
