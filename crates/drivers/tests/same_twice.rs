@@ -52,9 +52,8 @@ fn the_same_seed_takes_the_same_steps_twice_and_in_other_threads() {
         for seed in 0..5 {
             let first = trace(&plan(model), seed);
             assert_eq!(trace(&plan(model), seed), first, "{model}, seed {seed}");
-            let others: Vec<_> = (0..2)
-                .map(|_| std::thread::spawn(move || trace(&plan(model), seed)))
-                .collect();
+            let others: Vec<_> =
+                (0..2).map(|_| std::thread::spawn(move || trace(&plan(model), seed))).collect();
             for other in others {
                 assert_eq!(other.join().expect("no panic"), first, "{model}, seed {seed}");
             }
