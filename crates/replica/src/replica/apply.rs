@@ -19,7 +19,14 @@ const LONG_KEYS: u64 = 20_000;
 impl Replica {
     /// Keeps entries until the messages and records of this step have left: peers and the disk
     /// must not wait for our own apply. A message to ourselves brings us back to them.
+    ///
+    /// The consensus may tell of entries which a checkpoint has brought in the meantime: it learnt
+    /// that they are committed in the turn in which the checkpoint was installed.
     pub(super) fn hold(&mut self, mut entries: Vec<Entry>, cx: &mut Context<'_, Self>) {
+        entries.retain(|entry| entry.position.index > self.applied.index);
+        if entries.is_empty() {
+            return;
+        }
         if self.committed.is_empty() {
             cx.send(cx.id, Message::Apply);
         }
