@@ -533,6 +533,13 @@ pub(super) fn portrait(node: &Replica) -> BTreeMap<String, String> {
     say("last", raft.last().to_string());
     say("applied", node.applied().to_string());
     say("revision", node.store().revision().0.to_string());
+    let followers: Vec<String> = raft
+        .progress()
+        .map(|(peer, matched, state)| format!("{peer} {state:?} up to {matched}"))
+        .collect();
+    if !followers.is_empty() {
+        say("followers", followers.join(", "));
+    }
     if node.fenced().is_some() {
         say("fenced", "yes".to_owned());
     }

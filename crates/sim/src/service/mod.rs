@@ -454,14 +454,22 @@ impl Service {
     ) {
         let by = self.id(to);
         match self.transfer(from, to, position, nodes, hands) {
-            Some(checkpoint) => {
+            Ok(checkpoint) => {
                 hands.mark("a follower was sent a checkpoint");
+                hands.tell(Kind::Note, |step| {
+                    step.node = Some(to);
+                    step.text = format!("receives the checkpoint at {position} from {}", from + 1);
+                });
                 let install = Request::Install(Box::new(checkpoint));
                 hands.request(to, Duration::ZERO, install);
                 let sent = Request::CheckpointSent { to: by, position };
                 hands.request(from, Duration::from_millis(1), sent);
             }
-            None => {
+            Err(why) => {
+                hands.tell(Kind::Note, |step| {
+                    step.node = Some(to);
+                    step.text = format!("does not receive the checkpoint at {position}: {why}");
+                });
                 hands.request(from, Duration::ZERO, Request::CheckpointNotSent { to: by });
             }
         }
@@ -474,17 +482,18 @@ impl Service {
         position: Position,
         nodes: &mut Nodes<'_, Self>,
         hands: &Hands<'_, Self>,
-    ) -> Option<quorate_replica::Checkpoint> {
+    ) -> Result<quorate_replica::Checkpoint, String> {
         if hands.is_cut(from, to) || nodes.get(from).is_none() || nodes.get(to).is_none() {
-            return None;
+            return Err("one of them is not there".to_owned());
         }
-        let announced = nodes.with_disk(from).1.announce(position).ok()?;
-        let mut reply = nodes.with_disk(to).1.receive(announced).ok()?;
+        let why = |failed: disk::CheckpointFailed| failed.why;
+        let announced = nodes.with_disk(from).1.announce(position).map_err(why)?;
+        let mut reply = nodes.with_disk(to).1.receive(announced).map_err(why)?;
         while let disk::Reply::Send { offset } = reply {
-            let part = nodes.with_disk(from).1.part(position, offset).ok()?;
-            reply = nodes.with_disk(to).1.receive_part(offset, &part).ok()?;
+            let part = nodes.with_disk(from).1.part(position, offset).map_err(why)?;
+            reply = nodes.with_disk(to).1.receive_part(offset, &part).map_err(why)?;
         }
-        nodes.with_disk(to).1.install(position).ok()
+        nodes.with_disk(to).1.install(position).map_err(why)
     }
 
     fn connect(
