@@ -21,4 +21,4 @@ if [ ! -x "$QUORATE_BIN" ]; then
     echo "$QUORATE_BIN is missing: run 'cargo build --release' first, or set QUORATE_BIN" >&2
     exit 2
 fi
-cargo test --manifest-path etcd-client/Cargo.toml -- --test-threads 2
+cargo test --no-fail-fast --manifest-path etcd-client/Cargo.toml -- --test-threads 2

@@ -22,7 +22,7 @@ exit status: 0 all is well, 1 something is not, 2 no such command
 const STEPS: &[&[&str]] = &[
     &["fmt", "--all", "--check"],
     &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-    &["test", "--workspace"],
+    &["test", "--workspace", "--no-fail-fast"],
 ];
 
 fn main() -> ExitCode {

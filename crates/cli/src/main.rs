@@ -7,16 +7,20 @@
 //! | `status` | `status.rs`: who leads, who lags |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
+//! | `sim` | `sim/`: what can go wrong, in a simulated system |
+//! | `check` | `check/`: whether what clients saw keeps the promise |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
 mod bench;
+mod check;
 mod client;
 mod ctl;
 mod logging;
 mod output;
 mod parent;
 mod serve;
+mod sim;
 mod status;
 mod up;
 
@@ -34,6 +38,8 @@ Examples:
   quorate status                          who leads, who lags
   quorate ctl put hello world             write a key
   quorate bench put --clients 64          how fast it is
+  quorate sim                             what breaks when everything goes wrong
+  quorate check history.edn               was it linearizable?
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -65,6 +71,10 @@ enum Command {
     Ctl(ctl::Options),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
+    /// Break a simulated cluster, and tell the smallest story of what breaks
+    Sim(Box<sim::Options>),
+    /// Check what clients saw: is there an order that one copy could have shown?
+    Check(check::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -100,6 +110,8 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Sim(options) => sim::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

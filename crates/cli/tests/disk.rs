@@ -500,7 +500,7 @@ async fn a_checkpoint_that_rotted_is_not_offered_to_peers() {
         let request = pb::CompactionRequest { revision, physical: true };
         cluster.client(leader).kv.compact(request).await.expect("a compaction");
     }
-    tokio::time::sleep(Duration::from_millis(300)).await; // For one that is being written.
+    wait_checkpoints_rest(&cluster, leader).await;
     let newest = newest_checkpoint(&cluster, leader);
     let middle = fs::metadata(&newest).expect("a file").len() / 2;
     flip_bit(&newest, middle);
@@ -577,6 +577,25 @@ async fn wait_checkpoint(cluster: &Cluster, i: usize) {
     while manifests(&cluster.members[i].checkpoint_dir()).is_empty() {
         assert!(std::time::Instant::now() < deadline, "no checkpoint");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until no checkpoint of member `i` is being written, nor has been for a moment.
+async fn wait_checkpoints_rest(cluster: &Cluster, i: usize) {
+    let is_whole = |file: &Path| {
+        let name = file.to_string_lossy();
+        ["checkpoint", "manifest", "LOCK"].iter().any(|ending| name.ends_with(ending))
+    };
+    let deadline = std::time::Instant::now() + SOON;
+    let mut seen = Vec::new();
+    loop {
+        let files = files_below(&cluster.members[i].checkpoint_dir());
+        if files == seen && files.iter().all(|(file, _)| is_whole(file)) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "checkpoints without end: {files:?}");
+        seen = files;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 

@@ -333,25 +333,26 @@ async fn a_lock_passes_on_when_its_holder_lets_go_or_dies() {
         assert_eq!(revision, "2", "the first write of this store took it");
         assert!(queue(program, &all, "jobs/").is_empty(), "the lock was given back");
 
-        let holder = Running::start(program, &all, &["lock", "--ttl=2", "jobs"]);
+        let holder = Running::start(program, &all, &["lock", "--ttl=4", "jobs"]);
         let held = holder.line();
-        let second = Running::start(program, &all, &["lock", "--ttl=2", "jobs"]);
+        let second = Running::start(program, &all, &["lock", "--ttl=4", "jobs"]);
         assert_eq!(wait_queue(program, &all, "jobs/", 2)[0], held);
-        let third = Running::start(program, &all, &["lock", "--ttl=2", "jobs"]);
+        let third = Running::start(program, &all, &["lock", "--ttl=4", "jobs"]);
         let waiting = wait_queue(program, &all, "jobs/", 3);
-        assert!(second.is_silent(Duration::from_secs(3)), "renewed for longer than its time");
+        assert!(second.is_silent(Duration::from_secs(5)), "renewed for longer than its time");
 
         // kill -9: nobody says good-bye, so the lease has to end.
         let killed = Instant::now();
         holder.end(Signal::KILL);
         assert_eq!(second.line(), waiting[1], "they are served in their order");
         let passed = killed.elapsed();
-        assert!(passed > Duration::from_secs(1), "passed on after {passed:?} of two seconds");
+        // It was renewed within the last half of its time.
+        assert!(passed > Duration::from_secs(1), "passed on after {passed:?} of four seconds");
 
         // It survives the leader, and an orderly end passes it on at once.
         let leader = cluster.leader().await;
         cluster.kill(leader);
-        assert!(third.is_silent(Duration::from_secs(3)), "the holder lives");
+        assert!(third.is_silent(Duration::from_secs(5)), "the holder lives");
         assert_eq!(queue(program, &all, "jobs/"), waiting[1..], "and so do both leases");
         second.end(Signal::INT);
         assert_eq!(third.line(), waiting[2]);

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::client::{Client, Freshness, assert_filled, fill};
 use support::cluster::{Cluster, SOON, Settings};
@@ -28,16 +30,24 @@ const RECEIVED: &[&str] = &["received a checkpoint"];
 async fn all_members_killed_at_once_lose_nothing_acknowledged() {
     let mut cluster = Cluster::start(Settings::of(3)).await;
     let ports: Vec<u16> = cluster.members.iter().map(|member| member.client_port).collect();
-    let writers: Vec<_> =
-        ports.iter().map(|port| tokio::spawn(write_until_refused(*port))).collect();
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let progress: Vec<Progress> = ports.iter().map(|_| Progress::default()).collect();
+    let writers: Vec<_> = ports
+        .iter()
+        .zip(&progress)
+        .map(|(port, progress)| tokio::spawn(write_until_refused(*port, Arc::clone(progress))))
+        .collect();
+    for progress in &progress {
+        wait_written(progress, 50).await;
+    }
     cluster.kill_all();
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.push(writer.await.expect("a writer"));
+    }
     cluster.spawn_all();
     cluster.wait_ready().await;
     let store = cluster.wait_agreement().await;
-    for (port, writer) in ports.iter().zip(writers) {
-        let acknowledged = writer.await.expect("a writer");
-        assert!(acknowledged >= 20, "only {acknowledged} writes were acknowledged");
+    for (port, acknowledged) in ports.iter().zip(acknowledged) {
         for number in 0..acknowledged {
             let key = format!("{port}/{number}");
             assert!(store.kvs.iter().any(|kv| kv.key == key.as_bytes()), "{key} is lost");
@@ -45,12 +55,25 @@ async fn all_members_killed_at_once_lose_nothing_acknowledged() {
     }
 }
 
+/// The last number that a writer knows to be written.
+type Progress = Arc<AtomicU64>;
+
+/// Waits until a writer has come so far.
+async fn wait_written(progress: &Progress, number: u64) {
+    let deadline = Instant::now() + SOON;
+    while progress.load(Ordering::SeqCst) < number {
+        assert!(Instant::now() < deadline, "{number} is not written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Writes `port/0`, `port/1`, ... until a write fails; returns how many were acknowledged.
-async fn write_until_refused(port: u16) -> usize {
+async fn write_until_refused(port: u16, progress: Progress) -> u64 {
     let mut client = Client::new(port);
     let mut number = 0;
     while client.put(&format!("{port}/{number}"), "x").await.is_ok() {
         number += 1;
+        progress.store(number, Ordering::SeqCst);
     }
     number
 }
@@ -253,15 +276,16 @@ async fn a_single_member_keeps_what_it_acknowledged_over_many_kills() {
     let mut newest = 0;
     for round in 0..8 {
         let port = cluster.members[0].client_port;
-        let writer = tokio::spawn(write_counting(port, newest));
-        tokio::time::sleep(Duration::from_millis(150 + 40 * round)).await;
+        let progress = Progress::default();
+        let writer = tokio::spawn(write_counting(port, newest, Arc::clone(&progress)));
+        wait_written(&progress, newest + 1).await;
+        tokio::time::sleep(Duration::from_millis(100 + 40 * round)).await;
         cluster.kill(0);
         let acknowledged = writer.await.expect("a writer");
         cluster.spawn(0);
         cluster.wait_ready().await;
         let seen = cluster.client(0).get("n", Freshness::Linearizable).await.expect("a read");
         let found: u64 = seen.found.expect("the key").value.parse().expect("a number");
-        assert!(acknowledged > newest, "no progress in round {round}");
         assert!(
             (acknowledged..=acknowledged + 1).contains(&found),
             "{acknowledged} was acknowledged and {found} is there"
@@ -271,11 +295,12 @@ async fn a_single_member_keeps_what_it_acknowledged_over_many_kills() {
 }
 
 /// Writes growing numbers to one key until a write fails; returns the last acknowledged one.
-async fn write_counting(port: u16, from: u64) -> u64 {
+async fn write_counting(port: u16, from: u64, progress: Progress) -> u64 {
     let mut client = Client::new(port);
     let mut number = from;
     while client.put("n", (number + 1).to_string()).await.is_ok() {
         number += 1;
+        progress.store(number, Ordering::SeqCst);
     }
     number
 }

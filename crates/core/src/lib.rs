@@ -14,17 +14,22 @@
 //! | [`Frame`], [`Persist`] | `frame.rs` | how a record looks to the storage layer |
 //! | [`Position`] | `position.rs` | the identity (term, index) of a log entry |
 //! | [`SystemModel`] | `model.rs` | network x node x timing |
+//! | [`Buggify`] | `buggify.rs` | taking a rare path more often, under simulation only |
+//! | [`planted_bugs!`] | `planted.rs` | known mistakes which the tests must catch |
 
+mod buggify;
 mod context;
 mod effect;
 mod frame;
 mod gate;
 mod ids;
 mod model;
+mod planted;
 mod position;
 mod protocol;
 mod time;
 
+pub use buggify::Buggify;
 pub use context::Context;
 pub use effect::{Effect, Release};
 pub use frame::{BadFrame, Frame, Persist};

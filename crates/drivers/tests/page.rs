@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long a key may take in a run of 20,000 steps, on a machine that is busy with other work.
 const KEY_TIME_MAX: Duration = Duration::from_secs(5);
 /// What a page may hold at once, however long the run is.
-const ELEMENTS_MAX: u64 = 20_000;
+const ELEMENTS_MAX: u64 = 5_000;
 
 fn page_of(trace: &Trace) -> Vec<u8> {
     let mut out = Vec::new();
@@ -156,7 +156,22 @@ fn what_went_wrong_is_drawn() {
     assert_eq!(count(&browser, ".lane-head.leader"), 2);
     assert_eq!(count(&browser, ".lane-head.leader.term-1"), 1);
     assert_eq!(count(&browser, ".lane-head.leader.term-2"), 1);
-    // A crash: the node is down in the head of its lane, in the table and on the lane.
+    // What an invocation or a loss changes in the state of a node is on its lane as well.
+    let mut story = example::Story::new(&["n1"], &["c1"]);
+    story.at(0, Kind::Boot, "starts").invoke(0, 0, "put x");
+    story.state("role=leader, term=9");
+    browser.open(&page_of(&story.trace()), "#step=1");
+    assert_eq!(count(&browser, ".life.leader.term-1"), 1);
+    assert_eq!(browser.run("return document.querySelector('.pill text').textContent"), "leader T9");
+    assert_quiet(&browser);
+}
+
+#[test]
+fn a_crash_is_seen_in_three_places() {
+    let Some(browser) = Browser::start() else { return };
+    let trace = example::lost_write();
+    browser.open(&page_of(&trace), "");
+    // The node is down in the head of its lane, in the table and on the lane.
     let crash = step_of(&trace, Kind::Crash);
     browser.run(&format!("location.hash = '#step={crash}'"));
     browser.until(&format!("return document.querySelector('#step-{crash}.selected') !== null"));
@@ -236,6 +251,18 @@ fn texts_stay_texts() {
         state
     });
     assert_quiet(&browser);
+}
+
+#[test]
+fn a_run_without_a_step_or_a_node_is_a_page() {
+    let Some(browser) = Browser::start() else { return };
+    for nodes in [&["n1"][..], &[]] {
+        browser.open(&page_of(&example::Story::new(nodes, &[]).trace()), "#step=3");
+        browser.press(&['j', 'v', key::END, key::PAGE_UP, '-', '0', 'm', ']', 'n']);
+        assert!(text_of(&browser, "#head").contains("No property broke"));
+        assert_eq!(count(&browser, ".row"), 0);
+        assert_quiet(&browser);
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ because   c2 reads x at revision 1 after c1 was told that its write of x has rev
         (6, "      5  151.400  n1    n1 -> n2    RequestVote term 1 last 0"),
         (8, "      7  152.200  n2    n2 <- n1    RequestVote term 1 last 0  [term=1 vote=n1]"),
         (15, "     14  154.150  n1    n1 <- n3    Vote term 1 granted  (again)"),
-        (16, "     15  158.250  n1    c1 invokes  put x = 1"),
+        (16, "     15  158.250  n1    c1 invokes  put x = 1  [waiting=c1]"),
         (19, "!    18  158.570  n3    PAUSES      stands still"),
         (23, "     22  159.320  -     n1 -x n3    Append term 1 previous 0 entries 1"),
         (27, "!    26  159.970  n2    CRASHES     loses power; 1 record was not synced  [log=]"),

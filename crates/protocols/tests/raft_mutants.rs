@@ -1,8 +1,10 @@
 //! Planted bugs must be caught by walks; see `mutant.rs` for what they are.
 //!
-//! Three are too rare for short walks, and are caught by the tests named after their rules: commits
-//! of old terms by counting, votes that are counted twice, and a change of members before the first
-//! commit of a term.
+//! Some are too rare for short walks, and are caught by the tests named after their rules: commits
+//! of old terms by counting, votes that are counted twice or given before they are durable, reads
+//! that join a round, and a change of members before the first commit of a term. Two cost progress
+//! only while a link stays broken, and walks end in peace: elections without their guards, and a
+//! leader that no quorum hears.
 
 mod raft_world;
 
@@ -31,6 +33,25 @@ fn walks_catch_every_planted_bug() {
         (Mutant::AckBeforeDurable, Faults::FIXED),
         (Mutant::VoteWithoutPersisting, Faults::FIXED),
         (Mutant::VoteTwice, Faults::FIXED),
+        (Mutant::VoteByLength, Faults::FIXED),
+        (Mutant::DenialCounted, Faults::FIXED),
+        (Mutant::StaleVoteCounted, Faults::CROWD),
+        (Mutant::HalfIsQuorum, Faults::FIXED),
+        (Mutant::CommitBeyondMatch, Faults::FIXED),
+        (Mutant::HeartbeatCommitUncapped, Faults::FIXED),
+        (Mutant::ConflictKept, Faults::FIXED),
+        (Mutant::TruncatesAlways, Faults::FIXED),
+        (Mutant::StaleAppendAccepted, Faults::FIXED),
+        (Mutant::StaleAckCounted, Faults::FIXED),
+        (Mutant::RestartTruncatesToCommit, Faults::FIXED),
+        (Mutant::SnapshotKeepsLog, Faults::FIXED),
+        (Mutant::SnapshotFailureForgotten, Faults::FIXED),
+        (Mutant::LostAppendForgotten, Faults::FIXED),
+        (Mutant::LeaseRead, Faults::HASTE),
+        (Mutant::TransferNeverEnds, Faults::FIXED),
+        (Mutant::JointSkipped, Faults::ALL),
+        (Mutant::JointLeftEarly, Faults::ALL),
+        (Mutant::ConfigurationForgotten, Faults::ALL),
         (Mutant::ReadWithoutQuorum, Faults::HASTE),
         (Mutant::ReadBeforeOwnCommit, Faults::FIXED),
         (Mutant::ReadAnswerOfFormerLife, Faults::HASTE),

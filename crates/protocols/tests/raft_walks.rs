@@ -74,6 +74,14 @@ fn what_is_proposed_once_is_applied_once_or_refused() {
 }
 
 #[test]
+fn rare_paths_are_safe() {
+    let sum = walks(Faults::BUGGIFIED, 0..500);
+    assert!(sum.committed > 500 * 5, "{sum:?}");
+    assert!(sum.reads > 500 * 5, "{sum:?}");
+    assert!(sum.states_sent > 500, "{sum:?}");
+}
+
+#[test]
 fn the_same_seed_takes_the_same_walk() {
     for seed in 0..20 {
         let run = || {

@@ -9,6 +9,7 @@ mod envelope;
 mod held;
 mod lessor;
 mod message;
+mod planted;
 mod replica;
 pub mod store;
 
@@ -17,4 +18,6 @@ pub use digests::DIGEST_EVERY;
 pub use envelope::{Life, Ticket, seal};
 pub use lessor::{LeaseAnswer, LeaseAsk, LeaseMessage, LessorMutant, lease_ttl_min};
 pub use message::{BadMessage, Message};
-pub use replica::{Answer, Config, Indication, Refusal, Replica, Request, Timer};
+#[cfg(feature = "mutants")]
+pub use replica::Plant;
+pub use replica::{Answer, Config, Indication, Refusal, Replica, ReplicaMutant, Request, Timer};

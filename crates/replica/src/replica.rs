@@ -11,6 +11,7 @@
 
 mod apply;
 mod leases;
+mod mutant;
 mod patience;
 mod reads;
 mod wakefulness;
@@ -21,13 +22,18 @@ use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
 use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
 use crate::message::Message;
+use crate::planted::Planted;
 use crate::store::{KvError, Outcome, Revision, Store};
 use bytes::Bytes;
-use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
+use quorate_core::{Buggify, Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
 use quorate_protocols::consensus::raft::{self, Configuration, Entry, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wakefulness::Wakefulness;
+
+#[cfg(feature = "mutants")]
+pub use mutant::Plant;
+pub use mutant::ReplicaMutant;
 
 /// How often waiting requests are looked at for their deadline, and leases.
 const PATIENCE_TICK: Duration = crate::lessor::TICK;
@@ -266,6 +272,8 @@ pub struct Replica {
     announced: Index,
     leader_seen: Option<NodeId>,
     applied_commands: [u64; 3],
+    buggify: Buggify,
+    planted: Planted<ReplicaMutant>,
 }
 
 impl Replica {
@@ -287,7 +295,7 @@ impl Replica {
     /// The state as it is now, for a checkpoint.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
-            position: self.applied,
+            position: self.covered(),
             configuration: self.configuration.clone(),
             store: self.store.clone(),
         }
@@ -326,20 +334,28 @@ impl Replica {
             return;
         }
         let term = self.raft.term();
+        let asks_again = self.planted(ReplicaMutant::AskedAgain);
+        let answers_early = self.planted(ReplicaMutant::AnsweredWhenProposed);
         for ticket in std::mem::take(&mut self.queued) {
             let write = self.writes.get_mut(&ticket).expect("a queued write waits");
             let Write::Queued { since, envelope } = write else {
                 unreachable!("{ticket:?} is queued and sent")
             };
-            let command = std::mem::take(envelope);
-            *write = Write::Sent { since: *since, term };
+            let command = if asks_again { envelope.clone() } else { std::mem::take(envelope) };
+            if asks_again {
+                self.queued.insert(ticket);
+            } else {
+                *write = Write::Sent { since: *since, term };
+            }
             if envelope::wants_stamp(&command) {
                 self.stamp(command, cx);
                 continue;
             }
+            let early = answers_early.then(|| command.clone());
             let request = raft::Request::Propose { command };
             let heard = cx.child(|cx| self.raft.on_request(request, cx));
             self.hear(heard, cx);
+            early.into_iter().for_each(|command| self.answer_early(ticket, command, cx));
         }
     }
 
@@ -447,12 +463,15 @@ impl Replica {
 
     fn install(&mut self, checkpoint: Checkpoint, cx: &mut Context<'_, Self>) {
         let Checkpoint { position, configuration, store } = checkpoint;
-        if position.index <= self.applied.index {
+        let is_old = position.index <= self.applied.index;
+        if is_old && !self.planted(ReplicaMutant::InstallGoesBack) {
             return; // We caught up while it was on its way.
         }
-        self.store = store;
+        self.store = self.replanted(store);
         self.applied = position;
-        self.committed.retain(|entry| entry.position.index > position.index);
+        if !self.planted(ReplicaMutant::InstallKeepsCommitted) {
+            self.committed.retain(|entry| entry.position.index > position.index);
+        }
         self.configuration = configuration.clone();
         let request = raft::Request::Installed { position, configuration };
         let heard = cx.child(|cx| self.raft.on_request(request, cx));
@@ -471,9 +490,12 @@ impl Replica {
 
     /// Cuts the log in memory to about half of its bound once it has outgrown it.
     fn trim_log(&mut self, cx: &mut Context<'_, Self>) {
-        if self.raft.retained_bytes() <= self.log_retain_bytes {
-            return;
+        if self.raft.retained_bytes() > self.log_retain_bytes {
+            self.forget_half(cx);
         }
+    }
+
+    fn forget_half(&mut self, cx: &mut Context<'_, Self>) {
         let base = self.raft.base().index;
         let upto = Index(base.0 + self.applied.index.distance_from(base) / 2);
         if upto > base {
@@ -483,7 +505,8 @@ impl Replica {
     }
 
     fn sweep(&mut self, cx: &mut Context<'_, Self>) {
-        if !self.store.sweep(SWEEP_STEPS) {
+        let steps = if self.buggify.strikes(cx) { 1 } else { SWEEP_STEPS };
+        if !self.store.sweep(steps) {
             cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
         }
     }
@@ -533,6 +556,8 @@ impl Protocol for Replica {
             announced: Index(0),
             leader_seen: None,
             applied_commands: [0; 3],
+            buggify: config.raft.buggify,
+            planted: Planted::default(),
         }
     }
 
@@ -610,6 +635,9 @@ impl Protocol for Replica {
             }
             Timer::Digest => {
                 self.tell_digest(cx);
+                if self.buggify.strikes(cx) {
+                    self.forget_half(cx);
+                }
                 cx.set_timer(Timer::Digest, DIGEST_TICK..DIGEST_TICK * 2);
             }
             Timer::Sweep => self.sweep(cx),

@@ -1,14 +1,15 @@
 //! What surrounds the replica on its loop thread: who waits for which answer, what readers see,
 //! when a checkpoint is taken.
 
+use crate::checkpointing::{Checkpointing, Supply};
 use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
-use crate::watch::Hub;
+use crate::watch::{Feeder, Hub};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term};
-use quorate_drivers::live::{Host, Inbox, LogHandle};
+use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
 use quorate_replica::store::Store;
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
@@ -231,9 +232,8 @@ pub(crate) struct ReplicaHost {
     moving: Vec<Reply<Result<(), Refusal>>>,
     seen_applied: Position,
     errors: BTreeMap<&'static str, String>,
-    checkpoints: Checkpoints,
-    /// Watchers were handed a history that was not yet swept.
-    sweep_seen: bool,
+    checkpointing: Checkpointing,
+    feeder: Feeder,
 }
 
 /// An answer, and who waits for it.
@@ -248,20 +248,6 @@ struct Owed {
 struct Outgoing {
     link: Arc<Link>,
     frames: Vec<u8>,
-}
-
-/// When the next checkpoint is due.
-#[derive(Debug)]
-struct Checkpoints {
-    /// Log bytes between two checkpoints, at least. Beyond that a checkpoint waits until the log
-    /// since the last one is as long as that one: so what is written for checkpoints is no more
-    /// than what is written to the log, and a restart reads at most twice the state.
-    every_bytes_min: u64,
-    /// What the replica had applied, in bytes, at the last one.
-    applied_bytes: u64,
-    writing: bool,
-    /// Peers that wait for a checkpoint newer than the newest.
-    wanted_by: Vec<NodeId>,
 }
 
 impl ReplicaHost {
@@ -287,13 +273,8 @@ impl ReplicaHost {
             moving: Vec::new(),
             seen_applied: Position::ZERO,
             errors: BTreeMap::new(),
-            checkpoints: Checkpoints {
-                every_bytes_min: checkpoint_bytes_min,
-                applied_bytes: 0,
-                writing: false,
-                wanted_by: Vec::new(),
-            },
-            sweep_seen: false,
+            checkpointing: Checkpointing::new(checkpoint_bytes_min),
+            feeder: Feeder::default(),
         }
     }
 
@@ -311,18 +292,13 @@ impl ReplicaHost {
         requests.push(Request::MoveLeader { to });
     }
 
-    /// The most caught-up other voter takes over.
     fn step_aside(
         &mut self,
         node: &Replica,
         reply: Reply<Result<(), Refusal>>,
         requests: &mut Vec<Request>,
     ) {
-        let me = NodeId(self.shared.member_id);
-        let voters = &node.raft().configuration().incoming;
-        let others = node.raft().progress().filter(|peer| peer.0 != me && voters.contains(&peer.0));
-        let next = others.max_by_key(|peer| peer.1).map(|peer| peer.0);
-        match next.filter(|_| node.raft().leader() == Some(me)) {
+        match successor(node, NodeId(self.shared.member_id)) {
             Some(to) => self.move_leader(to, reply, requests),
             None => reply.send(Ok(())),
         }
@@ -334,77 +310,56 @@ impl ReplicaHost {
         node: &Replica,
         requests: &mut Vec<Request>,
     ) {
-        self.checkpoints.writing = false;
         match outcome {
             Ok(position) => {
                 tracing::info!(%position, "checkpoint written");
                 self.errors.remove("checkpoint");
-                if let Some(oldest) = self.desk.oldest_kept() {
+                if let Some(oldest) = self.desk.shelf().oldest_kept() {
                     self.log.release(oldest.index);
                 }
-                for peer in std::mem::take(&mut self.checkpoints.wanted_by) {
+                for peer in self.checkpointing.written() {
                     self.send_checkpoint(peer, node);
                 }
             }
             Err(why) => {
-                // The log still holds everything, so nothing is lost; it only grows.
                 tracing::error!(why, "the checkpoint could not be written; trying again later");
                 self.errors.insert("checkpoint", format!("checkpoint failed: {why}"));
-                // The consensus asks again while these followers still need one.
-                let wanted_by = std::mem::take(&mut self.checkpoints.wanted_by);
-                requests.extend(wanted_by.into_iter().map(|to| Request::CheckpointNotSent { to }));
+                let waited = self.checkpointing.failed();
+                requests.extend(waited.into_iter().map(|to| Request::CheckpointNotSent { to }));
             }
         }
     }
 
-    /// Sends the newest checkpoint if the log continues it, and takes a newer one first otherwise.
-    /// A fenced member sends none: a follower would take over what is wrong, and be its majority.
     fn send_checkpoint(&mut self, to: NodeId, node: &Replica) {
-        if node.fenced().is_some() {
-            return; // It is about to hand leadership over, and the next leader sends its own.
-        }
-        let newest = self.desk.newest().filter(|at| at.index >= node.raft().base().index);
-        match newest {
-            Some(position) => {
+        match self.checkpointing.supply(to, node, self.desk.shelf().newest()) {
+            Supply::Send(position) => {
                 let shared = Arc::clone(&self.shared);
                 self.desk.send(to, position, move |outcome| {
                     shared.insist(Ask::CheckpointSent { to, outcome });
                 });
             }
-            None if self.checkpoints.wanted_by.contains(&to) => {}
-            None => {
-                self.checkpoints.wanted_by.push(to);
-                self.take_checkpoint(node);
-            }
+            Supply::Take(checkpoint) => self.write_checkpoint(*checkpoint),
+            Supply::Wait | Supply::Withhold => {}
         }
     }
 
     fn checkpoint_if_due(&mut self, node: &Replica) {
-        // Of the last checkpoint and not of the state now: that grows with the log and is always
-        // the longer one while nothing is compacted.
-        let due = self.checkpoints.every_bytes_min.max(self.desk.newest_bytes());
-        if node.applied_bytes() - self.checkpoints.applied_bytes >= due {
-            self.take_checkpoint(node);
+        if let Some(checkpoint) = self.checkpointing.due(node, self.desk.shelf().newest_bytes()) {
+            self.write_checkpoint(checkpoint);
         }
     }
 
-    fn take_checkpoint(&mut self, node: &Replica) {
-        // What is wrong must not push out the older checkpoints, which may be right.
-        if self.checkpoints.writing || node.fenced().is_some() {
-            return;
-        }
-        self.checkpoints.writing = true;
+    fn write_checkpoint(&mut self, checkpoint: Checkpoint) {
         let begun = Instant::now();
-        self.checkpoints.applied_bytes = node.applied_bytes();
         let shared = Arc::clone(&self.shared);
-        let started = self.desk.write(node.checkpoint(), move |outcome| {
+        let started = self.desk.write(checkpoint, move |outcome| {
             shared.metrics.checkpoint.observe(begun.elapsed());
             shared.insist(Ask::CheckpointTaken { outcome });
         });
         if let Err(error) = started {
-            // Nobody will tell that it ended. The log grows until the next one is due.
+            // The log grows until the next one is due.
             tracing::error!(%error, "cannot start a thread for the checkpoint");
-            self.checkpoints.writing = false;
+            self.checkpointing.not_begun();
         }
     }
 
@@ -426,19 +381,6 @@ impl ReplicaHost {
         self.shared.stale.store(false, Ordering::Release);
     }
 
-    /// Hands the changes of this turn to those who watch: before the turn's answers leave, so that
-    /// a watcher created after an answer was seen begins after what the answer tells.
-    fn tell_watchers(&mut self, node: &Replica, changed: bool) {
-        let watch = &self.shared.watch;
-        watch.set_term(node.raft().term());
-        // After a compaction once more when all is swept, or the watchers' copy would pin it.
-        let swept = self.sweep_seen && node.store().is_swept();
-        if watch.is_open() && (changed || swept) {
-            watch.offer(node.store().history());
-            self.sweep_seen = !node.store().is_swept();
-        }
-    }
-
     fn report(&mut self, node: &Replica) {
         let raft = node.raft();
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
@@ -447,7 +389,7 @@ impl ReplicaHost {
         status.commit_index = raft.commit_index().0;
         status.applied_index = node.applied().index.0;
         status.revision = node.store().revision();
-        status.db_size = self.log.bytes() + self.desk.bytes();
+        status.db_size = self.log.bytes() + self.desk.shelf().bytes();
         status.db_size_in_use = node.store().bytes_in_use();
         status.is_learner = raft.configuration().learners.contains(&NodeId(self.shared.member_id));
         status.applied_commands = node.applied_commands();
@@ -458,6 +400,15 @@ impl ReplicaHost {
         let stalled = self.log.stalled();
         status.errors.extend(stalled.map(|why| format!("the log waits for space: {why}")));
     }
+}
+
+/// Who is to lead when the leader `me` steps aside: the most caught-up other voter. None if `me`
+/// does not lead, or is alone.
+pub fn successor(node: &Replica, me: NodeId) -> Option<NodeId> {
+    let voters = &node.raft().configuration().incoming;
+    let others = node.raft().progress().filter(|peer| peer.0 != me && voters.contains(&peer.0));
+    let next = others.max_by_key(|peer| peer.1).map(|peer| peer.0);
+    next.filter(|_| node.raft().leader() == Some(me))
 }
 
 impl Host<Replica> for ReplicaHost {
@@ -588,7 +539,7 @@ impl Host<Replica> for ReplicaHost {
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }
-        self.tell_watchers(node, changed);
+        self.feeder.turn_ended(&self.shared.watch, node, monotonic_now);
         self.report(node);
         for Owed { reply, answer } in self.answers.drain(..) {
             reply.send(answer);

@@ -1,6 +1,7 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
 pub mod api;
+pub mod checkpointing;
 mod codec;
 pub mod config;
 pub mod echo;
@@ -10,16 +11,18 @@ mod identity;
 mod metrics;
 mod peers;
 pub mod proto;
-mod recover;
+pub mod recover;
 mod run;
+pub mod shelf;
 pub mod snapshot;
 mod upkeep;
 pub mod url;
 mod wal_log;
-mod watch;
+pub mod watch;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};
+pub use host::successor;
 pub use identity::IdentityError;
 pub use peers::DiskLost;
 pub use recover::RecoverError;

@@ -1,19 +1,30 @@
 //! What a member finds on its disk when it starts.
+//!
+//! **Problem.** After a crash the newest checkpoint may be torn or rotten, the log may end in half
+//! a batch, records in its midst may be lost, and the whole log may be gone. Each of these wants
+//! another answer: an older checkpoint, a cut, a question to the peers, a refusal to start.
+//!
+//! **Idea.** [`open`] looks for the newest checkpoint that is *whole* and opens the log;
+//! [`restore`] builds the replica from both, with each lost record in its place as
+//! [`Record::Damaged`]. What the consensus cannot make good ends the start with a reason.
+//!
+//! Everything here is written against [`Disk`]: a member runs it on files, a simulated member runs
+//! it on a disk in memory.
 
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::peers::bulk::CheckpointDesk;
-use crate::wal_log::WalLog;
-use quorate_core::{Persist, Position, Term};
-use quorate_protocols::consensus::raft::{Record, codec};
+use quorate_core::{Buggify, NodeId, Persist, Position, Protocol, Term};
+use quorate_protocols::consensus::raft::{self, Configuration, Record, codec};
 use quorate_replica::store::Store;
-use quorate_replica::{Checkpoint, decode_configuration};
+use quorate_replica::{Checkpoint, Life, Replica, decode_configuration};
 use quorate_storage::{
-    CheckpointError, Checkpoints, Damage, LogIdentity, RealDisk, Recovered, Recovery, Wal,
-    WalError, WalOptions,
+    CheckpointError, Checkpoints, Damage, Disk, LogIdentity, Recovered, Recovery, Wal, WalError,
+    WalOptions,
 };
+use std::collections::BTreeSet;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Segments of the log are at least this long; shorter ones would only be many.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -21,6 +32,10 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read from a checkpoint at once.
 const READ_BYTES: usize = 1 << 20;
+/// A follower that waits for nothing hears within this time what was committed, at the latest.
+const NEWS_DELAY: Duration = Duration::from_millis(1);
+/// A request waits so long for its answer, and for two elections beside; as in etcd.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a member cannot start from what is on its disk.
 #[derive(Debug)]
@@ -89,50 +104,123 @@ impl From<CheckpointError> for RecoverError {
     }
 }
 
-/// Everything that was found.
-pub(crate) struct Found {
-    /// The log, to be written on.
-    pub(crate) log: WalLog,
-    /// The checkpoints.
-    pub(crate) desk: CheckpointDesk,
-    /// The newest whole checkpoint.
-    pub(crate) checkpoint: Option<Checkpoint>,
-    /// The records of the log.
-    pub(crate) records: Records,
+/// Where a member keeps its state, and whose state it is.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Directory of the log.
+    pub wal: PathBuf,
+    /// Directory of the checkpoints.
+    pub checkpoints: PathBuf,
+    /// Whose they are.
+    pub identity: LogIdentity,
+    /// The member has taken part before: an empty log is a lost one.
+    pub admitted: bool,
+    /// Size of a segment of the log. Unit: bytes. Range: that of [`WalOptions::segment_bytes`].
+    pub segment_bytes: u32,
 }
 
-/// Opens log and checkpoints and loads the newest whole checkpoint.
-pub(crate) fn open(
-    dir: &Path,
-    config: &Config,
-    identity: &Identity,
-) -> Result<Found, RecoverError> {
-    let Identity { cluster, member, data, admitted } = *identity;
-    let identity = LogIdentity { cluster, member, data };
-    let checkpoints = Checkpoints::open(RealDisk, &dir.join("checkpoints"), &identity)?;
+impl Home {
+    /// That of a member with these settings, in its directory `dir`.
+    pub(crate) fn of(dir: &Path, config: &Config, identity: &Identity) -> Home {
+        let Identity { cluster, member, data, admitted } = *identity;
+        // The log is released in whole segments: one that outlived several checkpoints would keep
+        // what they have made superfluous.
+        let segment_bytes = config.checkpoint_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        Home {
+            wal: config.wal_dir.clone().unwrap_or_else(|| dir.join("wal")),
+            checkpoints: dir.join("checkpoints"),
+            identity: LogIdentity { cluster, member, data },
+            admitted,
+            segment_bytes: segment_bytes as u32,
+        }
+    }
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub struct Found<D: Disk> {
+    /// The log, to be written on.
+    pub wal: Wal<D>,
+    /// The checkpoints.
+    pub checkpoints: Checkpoints<D>,
+    /// The newest whole checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// The records of the log.
+    pub records: Records<D>,
+}
+
+/// Opens log and checkpoints and loads the newest whole checkpoint. On an empty disk both are made.
+///
+/// Errors: those of [`RecoverError`] that concern log and checkpoints.
+pub fn open<D: Disk>(disk: D, home: &Home) -> Result<Found<D>, RecoverError> {
+    let checkpoints = Checkpoints::open(disk.clone(), &home.checkpoints, &home.identity)?;
     let checkpoint = newest(&checkpoints)?;
-    // The log is released in whole segments: one that outlived several checkpoints would keep what
-    // they have made superfluous.
-    let segment_bytes = config.checkpoint_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) as u32;
     let critical_kinds = codec::CRITICAL_KINDS.to_vec();
+    let segment_bytes = home.segment_bytes;
     let options = WalOptions { segment_bytes, critical_kinds, ..WalOptions::default() };
-    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join("wal"));
-    let (wal, recovery) = Wal::open(RealDisk, &wal_dir, options, &identity)?;
-    if recovery.created && admitted {
+    let (wal, recovery) = Wal::open(disk, &home.wal, options, &home.identity)?;
+    if recovery.created && home.admitted {
         return Err(RecoverError::LogLost);
     }
     if let Some(torn) = recovery.torn_tail {
         tracing::warn!(?torn, "cut off a batch that the last crash left unfinished");
     }
-    Ok(Found {
-        log: WalLog::new(wal),
-        desk: CheckpointDesk::new(checkpoints),
-        checkpoint,
-        records: Records { recovery, failure: None },
-    })
+    let records = Records { recovery, failure: None };
+    Ok(Found { wal, checkpoints, checkpoint, records })
 }
 
-fn newest(checkpoints: &Checkpoints<RealDisk>) -> Result<Option<Checkpoint>, RecoverError> {
+/// What the operator says of a replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaSettings {
+    /// This member.
+    pub me: NodeId,
+    /// The members that a new cluster begins with.
+    pub voters: BTreeSet<NodeId>,
+    /// Between two heartbeats of a leader.
+    pub heartbeat_interval: Duration,
+    /// A follower that hears nothing for so long, or up to twice as long, campaigns.
+    pub election_timeout: Duration,
+    /// Bytes of log kept in memory for followers that are a little behind.
+    pub log_retain_bytes: usize,
+    /// Rare paths, for simulations; off in production.
+    pub buggify: Buggify,
+}
+
+impl ReplicaSettings {
+    /// The settings of a replica that starts from `checkpoint`.
+    pub fn replica(&self, life: Life, checkpoint: Option<Checkpoint>) -> quorate_replica::Config {
+        let configuration = Configuration::of(self.voters.iter().copied());
+        let mut raft = raft::Config::new(self.me, configuration);
+        raft.heartbeat_interval = self.heartbeat_interval;
+        raft.election_timeout = self.election_timeout;
+        raft.news_delay = NEWS_DELAY;
+        raft.buggify = self.buggify;
+        quorate_replica::Config {
+            raft,
+            life,
+            checkpoint,
+            request_timeout: REQUEST_TIMEOUT + 2 * self.election_timeout,
+            log_retain_bytes: self.log_retain_bytes,
+        }
+    }
+}
+
+/// Builds the replica as it was: from the checkpoint in `config` and the records after it.
+///
+/// Errors: the records that cannot be read or be made good.
+pub fn restore<D: Disk>(
+    config: &quorate_replica::Config,
+    mut records: Records<D>,
+) -> Result<Replica, RecoverError> {
+    let replica = Replica::restore(config, &mut records);
+    records.finish()?;
+    match replica.raft().restore_error() {
+        Some(why) => Err(RecoverError::Promise { why: why.to_string() }),
+        None => Ok(replica),
+    }
+}
+
+fn newest<D: Disk>(checkpoints: &Checkpoints<D>) -> Result<Option<Checkpoint>, RecoverError> {
     let newest = checkpoints.newest_whole()?;
     for damaged in &newest.skipped {
         tracing::error!(%damaged, "a checkpoint is damaged: starting from an older one");
@@ -145,8 +233,10 @@ fn newest(checkpoints: &Checkpoints<RealDisk>) -> Result<Option<Checkpoint>, Rec
 }
 
 /// Loads the checkpoint at `position`.
-pub(crate) fn load(
-    checkpoints: &Checkpoints<RealDisk>,
+///
+/// Errors: it is not there, damaged, or none of this version.
+pub fn load<D: Disk>(
+    checkpoints: &Checkpoints<D>,
     position: Position,
 ) -> Result<Checkpoint, RecoverError> {
     let reader = checkpoints.open_reader(position)?;
@@ -160,19 +250,25 @@ pub(crate) fn load(
 
 /// The records of the log as the replica takes them. Ends early at what cannot be read; ask
 /// [`Records::finish`] afterwards.
-pub(crate) struct Records {
-    recovery: Recovery<RealDisk>,
+#[derive(Debug)]
+pub struct Records<D: Disk> {
+    recovery: Recovery<D>,
     failure: Option<RecoverError>,
 }
 
-impl Records {
+impl<D: Disk> Records<D> {
+    /// What the log says of itself: what was cut off, how much is damaged.
+    pub fn recovery(&self) -> &Recovery<D> {
+        &self.recovery
+    }
+
     /// Errors: what ended the records early.
-    pub(crate) fn finish(self) -> Result<(), RecoverError> {
+    pub fn finish(self) -> Result<(), RecoverError> {
         self.failure.map_or(Ok(()), Err)
     }
 }
 
-impl Iterator for Records {
+impl<D: Disk> Iterator for Records<D> {
     type Item = Record;
 
     fn next(&mut self) -> Option<Record> {

@@ -7,13 +7,14 @@ use crate::host::{Ask, ReplicaHost, Reply, Shared};
 use crate::identity::{Identity, IdentityError, random};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
-use crate::recover::{self, RecoverError};
+use crate::recover::{self, Found, Home, RecoverError, ReplicaSettings};
 use crate::upkeep;
 use crate::url::{Url, UrlError};
-use quorate_core::{NodeId, Protocol};
+use crate::wal_log::WalLog;
+use quorate_core::NodeId;
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
-use quorate_protocols::consensus::raft;
 use quorate_replica::{Life, Message, Replica};
+use quorate_storage::RealDisk;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -29,8 +30,6 @@ use tokio::time::{Instant, sleep};
 
 /// A stopping leader waits so long for its successor.
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A follower that waits for nothing hears within this time what was committed, at the latest.
-const NEWS_DELAY: Duration = Duration::from_millis(1);
 /// How often a member that waits for its peers says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(5);
 
@@ -145,12 +144,13 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let client_listeners = bind(&config.listen_client_urls).await?;
     let metrics_listeners = bind(&config.listen_metrics_urls).await?;
     let peer_listeners = bind(&config.listen_peer_urls).await?;
-    let recovered = recover::open(&dir, &config, &identity)?;
+    let home = Home::of(&dir, &config, &identity);
+    let Found { wal, checkpoints, checkpoint, records } = recover::open(RealDisk, &home)?;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
     let life = Life(random().map_err(RunError::System)?);
     let members = members(&config);
     let shared = Arc::new(Shared::new(cluster, me, life, members, Arc::clone(&inbox)));
-    let desk = Arc::new(recovered.desk);
+    let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
     let peers =
@@ -165,8 +165,8 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         identity.admit(&dir)?;
     }
 
-    let observed = recovered.log.observed(Arc::clone(&shared.metrics));
-    let log = LogThread::start(observed, Arc::clone(&inbox)).map_err(RunError::System)?;
+    let log = WalLog::new(wal, Arc::clone(&shared.metrics));
+    let log = LogThread::start(log, Arc::clone(&inbox)).map_err(RunError::System)?;
     let host = ReplicaHost::new(
         Arc::clone(&shared),
         peers.links(),
@@ -174,14 +174,9 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         Arc::clone(&desk),
         config.checkpoint_bytes,
     );
-    let mut records = recovered.records;
-    let replica_config = replica_config(&config, life, recovered.checkpoint);
-    let node = Replica::restore(&replica_config, &mut records);
+    let replica_config = replica_settings(&config).replica(life, checkpoint);
+    let node = recover::restore(&replica_config, records)?;
     drop(replica_config);
-    records.finish()?;
-    if let Some(why) = node.raft().restore_error() {
-        return Err(RecoverError::Promise { why: why.to_string() }.into());
-    }
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
@@ -298,23 +293,14 @@ async fn run_loop(
     }
 }
 
-fn replica_config(
-    config: &Config,
-    life: Life,
-    checkpoint: Option<quorate_replica::Checkpoint>,
-) -> quorate_replica::Config {
-    let voters = config.initial_members().into_keys().map(NodeId);
-    let configuration = raft::Configuration::of(voters);
-    let mut raft = raft::Config::new(NodeId(config.member_id()), configuration);
-    raft.heartbeat_interval = config.heartbeat_interval;
-    raft.election_timeout = config.election_timeout;
-    raft.news_delay = NEWS_DELAY;
-    quorate_replica::Config {
-        raft,
-        life,
-        checkpoint,
-        request_timeout: Duration::from_secs(5) + 2 * config.election_timeout,
+fn replica_settings(config: &Config) -> ReplicaSettings {
+    ReplicaSettings {
+        me: NodeId(config.member_id()),
+        voters: config.initial_members().into_keys().map(NodeId).collect(),
+        heartbeat_interval: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
         log_retain_bytes: config.log_retain_bytes,
+        buggify: quorate_core::Buggify::Off,
     }
 }
 

@@ -20,15 +20,9 @@ pub(crate) struct WalLog {
 }
 
 impl WalLog {
-    pub(crate) fn new(wal: Wal<RealDisk>) -> WalLog {
-        WalLog { wal: Some(wal), preparing: None, metrics: Arc::default(), full: false }
-    }
-
-    /// The same, counted there.
-    pub(crate) fn observed(self, metrics: Arc<Metrics>) -> WalLog {
-        let mut log = self;
-        log.metrics = metrics;
-        log
+    /// The log; its syncs are counted in `metrics`.
+    pub(crate) fn new(wal: Wal<RealDisk>, metrics: Arc<Metrics>) -> WalLog {
+        WalLog { wal: Some(wal), preparing: None, metrics, full: false }
     }
 
     fn wal(&mut self) -> &mut Wal<RealDisk> {

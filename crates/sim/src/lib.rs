@@ -4,12 +4,15 @@
 //! makes a [`Subject`]: the simulator's campaigns, shrinker and command line know nothing else of a
 //! protocol.
 
+pub mod mutants;
 pub mod raft;
+pub mod service;
 
 use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::Subject;
 use quorate_drivers::simulate::example::{Register, RegisterWorld};
 use quorate_protocols::consensus::raft::Raft;
+use quorate_replica::Replica;
 
 use raft::RaftWorld;
 
@@ -60,6 +63,14 @@ impl Entry {
 
 /// Everything that can be simulated.
 pub const REGISTRY: &[Entry] = &[
+    Entry {
+        name: "service",
+        about: "the service: the replica of production on a simulated disk, with its clients",
+        model: Replica::MODEL,
+        workloads: service::WORKLOADS,
+        properties: service::PROPERTIES,
+        make: |options| Box::new(service::subject(options)),
+    },
     Entry {
         name: "register",
         about: "the example: a register with a primary that fails over",

@@ -29,7 +29,7 @@ pub use fault::IoFault;
 pub use identity::LogIdentity;
 pub use mutant::Mutant;
 #[cfg(any(test, feature = "mutants"))]
-pub use mutant::with_mutant;
+pub use mutant::{Planted, with_mutant};
 pub use wal::{
     Damage, FRAME_PAYLOAD_MAX, Place, Preparation, Prepared, Recovered, Recovery,
     STICKY_PAYLOAD_MAX, TornTail, Wal, WalError, WalOptions,

@@ -1,5 +1,6 @@
 //! A client that says of each failure whether the operation may still happen.
 
+use crate::support::cluster::SOON;
 use crate::support::net::loopback;
 use crate::support::seed::Seed;
 use bytes::Bytes;
@@ -11,14 +12,15 @@ use std::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-/// How long one request may take.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long one request may take: longer than a member looks for a leader, so that it is the member
+/// who says what became of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long one request may take in a storm, where another member may know more.
+pub(crate) const HURRY: Duration = Duration::from_millis(1_500);
 
 /// Writers of [`fill`].
 const FILL_LANES: usize = 16;
-
-/// How long one write of [`fill`] may take with all its repetitions.
-const FILL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request that was not answered with a result.
 #[derive(Clone, Debug)]
@@ -124,6 +126,11 @@ impl Client {
         }
     }
 
+    /// A client that would rather ask another member than wait.
+    pub(crate) fn in_a_hurry(port: u16) -> Client {
+        Client::new(port).with_patience(HURRY)
+    }
+
     /// The same with another limit on the time of one request.
     pub(crate) fn with_patience(mut self, patience: Duration) -> Client {
         self.patience = patience;
@@ -193,7 +200,7 @@ impl Client {
             serializable: freshness == Freshness::Serializable,
             ..Default::default()
         };
-        let answer = judge(self.patience * 4, self.kv.range(request)).await?;
+        let answer = judge(self.patience, self.kv.range(request)).await?;
         Ok(Snapshot { revision: answer.header.expect("a header").revision, kvs: answer.kvs })
     }
 
@@ -248,7 +255,7 @@ impl Client {
     /// The hash of the history up to `revision`.
     pub(crate) async fn hash_kv(&mut self, revision: i64) -> Result<pb::HashKvResponse, Failure> {
         let request = pb::HashKvRequest { revision };
-        judge(self.patience * 4, self.maintenance.hash_kv(request)).await
+        judge(self.patience, self.maintenance.hash_kv(request)).await
     }
 
     /// Asks this member, which should be the leader, to hand leadership to another.
@@ -283,7 +290,7 @@ pub(crate) async fn fill(client: &Client, prefix: &str, count: usize, bytes: usi
 
 async fn fill_lane(mut client: Client, keys: Vec<String>, bytes: usize) {
     for key in keys {
-        let deadline = Instant::now() + FILL_PATIENCE;
+        let deadline = Instant::now() + SOON;
         while let Err(failure) = client.put(&key, filler(&key, bytes)).await {
             assert!(Instant::now() < deadline, "{key}: {failure}");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything that must happen may take, on a machine that is busy with other tests.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Time between two looks at something that is waited for.
 const GLANCE: Duration = Duration::from_millis(20);

@@ -91,7 +91,7 @@ enum Renewal {
 impl Tenant {
     /// A tenant with a number of its own.
     pub(crate) fn new(number: usize, ports: &[u16], start: Instant, seed: Seed) -> Tenant {
-        let members = ports.iter().map(|port| Client::new(*port)).collect();
+        let members = ports.iter().map(|port| Client::in_a_hurry(*port)).collect();
         let lived = Lived::default();
         Tenant { number, members, at: number, start, seed, sequence: 0, lived }
     }

@@ -102,7 +102,7 @@ impl Watcher {
             Loyalty::Wanders => self.seed.below(self.ports.len()),
         };
         loop {
-            let client = Client::new(self.ports[at]);
+            let client = Client::in_a_hurry(self.ports[at]);
             if let End::Reached = self.follow(client, &target).await {
                 break;
             }

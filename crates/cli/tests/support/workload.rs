@@ -282,7 +282,7 @@ struct Worker {
 
 impl Worker {
     fn new(id: usize, ports: &[u16], start: Instant, seed: Seed) -> Worker {
-        let members = ports.iter().map(|port| Client::new(*port)).collect();
+        let members = ports.iter().map(|port| Client::in_a_hurry(*port)).collect();
         Worker { id, members, at: id, start, seed, sequence: 0, counter: 0, events: Vec::new() }
     }
 
@@ -390,7 +390,7 @@ async fn compact(ports: Vec<u16>, over: Arc<AtomicBool>, mut seed: Seed) -> i64 
     let mut highest = 0;
     while !over.load(Ordering::SeqCst) {
         tokio::time::sleep(COMPACT_EVERY).await;
-        let mut client = Client::new(*seed.pick(&ports));
+        let mut client = Client::in_a_hurry(*seed.pick(&ports));
         let Ok(seen) = client.get(COUNTER, Freshness::Serializable).await else { continue };
         let revision = seen.revision - HISTORY_KEPT;
         if revision > highest {

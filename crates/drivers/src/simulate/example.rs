@@ -36,7 +36,7 @@
 
 use super::choices::{About, Site};
 use super::trace::Kind;
-use super::world::{Broken, Choose, Hands, Nodes, SyncError, World};
+use super::world::{BootError, Broken, Choose, Hands, Nodes, SyncError, World};
 use quorate_core::{Context, Network, NodeFaults, NodeId, Protocol, SystemModel, Time, Timing};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -235,7 +235,7 @@ impl World for RegisterWorld {
         self.nodes = self.nodes.max(node as u64 + 1);
     }
 
-    fn boot(&mut self, node: usize, _disk: &mut ()) -> Result<Register, String> {
+    fn boot(&mut self, node: usize, _disk: &mut ()) -> Result<Register, BootError> {
         let config = (node as u64 + 1, self.nodes);
         Ok(Register::restore(&config, &mut std::iter::empty()))
     }

@@ -17,7 +17,7 @@ use super::run::Plan;
 use super::setup::Promise;
 use super::tally::{Digest, Tally};
 use super::trace::Kind;
-use super::world::{Broken, Hands, Nodes, Seat, SyncError, Todo, World};
+use super::world::{BootError, Broken, Hands, Nodes, Seat, SyncError, Todo, World};
 use quorate_core::{Context, Effect, Network, NodeFaults, Protocol, Release, Time, Timing};
 
 /// Rounds of messages to oneself within one turn; more would be a livelock of the protocol.
@@ -26,6 +26,8 @@ const LOOPBACK_ROUNDS_MAX: usize = 1_000;
 const FULL_RETRY: u64 = 100_000_000;
 /// A node that crashed because its log failed is started again after so long, at least.
 const RESTART_MIN: u64 = 10_000_000;
+/// A supervisor tries again after so long.
+const BOOT_RETRY: u64 = 200_000_000;
 
 type Message<W> = <<W as World>::Node as Protocol>::Message;
 
@@ -591,14 +593,20 @@ impl<W: World> Kernel<W> {
                 self.call(at, |node, cx| node.on_start(cx));
                 self.finish_turn(at, false);
             }
-            Err(why) => {
+            Err(BootError::Again(why)) => {
+                self.note_of(face, format!("does not start, and tries again: {why}"));
+                self.shells[at].life += 1;
+                self.restart_after(at, BOOT_RETRY);
+            }
+            Err(BootError::Never(why)) => {
                 self.seats[at].dead = true;
-                self.record(Kind::Note, |step| {
-                    step.node = Some(face);
-                    step.text = format!("does not start: {why}");
-                });
+                self.note_of(face, format!("does not start: {why}"));
             }
         }
+    }
+
+    fn note_of(&mut self, node: usize, text: String) {
+        self.record(Kind::Note, |step| (step.node, step.text) = (Some(node), text));
     }
 
     fn call(&mut self, at: usize, run: impl FnOnce(&mut W::Node, &mut Context<'_, W::Node>)) {

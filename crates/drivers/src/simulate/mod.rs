@@ -36,4 +36,4 @@ pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
 pub use shrink::{Budget, Shrinking, Shrunk, shrink};
 pub use subject::Subject;
 pub use tally::Tally;
-pub use world::{Broken, Choose, Hands, Nodes, SyncError, World};
+pub use world::{BootError, Broken, Choose, Hands, Nodes, SyncError, World};

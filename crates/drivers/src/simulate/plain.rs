@@ -105,7 +105,7 @@
 
 use super::faults::Fault;
 use super::trace::Kind;
-use super::world::{Broken, Choose, Hands, Nodes, Seat, SyncError, World};
+use super::world::{BootError, Broken, Choose, Hands, Nodes, Seat, SyncError, World};
 use quorate_core::{NodeId, Protocol};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -368,9 +368,9 @@ where
         }
     }
 
-    fn boot(&mut self, node: usize, disk: &mut Self::Disk) -> Result<P, String> {
+    fn boot(&mut self, node: usize, disk: &mut Self::Disk) -> Result<P, BootError> {
         if let Some(record) = disk.rotten {
-            return Err(format!("record {record} is damaged"));
+            return Err(BootError::Never(format!("record {record} is damaged")));
         }
         if !disk.lies {
             // Whoever reads its records back makes sure that they stay.

@@ -21,6 +21,15 @@ pub enum SyncError {
     Fatal(String),
 }
 
+/// Why a node did not begin a life.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BootError {
+    /// What hinders it may pass: its supervisor tries again.
+    Again(String),
+    /// It must not come back: what it had promised is lost.
+    Never(String),
+}
+
 /// A property that does not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Broken {
@@ -60,8 +69,8 @@ pub trait World: Sized {
 
     /// A node begins a life with what is on its disk.
     ///
-    /// Errors: it cannot, for example because what it promised is lost; it stays down then.
-    fn boot(&mut self, node: usize, disk: &mut Self::Disk) -> Result<Self::Node, String>;
+    /// Errors: it cannot, now or ever.
+    fn boot(&mut self, node: usize, disk: &mut Self::Disk) -> Result<Self::Node, BootError>;
 
     /// Writes records, without making them durable. Empties `records`.
     fn append(
@@ -311,6 +320,11 @@ impl<W: World> Hands<'_, W> {
     /// This has happened: see [`World::marks`].
     pub fn mark(&mut self, name: &'static str) {
         self.tally.mark(name);
+    }
+
+    /// True if a fault of this kind has begun in this run.
+    pub fn has_seen(&self, fault: Fault) -> bool {
+        self.tally.faults.contains_key(fault.name())
     }
 
     /// A client has begun, or ended, an operation.

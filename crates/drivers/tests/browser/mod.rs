@@ -98,7 +98,8 @@ impl Browser {
         drop((self.complaints(), self.requests()));
         let url = format!("file://{}{part}", file.display());
         self.command("POST", "/url", &json!({"url": url}));
-        self.until("return document.querySelector('.row.selected') !== null");
+        self.until("return document.readyState === 'complete'");
+        self.drawn();
     }
 
     /// What a script returns in the page.

@@ -5,9 +5,6 @@
 
 use quorate_drivers::simulate::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
 
-/// Milliseconds of true time.
-const MS: u64 = 1_000_000;
-
 /// A trace that grows.
 pub(crate) struct Story {
     trace: Trace,
@@ -163,9 +160,8 @@ pub(crate) fn lost_write() -> Trace {
     story.wait(400).at(2, Kind::Note, "its clock is ahead").state("clock error=+2.4 ms");
     first_election(&mut story);
     one_write(&mut story);
-    let cut = second_leader(&mut story);
+    second_leader(&mut story);
     stale_read(&mut story);
-    let _ = cut;
     story.violation(
         "linearizability",
         "c2 reads x at revision 1 after c1 was told that its write of x has revision 2: the \
@@ -191,6 +187,7 @@ fn first_election(story: &mut Story) {
 fn one_write(story: &mut Story) {
     story.wait(4_100);
     let put = story.invoke(0, 0, "put x = 1");
+    story.state("waiting=c1");
     let log = "log=1:put x";
     let to_n2 = story.wait(20).send(0, 1, "Append term 1 previous 0 entries 1");
     story.state(log);
@@ -205,9 +202,9 @@ fn one_write(story: &mut Story) {
     story.wait(30).answer(0, Some(0), put, "ok, revision 2");
 }
 
-fn second_leader(story: &mut Story) -> u64 {
+fn second_leader(story: &mut Story) {
     story.wait(120).at(1, Kind::Crash, "loses power; 1 record was not synced").state("log=");
-    let cut = story.wait(2_000).fault(&[0, 1, 2], "partition: n1 | n2 n3");
+    story.wait(2_000).fault(&[0, 1, 2], "partition: n1 | n2 n3");
     story.wait(5_000).at(2, Kind::Resume, "goes on after 8.4 ms");
     story.wait(20_000).at(1, Kind::Boot, "starts with 1 record");
     story.state("role=follower, term=1, vote=n1, commit=0");
@@ -222,7 +219,6 @@ fn second_leader(story: &mut Story) -> u64 {
     story.wait(150).lose(to_n1);
     story.wait(600).receive(yes).state("role=leader");
     story.at(1, Kind::Tell, "leads term 2, while n1 leads term 1");
-    cut
 }
 
 fn stale_read(story: &mut Story) {
@@ -259,13 +255,15 @@ pub(crate) fn evil() -> Trace {
     story.violation(&format!("<h1>{script}"), &format!("{script}\u{0}"))
 }
 
-/// A generator that is good enough to draw traces by.
+/// A generator that is good enough to draw traces by: D. Knuth's for MMIX ("The Art of Computer
+/// Programming" 2, 3.3.4), of which the upper bits are taken.
 struct Lot(u64);
 
 impl Lot {
-    /// A number below `bound` (D. Lemire and M. O'Neill's mix of a counter would do as well).
+    /// A number below `bound`.
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % bound as u64) as usize
     }
 }
@@ -333,9 +331,4 @@ fn rare(story: &mut Story, lot: &mut Lot, node: usize, faults: &mut Vec<u64>, te
             story.at(node, Kind::Note, "a remark");
         }
     }
-}
-
-/// Unit: milliseconds of the whole of a trace.
-pub(crate) fn length(trace: &Trace) -> u64 {
-    trace.steps.last().map_or(0, |step| step.at / MS)
 }

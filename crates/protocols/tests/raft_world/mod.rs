@@ -7,7 +7,9 @@
 #![allow(dead_code, reason = "each test takes what it needs of this world")]
 
 use bytes::Bytes;
-use quorate_core::{Context, Effect, Gate, Index, NodeId, Position, Protocol, Release, Time};
+use quorate_core::{
+    Buggify, Context, Effect, Gate, Index, NodeId, Position, Protocol, Release, Time,
+};
 use quorate_protocols::consensus::raft::{
     Body, Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record,
     Request, RoleName, Timer, safety,
@@ -69,6 +71,7 @@ pub(crate) struct Faults {
     pub(crate) pause_max: usize,
     /// Bytes of proposals that wait at a member; a command takes up to 48.
     pub(crate) uncommitted_bytes_max: usize,
+    pub(crate) buggify: Buggify,
 }
 
 impl Faults {
@@ -90,6 +93,7 @@ impl Faults {
         haste: 2,
         pause_max: 100,
         uncommitted_bytes_max: 2_000,
+        buggify: Buggify::Off,
     };
 
     /// Many elections, few words.
@@ -103,6 +107,9 @@ impl Faults {
     /// Room for two or three commands, and a network that doubles much.
     pub(crate) const CRAMPED: Faults =
         Faults { uncommitted_bytes_max: 80, duplicate: 3, loss: 40, damage: 0, ..Faults::FIXED };
+
+    /// Rare paths are taken often.
+    pub(crate) const BUGGIFIED: Faults = Faults { buggify: Buggify::OneIn(4), ..Faults::FIXED };
 
     pub(crate) const FIXED: Faults =
         Faults { hosts: 3, voters: 3, reconfigure: 0, damage: 3, ..Faults::ALL };
@@ -206,6 +213,7 @@ impl World {
                 inflight_max: 3,
                 uncommitted_bytes_max: faults.uncommitted_bytes_max,
                 news_delay: Duration::from_millis(seed % 2),
+                buggify: faults.buggify,
                 ..Config::new(NodeId(id), configuration.clone())
             };
             let state = State { position: Position::ZERO, digest: 0, configuration };
@@ -396,8 +404,8 @@ impl World {
         let host = &mut self.hosts[at];
         let Some(raft) = host.raft.as_mut() else { return };
         let mut effects = Vec::new();
-        let dice = &mut self.dice;
-        let mut choose = |options: usize| dice.below(options);
+        let (dice, calm) = (&mut self.dice, self.calm);
+        let mut choose = |options: usize| if calm { 0 } else { dice.below(options) };
         let now = self.now.after(host.ahead);
         let mut cx = Context::new(host.config.id, now, &mut choose, &mut effects);
         event(raft, &mut cx);

@@ -55,13 +55,13 @@ pub use message::LeaseMessage;
 pub use mutant::LessorMutant;
 
 use crate::envelope::{Life, Ticket};
+use crate::planted::Planted;
 use crate::replica::Refusal;
 use crate::store::{Command, LeaseTime, Store};
 use bytes::Bytes;
 use clock::LeaseClock;
 use desk::Desk;
 use message::ITEMS_MAX;
-use mutant::Planted;
 pub(crate) use office::Origin;
 use office::{Asker, Office, Question, Unstamped};
 use quorate_core::{Index, NodeId, Position, Term, Time};
@@ -193,7 +193,7 @@ pub(crate) struct Lessor {
     told: Time,
     last_ticket: u64,
     deeds: Deeds,
-    planted: Planted,
+    planted: Planted<LessorMutant>,
 }
 
 impl Lessor {

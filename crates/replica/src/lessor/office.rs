@@ -16,8 +16,9 @@
 //! of it is answered once everybody knows better. *Waking* and *Settling* have a record on its way,
 //! in the order of the log; so has *Ending*, and whoever asks then waits for what comes of it.
 
-use super::mutant::{LessorMutant, Planted};
+use super::mutant::LessorMutant;
 use super::{Deed, Deeds, LeaseAnswer, LeaseAsk, LeaseMessage, Now, Ticket};
+use crate::planted::Planted;
 use crate::store::{Command, Countdown, Lease, LeaseName, LeaseTime, Store};
 use bytes::Bytes;
 use quorate_core::{Index, NodeId, Term, Time};
@@ -158,12 +159,12 @@ pub(super) struct Office {
     hold_until: Time,
     /// The term has an entry that is applied here, so that we know what our predecessors did.
     open: bool,
-    planted: Planted,
+    planted: Planted<LessorMutant>,
 }
 
 impl Office {
     /// The office of a leader that does not yet know what its predecessors did.
-    pub(super) fn new(term: Term, planted: Planted) -> Office {
+    pub(super) fn new(term: Term, planted: Planted<LessorMutant>) -> Office {
         Office {
             term,
             live: BTreeMap::new(),
@@ -413,6 +414,9 @@ impl Office {
 
     /// Leases that nobody renews any more count down again.
     fn settle(&mut self, now: Now, deeds: &mut Deeds) {
+        if self.planted.is(LessorMutant::SettleForgotten) {
+            return;
+        }
         let mut leases = Vec::new();
         while let Some((moment, id)) = self.idlers.first().copied() {
             if moment > now.clock || leases.len() == LEASES_PER_TICK {

@@ -5,7 +5,7 @@
 //! that it is committed before any of them begins, so all are busy at the same time, and none takes
 //! the silence of another for its end (see `wakefulness.rs`).
 
-use super::{Answer, ENTRY_OVERHEAD_BYTES, Indication, Replica, SWEEP_PAUSE, Timer};
+use super::{Answer, ENTRY_OVERHEAD_BYTES, Indication, Replica, ReplicaMutant, SWEEP_PAUSE, Timer};
 use crate::envelope::{self, Life, Ticket};
 use crate::message::Message;
 use crate::store::Command;
@@ -19,7 +19,14 @@ const LONG_KEYS: u64 = 20_000;
 impl Replica {
     /// Keeps entries until the messages and records of this step have left: peers and the disk
     /// must not wait for our own apply. A message to ourselves brings us back to them.
+    ///
+    /// The consensus may tell of entries which a checkpoint has brought in the meantime: it learnt
+    /// that they are committed in the turn in which the checkpoint was installed.
     pub(super) fn hold(&mut self, mut entries: Vec<Entry>, cx: &mut Context<'_, Self>) {
+        entries.retain(|entry| entry.position.index > self.applied.index);
+        if entries.is_empty() {
+            return;
+        }
         if self.committed.is_empty() {
             cx.send(cx.id, Message::Apply);
         }
@@ -29,6 +36,11 @@ impl Replica {
     pub(super) fn apply(&mut self, cx: &mut Context<'_, Self>) {
         let mut entries = std::mem::take(&mut self.committed).into_iter();
         while let Some(entry) = entries.next() {
+            if self.buggify.strikes(cx) {
+                self.committed.extend(std::iter::once(entry).chain(entries));
+                cx.send(cx.id, Message::Apply);
+                break;
+            }
             assert_eq!(
                 entry.position.index,
                 self.applied.index.next(),
@@ -80,7 +92,9 @@ impl Replica {
         if matches!(command, Command::Compact { .. }) {
             cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
         }
-        if life != self.life || self.writes.remove(&ticket).is_none() {
+        let ours = life == self.life || self.planted(ReplicaMutant::LifeIgnored);
+        let keeps = self.planted(ReplicaMutant::AnsweredTwice) && self.writes.contains_key(&ticket);
+        if !ours || !(keeps || self.writes.remove(&ticket).is_some()) {
             return;
         }
         self.queued.remove(&ticket);

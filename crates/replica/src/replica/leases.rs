@@ -2,8 +2,6 @@
 
 use super::{Indication, Replica};
 use crate::envelope::{self, Ticket};
-#[cfg(feature = "mutants")]
-use crate::lessor::LessorMutant;
 use crate::lessor::{Deed, LeaseAsk, LeaseMessage, Lessor, Origin, View};
 use crate::message::Message;
 use crate::store::{Command, LeaseTime};
@@ -25,12 +23,6 @@ impl Replica {
             store: &self.store,
         };
         (&mut self.lessor, view)
-    }
-
-    /// Plants a mistake of the lessor.
-    #[cfg(feature = "mutants")]
-    pub fn plant(&mut self, mutant: LessorMutant) {
-        self.lessor.plant(mutant);
     }
 
     pub(super) fn start_leases(&mut self, cx: &mut Context<'_, Self>) {
@@ -81,6 +73,9 @@ impl Replica {
     }
 
     pub(super) fn flush_leases(&mut self, cx: &mut Context<'_, Self>) {
+        if self.buggify.strikes(cx) {
+            return; // There is another turn soon, at the latest with the next tick.
+        }
         let (lessor, view) = self.lessor(cx.now);
         lessor.flush(view);
         for deed in self.lessor.take_deeds() {

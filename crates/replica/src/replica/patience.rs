@@ -2,7 +2,7 @@
 //!
 //! Whoever asked hears whether the operation may still happen: a write that was sent may.
 
-use super::{Indication, Refusal, Replica, Write};
+use super::{Indication, Refusal, Replica, ReplicaMutant, Write};
 use crate::envelope::Ticket;
 use quorate_core::{Context, Time};
 
@@ -31,6 +31,7 @@ impl Replica {
             self.queued.remove(&ticket);
             let why = match self.writes.remove(&ticket).expect("just seen") {
                 Write::Queued { .. } => Refusal::NoLeader,
+                _ if self.planted(ReplicaMutant::TimeoutIsDefinite) => Refusal::NoLeader,
                 Write::Sent { term, .. } if term != self.raft.term() => Refusal::TimedOutLeaderLost,
                 Write::Sent { .. } => Refusal::TimedOut,
             };

@@ -6,7 +6,7 @@
 //!      └────────── ReadRefused ──────┘
 //! ```
 
-use super::{Indication, Refusal, Replica};
+use super::{Indication, Refusal, Replica, ReplicaMutant};
 use crate::envelope::Ticket;
 use quorate_core::{Context, Index, Protocol, Time};
 use quorate_protocols::consensus::raft;
@@ -62,7 +62,8 @@ impl Replica {
         cx: &mut Context<'_, Self>,
     ) {
         let Some(read) = self.reads.get_mut(&ticket) else { return };
-        if self.applied.index >= read_index {
+        let early = self.planted.is(ReplicaMutant::ReadBeforeApplied);
+        if self.applied.index >= read_index || early {
             self.reads.remove(&ticket);
             cx.indicate(Indication::Readable { ticket });
         } else {

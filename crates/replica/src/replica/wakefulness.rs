@@ -14,7 +14,7 @@
 //! is put off [`PUT_OFF_MAX`] times in a row at most, so that members which are slow all the time
 //! find a leader all the same.
 
-use super::Replica;
+use super::{Replica, ReplicaMutant};
 use crate::lessor::TICK;
 use quorate_core::{Context, Protocol, Time};
 use quorate_protocols::consensus::raft;
@@ -64,7 +64,8 @@ impl Wakefulness {
 
 impl Replica {
     pub(super) fn on_raft_timer(&mut self, timer: raft::Timer, cx: &mut Context<'_, Self>) {
-        if timer == raft::Timer::Election && !self.wakefulness.believes(cx.now) {
+        let awake = timer != raft::Timer::Election || self.wakefulness.believes(cx.now);
+        if !(awake || self.planted(ReplicaMutant::WakefulnessIgnored)) {
             return self.raft.put_off_election();
         }
         let heard = cx.child(|cx| self.raft.on_timer(timer, cx));

@@ -6,7 +6,7 @@
 
 use super::range::Changes;
 use super::tree::Tree;
-use super::{Event, KeyValue, KvError, Place, Revision, Store};
+use super::{Event, KeyValue, KvError, Mutant, Place, Revision, Store};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Store {
     pub fn history(&self) -> History {
         History {
             revision: self.revision,
-            compact_revision: self.compact_revision,
+            compact_revision: self.told_compact_revision(),
             kept_from: self.kept_from,
             log: self.log.clone(),
         }
@@ -36,7 +36,12 @@ impl Store {
     /// Errors: [`KvError::Compacted`] if changes of `from` may be gone.
     pub fn changes(&self, from: Revision) -> Result<Changes<'_>, KvError> {
         let from = Place { revision: from, order: 0 };
-        changes(&self.log, self.compact_revision, from)
+        changes(&self.log, self.told_compact_revision(), from)
+    }
+
+    fn told_compact_revision(&self) -> Revision {
+        let hides = self.planted(Mutant::CompactedChangesServed);
+        if hides { Revision(0) } else { self.compact_revision }
     }
 
     /// The pair that an event replaced: none if there was none, or if it is compacted.

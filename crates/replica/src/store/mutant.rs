@@ -2,82 +2,79 @@
 
 use super::Store;
 
-/// A mistake that the store makes on purpose; plantable with the cargo feature `mutants` only.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mutant {
-    /// A key that comes back after a delete goes on counting its versions.
-    VersionKept,
-    /// The comparisons of a nested transaction see the writes before it.
-    CompareAfterWrites,
-    /// The count stops at the limit.
-    CountHonoursLimit,
-    /// Compaction drops the version that is in force at the compact revision.
-    CompactionDropsLive,
-    /// The sweep goes one revision too far.
-    SweepTooFar,
-    /// A historical read takes the latest version.
-    LatestForHistorical,
-    /// Every write of a transaction takes a revision of its own.
-    RevisionPerWrite,
-    /// A refused transaction keeps the writes before the refusal.
-    PartialTxn,
-    /// A checkpoint loses the place of the sweep.
-    SweepForgotten,
-    /// A range comparison is content with one matching key.
-    CompareAny,
-    /// The digest leaves leases out.
-    DigestWithoutLease,
-    /// A put that names another lease leaves its key with the former one too.
-    KeyStaysAttached,
-    /// A put under the lease that its key has detaches the key.
-    KeptLeaseDetaches,
-    /// Every key of a revoked lease takes a revision of its own.
-    RevisionPerLeaseKey,
-    /// A record about a lease strikes a later lease of the same id.
-    RegrantExpires,
-    /// A checkpoint takes every lease for one that is being renewed.
-    CountdownNotSaved,
-    /// The digest leaves the countdown of leases out.
-    DigestWithoutCountdown,
-    /// A space alarm forbids nothing.
-    AlarmIgnored,
-    /// A space alarm forbids deletes as well, so that nobody ever gets out of it.
-    AlarmForbidsDeletes,
-    /// A checkpoint loses the alarms.
-    AlarmForgotten,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Mutant; 20] = [
-        Mutant::VersionKept,
-        Mutant::CompareAfterWrites,
-        Mutant::CountHonoursLimit,
-        Mutant::CompactionDropsLive,
-        Mutant::SweepTooFar,
-        Mutant::LatestForHistorical,
-        Mutant::RevisionPerWrite,
-        Mutant::PartialTxn,
-        Mutant::SweepForgotten,
-        Mutant::CompareAny,
-        Mutant::DigestWithoutLease,
-        Mutant::KeyStaysAttached,
-        Mutant::KeptLeaseDetaches,
-        Mutant::RevisionPerLeaseKey,
-        Mutant::RegrantExpires,
-        Mutant::CountdownNotSaved,
-        Mutant::DigestWithoutCountdown,
-        Mutant::AlarmIgnored,
-        Mutant::AlarmForbidsDeletes,
-        Mutant::AlarmForgotten,
-    ];
+quorate_core::planted_bugs! {
+    /// A mistake that the store makes on purpose; plantable with the cargo feature `mutants` only.
+    pub enum Mutant {
+        /// A key that comes back after a delete goes on counting its versions (etcd's API: "a
+        /// deletion resets the version to zero").
+        VersionKept = "version-kept",
+        /// The comparisons of a nested transaction see the writes before it (etcd#8102).
+        CompareAfterWrites = "compare-after-writes",
+        /// The count stops at the limit (etcd's API: "the number of keys within the range").
+        CountHonoursLimit = "count-honours-limit",
+        /// Compaction drops the version that is in force at the compact revision (Bernstein and
+        /// Goodman 1983: a version may go once nobody can read it).
+        CompactionDropsLive = "compaction-drops-live",
+        /// The sweep goes one revision too far (etcd#18089, the other end of it).
+        SweepTooFar = "sweep-too-far",
+        /// A historical read takes the latest version (Berenson et al. 1995, read skew).
+        LatestForHistorical = "latest-for-historical",
+        /// Every write of a transaction takes a revision of its own (etcd#3875).
+        RevisionPerWrite = "revision-per-write",
+        /// A refused transaction keeps the writes before the refusal (etcd#18679).
+        PartialTxn = "partial-txn",
+        /// A checkpoint loses the place of the sweep.
+        SweepForgotten = "sweep-forgotten",
+        /// A state that is read back has lost the deletes at the compact revision (etcd#18089,
+        /// etcd#19179).
+        TombstoneNotRestored = "tombstone-not-restored",
+        /// What is compacted is served to watchers as far as it is still there (etcd's API: a watch
+        /// below the compact revision is cancelled).
+        CompactedChangesServed = "compacted-changes-served",
+        /// A range comparison is content with one matching key.
+        CompareAny = "compare-any",
+        /// The digest leaves leases out.
+        DigestWithoutLease = "digest-without-lease",
+        /// A put that names another lease leaves its key with the former one too (etcd#6102).
+        KeyStaysAttached = "key-stays-attached",
+        /// A put under the lease that its key has detaches the key.
+        KeptLeaseDetaches = "kept-lease-detaches",
+        /// Every key of a revoked lease takes a revision of its own (etcd's API: "atomic").
+        RevisionPerLeaseKey = "revision-per-lease-key",
+        /// A record about a lease strikes a later lease of the same id (etcd#12528).
+        RegrantExpires = "regrant-expires",
+        /// A checkpoint takes every lease for one that is being renewed (etcd#13491).
+        CountdownNotSaved = "countdown-not-saved",
+        /// The digest leaves the countdown of leases out.
+        DigestWithoutCountdown = "digest-without-countdown",
+        /// A space alarm forbids nothing.
+        AlarmIgnored = "alarm-ignored",
+        /// A space alarm forbids deletes as well, so that nobody ever gets out of it.
+        AlarmForbidsDeletes = "alarm-forbids-deletes",
+        /// A checkpoint loses the alarms.
+        AlarmForgotten = "alarm-forgotten",
+    }
 }
 
 impl Store {
-    /// Plants a bug; clones inherit it.
+    /// Plants a bug; clones inherit it. To be called on a state that was just read back.
     #[cfg(feature = "mutants")]
     pub fn plant(&mut self, mutant: Mutant) {
         self.mutant = Some(mutant);
+        if mutant == Mutant::TombstoneNotRestored {
+            let from = self.compact_revision;
+            let at_it = self.log.iter().filter(|(place, _)| place.revision == from);
+            let lost: Vec<_> = at_it.filter(|(_, e)| e.is_delete()).map(|(p, _)| *p).collect();
+            lost.iter().for_each(|place| drop(self.log.remove(place)));
+        }
+    }
+
+    /// This state, with the bug of another one and no other.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn planted_like(mut self, other: &Store) -> Store {
+        self.mutant = None;
+        other.mutant.into_iter().for_each(|mutant| self.plant(mutant));
+        self
     }
 
     /// True if the bug is planted.

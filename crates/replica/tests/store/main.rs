@@ -566,7 +566,7 @@ fn agrees_with_the_reference_over_random_sequences() {
 
 #[test]
 fn every_planted_bug_is_found() {
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.iter().copied() {
         let found = (0..SEQUENCES_PER_MUTANT).find(|seed| sequence(*seed, Some(mutant)).is_err());
         assert!(found.is_some(), "{mutant:?} survived {SEQUENCES_PER_MUTANT} sequences");
     }

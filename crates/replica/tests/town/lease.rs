@@ -229,25 +229,37 @@ fn a_thousand_keep_alives_write_nothing() {
 
 #[test]
 fn a_lease_that_nobody_renews_any_more_counts_down_everywhere() {
-    let mut town = settled_with(None);
-    let leader = town.leader();
-    grant(&mut town, leader, ID, 20);
-    keep_alive(&mut town, leader, ID).expect("answered").expect("kept");
-    let kept = town.now;
-    town.pass(secs(9));
-    let countdown = |town: &Town, at| town.nodes[&at].node.store().lease(ID).map(|l| l.countdown);
-    assert_eq!(countdown(&town, leader), Some(Countdown::Renewing));
-    town.pass(secs(2));
-    for id in [1, 2, 3].map(NodeId) {
-        assert!(matches!(countdown(&town, id), Some(Countdown::Counting { .. })), "half its time");
-    }
-    let (_, new) = change_leader(&mut town);
-    let spent = town.now.since(kept).as_millis() as u64;
-    let left_now = left(&mut town, new, ID).expect("it lives");
-    assert!((20_000 - spent..=20_200 - spent).contains(&left_now), "{left_now} after {spent}");
-    // And whoever renews it all the same has it renewed.
-    keep_alive(&mut town, new, ID).expect("answered").expect("kept");
-    assert_eq!(countdown(&town, new), Some(Countdown::Renewing));
+    story(
+        |mutant| {
+            let mut town = settled_with(mutant);
+            let leader = town.leader();
+            grant(&mut town, leader, ID, 20);
+            keep_alive(&mut town, leader, ID).expect("answered").expect("kept");
+            let kept = town.now;
+            town.pass(secs(9));
+            let countdown =
+                |town: &Town, at| town.nodes[&at].node.store().lease(ID).map(|l| l.countdown);
+            assert_eq!(countdown(&town, leader), Some(Countdown::Renewing));
+            town.pass(secs(2));
+            for id in [1, 2, 3].map(NodeId) {
+                assert!(
+                    matches!(countdown(&town, id), Some(Countdown::Counting { .. })),
+                    "half its time"
+                );
+            }
+            let (_, new) = change_leader(&mut town);
+            let spent = town.now.since(kept).as_millis() as u64;
+            let left_now = left(&mut town, new, ID).expect("it lives");
+            assert!(
+                (20_000 - spent..=20_200 - spent).contains(&left_now),
+                "{left_now} after {spent}"
+            );
+            // And whoever renews it all the same has it renewed.
+            keep_alive(&mut town, new, ID).expect("answered").expect("kept");
+            assert_eq!(countdown(&town, new), Some(Countdown::Renewing));
+        },
+        &[LessorMutant::SettleForgotten],
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod lease;
 mod streets;
 mod walk;
+mod writes;
 
 use bytes::Bytes;
 use quorate_core::{NodeId, Protocol};
@@ -11,7 +12,9 @@ use quorate_protocols::consensus::raft::Configuration;
 use quorate_replica::store::{
     Command, DeleteRange, Keys, LeaseTime, Mutant, Outcome, Put, Revision, Store,
 };
-use quorate_replica::{Checkpoint, Indication, LessorMutant, Refusal, Request, Ticket};
+use quorate_replica::{
+    Checkpoint, Indication, LessorMutant, Plant, Refusal, ReplicaMutant, Request, Ticket,
+};
 use std::time::Duration;
 use streets::{Town, UNCOMMITTED_BYTES_MAX};
 
@@ -30,7 +33,7 @@ fn settled() -> Town {
 }
 
 fn settled_with(mutant: Option<LessorMutant>) -> Town {
-    let mut town = Town::with(mutant);
+    let mut town = Town::with(mutant.map(Plant::Lessor));
     town.pass(Duration::from_secs(5));
     town.leader();
     town
@@ -74,10 +77,10 @@ fn a_read_is_served_at_a_follower_only_when_its_state_is_fresh_enough() {
     assert_eq!(town.nodes[&follower].node.store().revision(), Revision(2));
 }
 
-#[test]
-fn a_leader_is_kept_when_all_members_stood_still() {
+fn check_a_leader_is_kept(plant: Option<Plant>) {
     for standstill_ms in [1_500, 4_000, 30_000] {
-        let mut town = settled();
+        let mut town = Town::with(plant);
+        town.pass(Duration::from_secs(5));
         let leader = town.leader();
         let term = town.nodes[&leader].node.raft().term();
         for id in [1, 2, 3].map(NodeId) {
@@ -96,6 +99,14 @@ fn a_leader_is_kept_when_all_members_stood_still() {
             assert_eq!(house.node.raft().term(), term, "an election after {standstill_ms} ms");
         }
     }
+}
+
+#[test]
+fn a_leader_is_kept_when_all_members_stood_still() {
+    check_a_leader_is_kept(None);
+    let plant = Some(Plant::Replica(ReplicaMutant::WakefulnessIgnored));
+    let deposed = std::panic::catch_unwind(|| check_a_leader_is_kept(plant));
+    assert!(deposed.is_err(), "nobody noticed an election that nobody needs");
 }
 
 #[test]

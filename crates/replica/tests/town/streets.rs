@@ -1,12 +1,13 @@
 //! Three replicas, and the wires between them.
 
+use crate::walk::Dice;
 use bytes::Bytes;
-use quorate_core::{Context, Effect, NodeId, Protocol, Time};
+use quorate_core::{Buggify, Context, Effect, NodeId, Protocol, Time};
 use quorate_protocols::consensus::raft::{self, Configuration, Record, RoleName};
 use quorate_replica::store::Command;
 use quorate_replica::{
-    Answer, Checkpoint, Config, Indication, LeaseAnswer, LeaseAsk, LessorMutant, Life, Message,
-    Refusal, Replica, Request, Ticket, Timer, seal,
+    Answer, Checkpoint, Config, Indication, LeaseAnswer, LeaseAsk, Life, Message, Plant, Refusal,
+    Replica, Request, Ticket, Timer, seal,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,7 +27,11 @@ pub(crate) struct Town {
     held: Vec<(NodeId, NodeId, Message)>,
     /// What members have said to each other, if it is kept.
     pub(crate) copies: Option<Vec<(NodeId, NodeId, Message)>>,
-    mutant: Option<LessorMutant>,
+    plant: Option<Plant>,
+    buggify: Buggify,
+    dice: Dice,
+    /// No rare path is taken any more.
+    pub(crate) calm: bool,
     pub(crate) now: Time,
     pub(crate) tickets: u64,
 }
@@ -44,8 +49,13 @@ impl Town {
         Town::with(None)
     }
 
-    /// Whose members all have a mistake in their lessor.
-    pub(crate) fn with(mutant: Option<LessorMutant>) -> Town {
+    /// Whose members all have a mistake.
+    pub(crate) fn with(plant: Option<Plant>) -> Town {
+        Town::haunted(plant, Buggify::Off)
+    }
+
+    /// Whose members also take rare paths.
+    pub(crate) fn haunted(plant: Option<Plant>, buggify: Buggify) -> Town {
         let mut town = Town {
             nodes: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -53,7 +63,10 @@ impl Town {
             frozen: BTreeSet::new(),
             held: Vec::new(),
             copies: None,
-            mutant,
+            plant,
+            buggify,
+            dice: Dice(0),
+            calm: false,
             now: Time::from_nanos(1),
             tickets: 0,
         };
@@ -74,6 +87,7 @@ impl Town {
         let config = Config {
             raft: raft::Config {
                 uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+                buggify: self.buggify,
                 ..raft::Config::new(id, voters)
             },
             life,
@@ -82,8 +96,8 @@ impl Town {
             log_retain_bytes: 1 << 20,
         };
         let mut node = Replica::restore(&config, &mut records.clone().into_iter());
-        if let Some(mutant) = self.mutant {
-            node.plant(mutant);
+        if let Some(plant) = self.plant {
+            node.plant(plant);
         }
         let house = House { node, records, timers: BTreeMap::new(), told: Vec::new(), life };
         self.nodes.insert(id, house);
@@ -98,7 +112,11 @@ impl Town {
     ) {
         let house = self.nodes.get_mut(&id).expect("a replica of the town");
         let mut effects = Vec::new();
-        let mut choose = |_: usize| 0;
+        let (calm, dice) = (self.calm, &mut self.dice);
+        let mut choose = |options: usize| match calm {
+            true => 0,
+            false => dice.below(options as u64) as usize,
+        };
         let now = own_time(id, self.now);
         let mut cx = Context::new(id, now, &mut choose, &mut effects);
         run(&mut house.node, &mut cx);
@@ -121,7 +139,12 @@ impl Town {
 
     /// Delivers until nobody has anything to say.
     pub(crate) fn settle(&mut self) {
-        while let Some((from, to, message)) = self.wire.pop_front() {
+        while self.deliver() {}
+    }
+
+    /// Delivers one message. False if none is left.
+    pub(crate) fn deliver(&mut self) -> bool {
+        if let Some((from, to, message)) = self.wire.pop_front() {
             let cut = from != to && (self.cut_off.contains(&from) || self.cut_off.contains(&to));
             if self.frozen.contains(&to) && !cut {
                 self.held.push((from, to, message));
@@ -132,6 +155,7 @@ impl Town {
                 self.call(to, |node, cx| node.on_message(from, message, cx));
             }
         }
+        !self.wire.is_empty()
     }
 
     /// Everything that was kept arrives once more.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_core::{NodeId, Protocol, Time};
 use quorate_replica::store::{Command, LeaseTime, Outcome, Put};
 use quorate_replica::{
-    Checkpoint, Indication, LeaseAnswer, LeaseAsk, LessorMutant, Request, Ticket,
+    Checkpoint, Indication, LeaseAnswer, LeaseAsk, LessorMutant, Plant, Request, Ticket,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,13 +19,13 @@ const STEPS: u64 = 150;
 /// Walks within which a planted mistake must be found.
 const WALKS_PER_MUTANT: u64 = 600;
 
-const MEMBERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+pub(crate) const MEMBERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
 /// SplitMix64, see the tests of the store.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -33,7 +33,7 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    fn member(&mut self) -> NodeId {
+    pub(crate) fn member(&mut self) -> NodeId {
         MEMBERS[self.below(3) as usize]
     }
 }
@@ -67,7 +67,7 @@ struct Walk {
 
 impl Walk {
     fn new(seed: u64, mutant: Option<LessorMutant>) -> Walk {
-        let mut town = Town::with(mutant);
+        let mut town = Town::with(mutant.map(Plant::Lessor));
         town.pass(Duration::from_secs(4));
         Walk {
             town,

@@ -181,7 +181,8 @@ pub(super) fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
 }
 
-/// What is left to do to an answer of the KV service.
+/// What is left to do to an answer of any service: a refusal from below us gets its words, and a
+/// list that is made while it is sent gets its body.
 fn finished(response: Response<Body>) -> Response<Body> {
     large::exchange(told_too_large(response))
 }

@@ -18,6 +18,11 @@ impl Headers {
         Headers { cluster_id: handle.cluster_id(), member_id: handle.member_id() }
     }
 
+    /// Those of the member with these ids.
+    pub(crate) fn new(cluster_id: u64, member_id: u64) -> Headers {
+        Headers { cluster_id, member_id }
+    }
+
     /// Those of a member that does not exist.
     #[cfg(test)]
     pub(crate) fn test() -> Headers {

@@ -1,4 +1,4 @@
-//! The Watch service: HTTP/2 around a [`Session`].
+//! The Watch service: HTTP/2 around a [`Conversation`].
 //!
 //! The generated code would make a message of each answer and encode it by itself. Here the body of
 //! the response *is* the session: it is asked for the next chunk when the transport has room for
@@ -12,13 +12,15 @@ use super::errors::ApiError;
 use super::header::Headers;
 use crate::handle::{Consistency, Handle};
 use crate::proto::etcdserverpb::WatchRequest;
-use crate::watch::{Filled, Session, Settings, Stream};
+use crate::watch::{Client, Conversation, End, Session, Settings, Stream};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
+use quorate_core::Time;
+use quorate_drivers::live::monotonic_now;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
@@ -28,14 +30,8 @@ use tonic::codegen::StdError;
 use tonic::codegen::tokio_stream::Stream as _;
 use tonic_prost::ProstDecoder;
 
-/// Requests taken in before the events get their turn.
-const REQUESTS_AT_ONCE: usize = 64;
-
 /// Progress is told no more often than this, whatever the configuration says; etcd's floor.
 const PROGRESS_EVERY_MIN: Duration = Duration::from_millis(100);
-
-/// Room for a chunk that turns out to be small. Unit: bytes.
-const CHUNK_ROOM: usize = 1_024;
 
 /// The service, over one replica.
 #[derive(Clone, Debug)]
@@ -80,7 +76,7 @@ impl Watch {
         let stream = Stream::open(self.handle.watch(), requires_leader)?;
         // What happened while nobody watched is unknown to the hub.
         let snapshot = self.handle.snapshot(Consistency::Serializable).await?;
-        stream.offer(snapshot.store.history());
+        stream.offer(snapshot.store.history(), monotonic_now());
         Ok(stream)
     }
 
@@ -97,13 +93,10 @@ impl Watch {
         let progress_every = stream.spread(self.progress_every);
         let decoder = ProstDecoder::<WatchRequest>::default();
         let max = Some(self.message_bytes_max);
-        let body = Messages {
-            session: Session::new(stream, settings),
-            requests: Some(Streaming::new_request(decoder, requests, None, max)),
-            progress_every,
-            next_tick: None,
-            ended: false,
-        };
+        let requests = Some(Streaming::new_request(decoder, requests, None, max));
+        let caller = Caller { requests, progress_every, next_tick: None };
+        let conversation = Conversation::new(Session::new(stream, settings), caller);
+        let body = Messages { conversation, ended: false };
         let mut response = Response::new(Body::new(body));
         let grpc = HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
@@ -111,60 +104,49 @@ impl Watch {
     }
 }
 
-/// The messages of one stream.
-struct Messages {
-    session: Session,
+/// The far end of one stream.
+struct Caller {
     /// Absent once the client has closed its side.
     requests: Option<Streaming<WatchRequest>>,
     progress_every: Duration,
     /// Present while somebody wants it.
     next_tick: Option<Pin<Box<Sleep>>>,
-    ended: bool,
 }
 
-impl Messages {
-    /// Reads what the client asks. True if there may be more of it at once.
-    ///
-    /// Errors: what the client sent is no request.
-    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
-        for _ in 0..REQUESTS_AT_ONCE {
-            let Some(requests) = self.requests.as_mut() else { return Ok(false) };
-            if !self.session.takes_requests() {
-                return Ok(true);
-            }
-            match Pin::new(requests).poll_next(cx) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(None) => self.requests = None,
-                Poll::Ready(Some(request)) => self.session.request(request?),
-            }
+impl Client for Caller {
+    type Error = Status;
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<WatchRequest, Status>>> {
+        let Some(requests) = self.requests.as_mut() else { return Poll::Ready(None) };
+        let next = ready!(Pin::new(requests).poll_next(cx));
+        if next.is_none() {
+            self.requests = None;
         }
-        Ok(true)
+        Poll::Ready(next)
     }
 
-    /// Lets the session know of the time.
-    fn poll_tick(&mut self, cx: &mut Context<'_>) {
-        if !self.session.wants_ticks() {
-            self.next_tick = None;
-            return;
-        }
-        loop {
-            let tick = self.next_tick.get_or_insert_with(|| Box::pin(sleep(self.progress_every)));
-            if tick.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            self.session.tick();
+    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let tick = self.next_tick.get_or_insert_with(|| Box::pin(sleep(self.progress_every)));
+        let over = tick.as_mut().poll(cx);
+        if over.is_ready() {
             tick.as_mut().reset(Instant::now() + self.progress_every);
         }
+        over
     }
 
-    fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.ended = true;
-        let mut trailers = HeaderMap::new();
-        Poll::Ready(Some(match status.add_header(&mut trailers) {
-            Ok(()) => Ok(Frame::trailers(trailers)),
-            Err(status) => Err(status),
-        }))
+    fn stop_ticking(&mut self) {
+        self.next_tick = None;
     }
+
+    fn now(&self) -> Time {
+        monotonic_now()
+    }
+}
+
+/// The messages of one stream.
+struct Messages {
+    conversation: Conversation<Caller>,
+    ended: bool,
 }
 
 impl HttpBody for Messages {
@@ -175,31 +157,19 @@ impl HttpBody for Messages {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        if this.ended {
+        if self.ended {
             return Poll::Ready(None);
         }
-        loop {
-            let more_requests = match this.poll_requests(cx) {
-                Ok(more) => more,
-                Err(status) => return this.end(&status),
-            };
-            this.poll_tick(cx);
-            let mut chunk = Vec::with_capacity(CHUNK_ROOM);
-            match this.session.fill(Instant::now(), &mut chunk) {
-                Filled::Chunk => return Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk))))),
-                Filled::End(error) => return this.end(&Status::from(error)),
-                Filled::Again => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Filled::Idle if more_requests => {}
-                Filled::Idle => {
-                    if this.session.sleep(cx.waker()) {
-                        return Poll::Pending;
-                    }
-                }
-            }
-        }
+        let status = match ready!(self.conversation.poll_chunk(cx)) {
+            Ok(chunk) => return Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk))))),
+            Err(End::Ours(error)) => Status::from(error),
+            Err(End::Theirs(status)) => status,
+        };
+        self.ended = true;
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(match status.add_header(&mut trailers) {
+            Ok(()) => Ok(Frame::trailers(trailers)),
+            Err(status) => Err(status),
+        }))
     }
 }

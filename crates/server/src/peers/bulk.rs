@@ -18,35 +18,26 @@ use super::link::{call, read_frame};
 use super::wire::{Kind, push_frame};
 use super::{PeerError, Shared as PeersShared};
 use crate::host::{Ask, Shared};
-use crate::recover::{RecoverError, load};
+use crate::recover::RecoverError;
+use crate::shelf::{Reception, Shelf};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_core::{NodeId, Position};
-use quorate_replica::{Checkpoint, encode_configuration};
-use quorate_storage::{CheckpointError, Checkpoints, Manifest, RealDisk};
-use std::io::{self, BufWriter, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use quorate_replica::Checkpoint;
+use quorate_storage::{Checkpoints, Manifest, RealDisk};
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 
-/// Bytes of one chunk on the wire.
-const CHUNK_BYTES: usize = 1 << 20;
-/// Bytes that a checkpoint is written in.
-const WRITE_BYTES: usize = 256 << 10;
-/// Whole checkpoints that are kept: the newest, and one to fall back to.
-const KEPT: usize = 2;
 /// A transfer that stands still for so long is given up, to be resumed later.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where checkpoints are written, sent and received. Shared by the loop thread and the sockets.
 #[derive(Debug)]
 pub(crate) struct CheckpointDesk {
-    checkpoints: Checkpoints<RealDisk>,
-    newest: Mutex<Option<Manifest>>,
-    oldest_kept: Mutex<Option<Position>>,
-    bytes: AtomicU64,
+    shelf: Shelf<RealDisk>,
     /// Held while a checkpoint comes in: one at a time.
     receiving: tokio::sync::Mutex<()>,
     wiring: OnceLock<Wiring>,
@@ -62,18 +53,16 @@ struct Wiring {
 
 impl CheckpointDesk {
     pub(crate) fn new(checkpoints: Checkpoints<RealDisk>) -> CheckpointDesk {
-        let desk = CheckpointDesk {
-            checkpoints,
-            newest: Mutex::new(None),
-            oldest_kept: Mutex::new(None),
-            bytes: AtomicU64::new(0),
+        CheckpointDesk {
+            shelf: Shelf::new(checkpoints),
             receiving: tokio::sync::Mutex::new(()),
             wiring: OnceLock::new(),
-        };
-        if let Err(error) = desk.tidy() {
-            tracing::warn!(%error, "cannot look at the checkpoints");
         }
-        desk
+    }
+
+    /// What is on our disk.
+    pub(crate) fn shelf(&self) -> &Shelf<RealDisk> {
+        &self.shelf
     }
 
     /// Tells the desk how to reach peers and the loop thread. Called once.
@@ -87,26 +76,6 @@ impl CheckpointDesk {
         assert!(wired.is_ok(), "the desk is connected once");
     }
 
-    /// The newest checkpoint on our disk.
-    pub(crate) fn newest(&self) -> Option<Position> {
-        lock(&self.newest).as_ref().map(|manifest| manifest.position)
-    }
-
-    /// Size of the newest checkpoint on our disk; 0 if there is none.
-    pub(crate) fn newest_bytes(&self) -> u64 {
-        lock(&self.newest).as_ref().map_or(0, |manifest| manifest.size)
-    }
-
-    /// The oldest checkpoint that is kept: the log before it is not needed.
-    pub(crate) fn oldest_kept(&self) -> Option<Position> {
-        *lock(&self.oldest_kept)
-    }
-
-    /// Bytes of the checkpoints on disk.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
     /// Writes a checkpoint on a thread of its own, then calls `done`.
     ///
     /// Errors: there is no thread to be had; `done` is not called.
@@ -118,38 +87,12 @@ impl CheckpointDesk {
         let desk = Arc::clone(self);
         let body = move || {
             let position = checkpoint.position;
-            let written = desk.write_now(checkpoint);
+            let written = desk.shelf.write(&checkpoint);
+            drop(checkpoint);
             done(written.map(|()| position).map_err(|error| error.to_string()));
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned());
         thread.spawn(body).map(|_| ())
-    }
-
-    fn write_now(&self, checkpoint: Checkpoint) -> io::Result<()> {
-        let metadata = encode_configuration(&checkpoint.configuration);
-        match self.checkpoints.begin(checkpoint.position, metadata) {
-            Ok(writer) => {
-                let mut buffered = BufWriter::with_capacity(WRITE_BYTES, writer);
-                checkpoint.store.save(&mut buffered)?;
-                buffered.flush()?;
-                let writer = buffered.into_inner().map_err(|error| error.into_error())?;
-                writer.finish().map_err(io::Error::other)?;
-            }
-            Err(CheckpointError::Exists { .. }) => {}
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        self.tidy().map_err(io::Error::other)
-    }
-
-    /// Removes what is no longer needed and notes what is there.
-    fn tidy(&self) -> Result<(), CheckpointError> {
-        let oldest = self.checkpoints.retain(KEPT)?;
-        let kept = self.checkpoints.list()?;
-        self.bytes.store(kept.iter().map(|manifest| manifest.size).sum(), Ordering::Relaxed);
-        // With a single one there is none to fall back to yet, so the log before it stays.
-        *lock(&self.oldest_kept) = oldest.filter(|_| kept.len() >= KEPT);
-        *lock(&self.newest) = kept.into_iter().next();
-        Ok(())
     }
 
     /// Sends the checkpoint at `position` to a peer, then calls `done` on a thread that may wait.
@@ -164,7 +107,7 @@ impl CheckpointDesk {
         wiring.runtime.spawn(async move {
             let wiring = desk.wiring.get().expect("connected before the loop runs");
             let ours = Arc::clone(&desk);
-            let checked = spawn_blocking(move || ours.check(position)).await;
+            let checked = spawn_blocking(move || ours.shelf.check(position)).await;
             let outcome = match checked.expect("checking does not panic") {
                 Ok(()) => desk.transfer(&wiring.peers, to, position).await,
                 Err(error) => Err(io::Error::other(error).into()),
@@ -175,25 +118,13 @@ impl CheckpointDesk {
         });
     }
 
-    /// Looks through a checkpoint that is about to be sent. A peer would refuse a damaged one, and
-    /// be offered the same again; so it is withdrawn, and the next one offered is another one.
-    fn check(&self, position: Position) -> Result<(), CheckpointError> {
-        if self.checkpoints.discard_if_damaged(position)? {
-            tracing::error!(%position, "a checkpoint is damaged: withdrew it");
-            self.tidy()?;
-            return Err(CheckpointError::NotFound { position });
-        }
-        Ok(())
-    }
-
     async fn transfer(
-        &self,
+        self: &Arc<Self>,
         peers: &PeersShared,
         to: NodeId,
         position: Position,
     ) -> Result<(), PeerError> {
-        let manifest = lock(&self.newest).clone().filter(|newest| newest.position == position);
-        let manifest = manifest.ok_or_else(|| gone(position))?;
+        let manifest = self.shelf.announce(position).ok_or_else(|| gone(position))?;
         tracing::info!(peer = %to, %position, bytes = manifest.size, "sending a checkpoint");
         let mut stream = call(peers, to, Lane::Checkpoint).await?;
         let mut buffer = BytesMut::new();
@@ -203,9 +134,8 @@ impl CheckpointDesk {
             _ => return Err(PeerError::Unexpected),
         };
         while offset < manifest.size {
-            let checkpoints = self.checkpoints.clone();
-            let reading =
-                spawn_blocking(move || checkpoints.read_chunk(position, offset, CHUNK_BYTES));
+            let ours = Arc::clone(self);
+            let reading = spawn_blocking(move || ours.shelf.part(position, offset));
             let chunk = reading.await.expect("reading does not panic").map_err(io::Error::other)?;
             if chunk.is_empty() {
                 return Err(gone(position));
@@ -244,9 +174,9 @@ pub(super) async fn receive(
     let position = manifest.position;
     // It looks through what is there already, which may be much; this thread has ticks to keep.
     let (ours, announced) = (Arc::clone(desk), manifest.clone());
-    let beginning = spawn_blocking(move || ours.checkpoints.begin_receive(announced));
-    match beginning.await.expect("looking does not panic") {
-        Ok(incoming) => {
+    let beginning = spawn_blocking(move || ours.shelf.receive(announced));
+    match beginning.await.expect("looking does not panic").map_err(io::Error::other)? {
+        Reception::Wanted(incoming) => {
             let offset = incoming.offset();
             tracing::info!(peer = %from, %position, offset, "receiving a checkpoint");
             write_frame(&mut stream, Kind::Resume, |out| out.put_u64_le(offset)).await?;
@@ -254,10 +184,9 @@ pub(super) async fn receive(
             let completing = spawn_blocking(move || incoming.complete());
             completing.await.expect("completing does not panic").map_err(io::Error::other)?;
         }
-        Err(CheckpointError::Exists { .. }) => {
+        Reception::Here => {
             write_frame(&mut stream, Kind::Resume, |out| out.put_u64_le(manifest.size)).await?;
         }
-        Err(error) => return Err(io::Error::other(error).into()),
     }
     let theirs = Arc::clone(desk);
     let installing = spawn_blocking(move || theirs.install(position));
@@ -287,8 +216,7 @@ async fn take_chunks(
 impl CheckpointDesk {
     /// Loads a checkpoint that just came in and hands it to the loop thread.
     fn install(&self, position: Position) -> Result<(), RecoverError> {
-        let checkpoint = load(&self.checkpoints, position)?;
-        self.tidy()?;
+        let checkpoint = self.shelf.install(position)?;
         let wiring = self.wiring.get().expect("connected before the first call");
         wiring.host.insist(Ask::Install(Box::new(checkpoint)));
         Ok(())
@@ -335,10 +263,6 @@ fn decode_offer(mut bytes: Bytes) -> Option<Manifest> {
     let hash = bytes.try_get_u32_le().ok()?;
     let fits = bytes.len() <= quorate_storage::METADATA_MAX;
     fits.then_some(Manifest { position, size, hash, metadata: bytes })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

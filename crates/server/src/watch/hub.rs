@@ -12,15 +12,15 @@ use super::index::Index;
 use super::mutant::Mutant;
 use super::{COMPACTION_GRACE, KEY_BYTES_MAX, STREAMS_MAX, WALK_EVENTS, WALK_MARKS, WATCHERS_MAX};
 use crate::api::ApiError;
-use quorate_core::{NodeId, Term};
+use quorate_core::{Position, Term, Time};
+use quorate_replica::Replica;
 use quorate_replica::store::{Event, History, Keys, Revision};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 /// Why all streams end; the value of [`Hub::end`].
 const GOING_ON: u8 = 0;
@@ -78,8 +78,11 @@ pub(super) struct Mailbox {
 struct Marks {
     /// By slot.
     spans: Vec<Option<Span>>,
-    /// Slots that are marked, each once.
+    /// Slots that are marked. Those of watchers which are gone stay until the next look, or until
+    /// they are the half of all, so that leaving costs no search.
     marked: Vec<u32>,
+    /// How many have left since then.
+    left: usize,
     /// The stream, while it has nothing to do.
     waker: Option<Waker>,
 }
@@ -88,10 +91,13 @@ impl Mailbox {
     /// Takes all marks out. The stream is awake now and needs no waking.
     pub(super) fn take(&self, mut mark: impl FnMut(u32, Span)) {
         let mut marks = lock(&self.marks);
-        let Marks { spans, marked, waker } = &mut *marks;
+        let Marks { spans, marked, left, waker } = &mut *marks;
         *waker = None;
+        *left = 0;
         for slot in marked.drain(..) {
-            mark(slot, spans[slot as usize].take().expect("a marked slot has a span"));
+            if let Some(span) = spans[slot as usize].take() {
+                mark(slot, span);
+            }
         }
     }
 
@@ -108,14 +114,25 @@ impl Mailbox {
     /// A watcher is gone and its slot may be given to another.
     pub(super) fn clear(&self, slot: u32) {
         let mut marks = lock(&self.marks);
-        let span = marks.spans.get_mut(slot as usize).and_then(Option::take);
-        if span.is_some() {
-            marks.marked.retain(|marked| *marked != slot);
+        let Marks { spans, marked, left, .. } = &mut *marks;
+        if spans.get_mut(slot as usize).and_then(Option::take).is_none() {
+            return;
+        }
+        *left += 1;
+        if *left * 2 > marked.len() {
+            *left = 0;
+            marked.retain(|marked| spans[*marked as usize].is_some());
         }
     }
 
     fn wake(&self) -> Option<Waker> {
         lock(&self.marks).waker.take()
+    }
+
+    /// Entries, also of who has left.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        lock(&self.marks).marked.len()
     }
 }
 
@@ -161,7 +178,7 @@ impl View {
 #[derive(Debug, Default)]
 struct Feed {
     latest: Option<Arc<History>>,
-    before: Option<(Arc<History>, Instant)>,
+    before: Option<(Arc<History>, Time)>,
 }
 
 #[derive(Debug)]
@@ -213,9 +230,10 @@ pub(crate) struct Hub {
     open: AtomicUsize,
     end: AtomicU8,
     leaderless: AtomicBool,
+    /// Rings for whoever walks. Without a task that waits for it, it does nothing.
     work: Notify,
     /// A planted bug.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "mutants"))]
     pub(super) mutant: Option<Mutant>,
 }
 
@@ -240,7 +258,7 @@ impl Hub {
             end: AtomicU8::new(GOING_ON),
             leaderless: AtomicBool::new(false),
             work: Notify::new(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "mutants"))]
             mutant: None,
         }
     }
@@ -260,7 +278,7 @@ impl Hub {
     }
 
     /// Takes in the changes as they are now. Older ones than those it has are ignored.
-    pub(crate) fn offer(&self, history: History) {
+    pub(crate) fn offer(&self, history: History, now: Time) {
         let new = Arc::new(history);
         let mut feed = lock(&self.feed);
         if !self.is_open() {
@@ -277,7 +295,7 @@ impl Hub {
             advanced = revision > old.revision() || compacted > old.compact_revision();
             replaced = Some(if compacted > old.compact_revision() {
                 let before = new.before_compaction().map_or(old, Arc::new);
-                feed.before.replace((before, Instant::now())).map(|(history, _)| history)
+                feed.before.replace((before, now)).map(|(history, _)| history)
             } else {
                 Some(old)
             });
@@ -301,9 +319,9 @@ impl Hub {
 
     /// Drops the changes before the last compaction once they had their time. Tells when to come
     /// again.
-    pub(super) fn let_go(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn let_go(&self, now: Time) -> Option<Time> {
         let feed = lock(&self.feed);
-        let until = feed.before.as_ref()?.1 + COMPACTION_GRACE;
+        let until = feed.before.as_ref()?.1.after(COMPACTION_GRACE);
         if now < until {
             return Some(until);
         }
@@ -316,6 +334,11 @@ impl Hub {
     pub(super) fn forget_before(&self) {
         let gone = lock(&self.feed).before.take();
         drop(gone);
+    }
+
+    /// Returns when there is something to walk.
+    pub(super) async fn work(&self) {
+        self.work.notified().await;
     }
 
     /// Every event up to this revision has been marked for whom it concerns.
@@ -473,50 +496,6 @@ impl Hub {
             waker.wake();
         }
     }
-
-    /// Marks, as long as the member lives. Run it once.
-    pub(crate) async fn run(&self) {
-        let mut again = None;
-        loop {
-            let grace_over = async {
-                match again {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.work.notified() => {}
-                () = grace_over => {}
-            }
-            while self.walk() == Walked::Slice {
-                tokio::task::yield_now().await;
-            }
-            again = self.let_go(Instant::now());
-        }
-    }
-
-    /// Ends the streams that want a leader when none was known for so long. Run it once.
-    pub(crate) async fn follow_leader(
-        &self,
-        mut leader: watch::Receiver<(Term, Option<NodeId>)>,
-        patience: Duration,
-    ) {
-        loop {
-            if leader.wait_for(|(_, leader)| leader.is_none()).await.is_err() {
-                return;
-            }
-            let back = leader.wait_for(|(_, leader)| leader.is_some());
-            match tokio::time::timeout(patience, back).await {
-                Ok(Ok(_)) => continue,
-                Ok(Err(_)) => return,
-                Err(_) => self.set_leaderless(true),
-            }
-            if leader.wait_for(|(_, leader)| leader.is_some()).await.is_err() {
-                return;
-            }
-            self.set_leaderless(false);
-        }
-    }
 }
 
 impl Table {
@@ -589,6 +568,30 @@ impl Table {
     }
 }
 
+/// Hands the changes of a replica to those who watch, turn by turn.
+#[derive(Debug, Default)]
+pub(crate) struct Feeder {
+    seen_applied: Position,
+    /// The hub was handed a history that was not yet swept.
+    sweep_seen: bool,
+}
+
+impl Feeder {
+    /// To be called at the end of a turn, before its answers leave: so that a watcher created after
+    /// an answer was seen begins after what the answer tells.
+    pub(crate) fn turn_ended(&mut self, hub: &Hub, node: &Replica, now: impl Fn() -> Time) {
+        let changed = node.applied() != self.seen_applied;
+        self.seen_applied = node.applied();
+        hub.set_term(node.raft().term());
+        // After a compaction once more when all is swept, or the watchers' copy would pin it.
+        let swept = self.sweep_seen && node.store().is_swept();
+        if hub.is_open() && (changed || swept) {
+            hub.offer(node.store().history(), now());
+            self.sweep_seen = !node.store().is_swept();
+        }
+    }
+}
+
 /// One stream's connection to the hub; its end is the stream's.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -625,8 +628,8 @@ impl Stream {
     }
 
     /// Takes in the changes of a moment after [`Stream::open`].
-    pub(crate) fn offer(&self, history: History) {
-        self.hub.offer(history);
+    pub(crate) fn offer(&self, history: History, now: Time) {
+        self.hub.offer(history, now);
     }
 }
 

@@ -37,27 +37,34 @@
 //! | file | holds |
 //! |---|---|
 //! | `intervals.rs` `index.rs` | who is interested in a key |
-//! | `hub.rs` | marking and waking |
+//! | `hub.rs` `tasks.rs` | marking and waking; the tasks that do it in a member |
 //! | `session.rs` | the watchers of one stream: requests, cursors |
 //! | `deliver.rs` | from cursors to messages |
 //! | `wire.rs` | messages as bytes |
-//! | `api/watch.rs` | HTTP/2 around a session |
+//! | `conversation.rs` | who speaks when on a stream |
+//! | `api/watch.rs` | HTTP/2 around a conversation |
+//! | `desk.rs` | all of it without tasks and clocks, for tests and simulators |
 //!
 //! Sources: etcd's documented guarantees (learning/api_guarantees) and the behaviour of etcd 3.4.23
 //! and 3.5.1; Kreps, "The Log" (2013), for readers that are cursors.
 
+mod conversation;
 mod deliver;
+pub mod desk;
 mod hub;
 mod index;
 mod intervals;
 mod mutant;
 mod session;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub(crate) use hub::{Hub, Stream};
-pub(crate) use session::{Filled, Session, Settings};
+pub(crate) use conversation::{Client, Conversation, End};
+pub(crate) use hub::{Feeder, Hub, Stream};
+pub use mutant::Mutant;
+pub(crate) use session::{Session, Settings};
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 //! those it asked for, in order, whole revisions at a time, and nobody was told to be further than
 //! that.
 
+use super::desk::messages;
 use super::hub::Hub;
 use super::mutant::Mutant;
 use super::session::{Filled, Session, Settings};
@@ -15,15 +16,13 @@ use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use prost::Message;
-use quorate_core::Term;
+use quorate_core::{Term, Time};
 use quorate_replica::store::{
     Command, DeleteRange, Keys, Op, Put, Revision, Store, Txn as StoreTxn,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 const KEYS: u8 = 6;
 const STREAMS: usize = 3;
@@ -165,7 +164,7 @@ struct World {
     /// Creations that have not been answered yet.
     created: Vec<Vec<Client>>,
     offered: u64,
-    now: Instant,
+    now: Time,
 }
 
 impl World {
@@ -185,7 +184,7 @@ impl World {
             clients: vec![BTreeMap::new(); STREAMS],
             created: vec![Vec::new(); STREAMS],
             offered: 1,
-            now: Instant::now(),
+            now: Time::default(),
         }
     }
 
@@ -250,7 +249,7 @@ impl World {
     }
 
     fn offer(&mut self) {
-        self.hub.offer(self.store.history());
+        self.hub.offer(self.store.history(), self.now);
         self.offered = self.store.revision().0;
     }
 
@@ -316,6 +315,7 @@ impl World {
         for message in messages(&chunk) {
             self.hear(stream, &message)?;
         }
+        self.sessions[stream].invariants();
         Ok(filled)
     }
 
@@ -454,7 +454,7 @@ impl World {
 
 fn session(hub: &Arc<Hub>, store: &Store) -> Session {
     let stream = Stream::open(hub, false).expect("a stream");
-    stream.offer(store.history());
+    stream.offer(store.history(), Time::default());
     let headers = Headers::test();
     let settings = Settings { headers, fragment_bytes: FRAGMENT_BYTES, requires_leader: false };
     Session::new(stream, settings)
@@ -473,16 +473,6 @@ fn keys(key: u8, end: u8) -> Keys {
         end => Bytes::from(vec![end]),
     };
     Keys { key: Bytes::from(vec![key]), range_end }
-}
-
-fn messages(mut chunk: &[u8]) -> Vec<pb::WatchResponse> {
-    let mut messages = Vec::new();
-    while !chunk.is_empty() {
-        let length = u32::from_be_bytes(chunk[1..5].try_into().expect("four bytes")) as usize;
-        messages.push(pb::WatchResponse::decode(&chunk[5..5 + length]).expect("a message"));
-        chunk = &chunk[5 + length..];
-    }
-    messages
 }
 
 fn play(mutant: Option<Mutant>, steps: &[Step]) -> Result<(), String> {
@@ -527,9 +517,10 @@ fn the_changes_before_a_compaction_are_kept_for_their_time_only() {
     world.run(&Step::Compact { back: 0 }).expect("compacted");
     world.offer();
     world.hub.walk();
-    assert!(world.hub.let_go(Instant::now()).is_some(), "too early");
+    let over = world.now.after(COMPACTION_GRACE);
+    assert_eq!(world.hub.let_go(world.now), Some(over), "too early");
     assert!(world.hub.view().expect("offered").from(Revision(2)).is_some());
-    assert_eq!(world.hub.let_go(Instant::now() + COMPACTION_GRACE), None);
+    assert_eq!(world.hub.let_go(over), None);
     assert!(world.hub.view().expect("offered").from(Revision(2)).is_none());
     world.read(0).expect("cancelled with a reason");
     assert!(world.clients[0].is_empty());
@@ -549,7 +540,7 @@ fn a_stuck_watcher_far_behind_is_cancelled_with_where_to_resume() {
         world.hub.walk();
         let session = &mut world.sessions[0];
         session.collect();
-        let later = world.now + Duration::from_secs(seconds);
+        let later = world.now.after(Duration::from_secs(seconds));
         session.cancel_stuck(later, Revision(lag.saturating_add(3)));
         let answer = session.answers.pop_front();
         assert_eq!(answer.is_some(), cancelled, "{answer:?}");
@@ -580,8 +571,35 @@ fn the_last_stream_takes_the_history_with_it() {
     assert!(world.hub.view().is_some());
     world.sessions.clear();
     assert!(world.hub.view().is_none(), "nobody needs it, and it pins memory");
-    world.hub.offer(world.store.history());
+    world.hub.offer(world.store.history(), world.now);
     assert!(world.hub.view().is_none());
+}
+
+/// Leaving costs no search, and what that leaves behind is never more than what is there.
+#[test]
+fn watchers_that_leave_in_a_crowd_are_soon_forgotten() {
+    let mut world = watched(false);
+    for _ in 1..500 {
+        world.create(0, 0, 1, Start::Now, 0x70);
+        world.read(0).expect("created");
+    }
+    world.write(&Command::Put(put(1, 1)));
+    world.offer();
+    world.hub.walk();
+    for id in 0..499 {
+        let session = &mut world.sessions[0];
+        if id == 250 {
+            session.collect();
+        }
+        let cancel = RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id });
+        session.request(pb::WatchRequest { request_union: Some(cancel) });
+        let waiting = session.queue.len() + session.stream.mailbox.len();
+        let there = 499 - id as usize;
+        assert!(waiting <= 2 * there, "{waiting} entries for {there} watchers");
+        session.invariants();
+    }
+    world.read(0).expect("told");
+    assert_eq!(world.clients[0][&499].told.len(), 1);
 }
 
 fn runs() -> impl Strategy<Value = Vec<Step>> {

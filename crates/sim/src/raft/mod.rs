@@ -30,7 +30,7 @@ use judge::{Judge, own};
 use quorate_core::{Index, NodeId, Position, Protocol};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
-    About, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
+    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
 };
 #[cfg(feature = "mutants")]
 use quorate_protocols::consensus::raft::Mutant;
@@ -423,7 +423,7 @@ impl World for RaftWorld {
         RaftDisk::new(Configuration::default())
     }
 
-    fn boot(&mut self, node: usize, disk: &mut RaftDisk) -> Result<Raft, String> {
+    fn boot(&mut self, node: usize, disk: &mut RaftDisk) -> Result<Raft, BootError> {
         if disk.state.position == Position::ZERO {
             disk.state.configuration = self.config(node).configuration;
         }
@@ -431,7 +431,7 @@ impl World for RaftWorld {
         #[cfg(feature = "mutants")]
         let raft = raft.with_mutant(self.mutant);
         if let Some(error) = raft.restore_error() {
-            return Err(error.to_string());
+            return Err(BootError::Never(error.to_string()));
         }
         self.judge.boot(node, &raft, disk);
         if raft.last().index < disk.state.position.index {

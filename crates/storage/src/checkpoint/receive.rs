@@ -40,6 +40,8 @@ impl<D: Disk> Incoming<D> {
             let offset = verified_prefix(&directory, &path, &manifest);
             return Ok(Incoming { directory, manifest, path, file, offset, unsynced: 0 });
         }
+        // A transfer that failed before it was noted has left its file.
+        directory.forget_incoming(manifest.position)?;
         let file = directory.create(&path)?;
         directory.expect(&manifest)?;
         Ok(Incoming { directory, manifest, path, file, offset: 0, unsynced: 0 })

@@ -396,3 +396,18 @@ proptest::proptest! {
         proptest::prop_assert_eq!(newest.skipped.len(), 2);
     }
 }
+
+#[test]
+fn a_transfer_that_found_no_space_can_be_begun_again() {
+    let (source, manifest) = sender(1_000);
+    let from = Checkpoints::open(source, dir(), &PEER).expect("opens");
+    let disk = MemoryDisk::new();
+    let to = open(&disk);
+    // There is room for an empty file, and none for the note of what it is to bring.
+    let full = Fault::Full { capacity: disk.used() };
+    disk.fail(full.clone());
+    let refused = to.begin_receive(manifest.clone()).expect_err("no space");
+    assert!(!refused.is_damage(), "{refused}");
+    disk.mend(&full);
+    assert_eq!(transfer(&from, &to, &manifest), Ok(manifest));
+}

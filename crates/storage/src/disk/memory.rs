@@ -29,6 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Fault {
     /// Every sync of a file fails, and what it should have synced becomes a phantom.
     Sync,
+    /// Every sync, of a file or of a directory, reports success and makes nothing durable: a
+    /// device with a cache that is not what it says.
+    SyncLie,
     /// No file may grow so that all files together exceed this many bytes.
     Full {
         /// Unit: bytes.
@@ -125,7 +128,7 @@ impl MemoryDisk {
         assert!(mask != 0, "a flip that changes nothing");
         let mut state = self.state();
         let inode = state.names.get(path).copied().expect("a file to rot");
-        let inode = state.inodes.get_mut(&inode).expect("a named file has an inode");
+        let inode = state.inode(inode);
         inode.content[offset as usize] ^= mask;
         let (sector, within) = place_of(offset);
         for undo in [inode.unsynced.get_mut(&sector), inode.phantom.get_mut(&sector)] {
@@ -143,6 +146,47 @@ impl MemoryDisk {
     /// Nothing goes wrong any more. What went wrong stays so.
     pub fn heal(&self) {
         self.state().faults.clear();
+    }
+
+    /// This no longer goes wrong; a power cut is over whatever number it was told. What went wrong
+    /// stays so.
+    pub fn mend(&self, fault: &Fault) {
+        let cut = |fault: &Fault| matches!(fault, Fault::PowerCut { .. });
+        self.state().faults.retain(|other| other != fault && !(cut(fault) && cut(other)));
+    }
+
+    /// A write of long ago has hit the wrong place: one sector of a file holds what another one
+    /// does, on the medium. Does nothing beyond the end of the file.
+    ///
+    /// Panics: if there is no such file.
+    pub fn misdirect(&self, path: &Path, from: u64, to: u64) {
+        let mut state = self.state();
+        let inode = state.names.get(path).copied().expect("a file to damage");
+        let inode = state.inode(inode);
+        let place =
+            |sector: u64| sector as usize * SECTOR_BYTES..(sector as usize + 1) * SECTOR_BYTES;
+        if inode.content.len() < place(from.max(to)).end {
+            return;
+        }
+        inode.content.copy_within(place(from), place(to).start);
+        let now = inode.content[place(to)].to_vec();
+        for undo in [inode.unsynced.get_mut(&to), inode.phantom.get_mut(&to)] {
+            if let Some(Undo(Some(bytes))) = undo {
+                bytes.copy_from_slice(&now);
+            }
+        }
+    }
+
+    /// The files there are, by name, and their sizes in bytes.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.state();
+        let size = |inode: &u64| state.inodes.get(inode).map_or(0, |inode| inode.content.len());
+        state.names.iter().map(|(path, inode)| (path.clone(), size(inode) as u64)).collect()
+    }
+
+    /// What all files together take. Unit: bytes.
+    pub fn used(&self) -> u64 {
+        self.state().used()
     }
 
     /// Changing operations (writes, syncs, names) that were tried so far.
@@ -256,6 +300,9 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.change()?;
+        if state.faults.contains(&Fault::SyncLie) {
+            return Ok(());
+        }
         let changes = std::mem::take(&mut state.changes);
         for change in changes {
             if change.dir == dir {
@@ -273,7 +320,7 @@ impl DiskFile for MemoryFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         self.with(|state, id| {
             state.powered()?;
-            let inode = &state.inodes[&id];
+            let Some(inode) = state.inodes.get(&id) else { return Ok(0) };
             let from = (offset as usize).min(inode.content.len());
             let to = (from + into.len()).min(inode.content.len());
             state.readable(id, from as u64..to as u64)?;
@@ -300,6 +347,9 @@ impl DiskFile for MemoryFile {
     fn sync(&self) -> io::Result<()> {
         self.with(|state, id| {
             state.change()?;
+            if state.faults.contains(&Fault::SyncLie) {
+                return Ok(());
+            }
             let failed = state.faults.contains(&Fault::Sync);
             let inode = state.inode(id);
             let unsynced = std::mem::take(&mut inode.unsynced);
@@ -315,7 +365,7 @@ impl DiskFile for MemoryFile {
     fn size(&self) -> io::Result<u64> {
         self.with(|state, id| {
             state.powered()?;
-            Ok(state.inodes[&id].content.len() as u64)
+            Ok(state.inodes.get(&id).map_or(0, |inode| inode.content.len()) as u64)
         })
     }
 
@@ -451,14 +501,20 @@ impl State {
     }
 
     fn room_for(&self, id: u64, size: u64) -> io::Result<()> {
-        let used: usize = self.inodes.values().map(|inode| inode.content.len()).sum();
-        let have = self.inodes[&id].content.len() as u64;
-        let wanted = used as u64 + size.saturating_sub(have);
+        let have = self.inodes.get(&id).map_or(0, |inode| inode.content.len()) as u64;
+        if size <= have || self.faults.is_empty() {
+            return Ok(());
+        }
+        let wanted = self.used() + (size - have);
         let full = |fault: &Fault| matches!(fault, Fault::Full { capacity } if wanted > *capacity);
-        match size > have && self.faults.iter().any(full) {
+        match self.faults.iter().any(full) {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
         }
+    }
+
+    fn used(&self) -> u64 {
+        self.inodes.values().map(|inode| inode.content.len() as u64).sum()
     }
 
     fn readable(&self, id: u64, wanted: Range<u64>) -> io::Result<()> {
@@ -475,7 +531,8 @@ impl State {
     }
 
     fn inode(&mut self, id: u64) -> &mut Inode {
-        self.inodes.get_mut(&id).expect("an open file has an inode")
+        // The space of an open file without a name may have been given back already.
+        self.inodes.entry(id).or_default()
     }
 
     fn new_inode(&mut self) -> u64 {
@@ -513,18 +570,14 @@ impl State {
         self.life += 1;
     }
 
-    /// Space of files without a name is given back (an open one lives until the crash).
+    /// Space of files without a name is given back, even of open ones.
     fn forget_unnamed(&mut self) {
         let mut named: BTreeSet<u64> = self.names.values().copied().collect();
         named.extend(self.durable_names.values());
         for change in &self.changes {
             named.extend(change.steps.iter().filter_map(|(_, inode)| *inode));
         }
-        for (id, inode) in &mut self.inodes {
-            if !named.contains(id) {
-                *inode = Inode::default();
-            }
-        }
+        self.inodes.retain(|id, _| named.contains(id));
     }
 }
 
@@ -629,6 +682,48 @@ mod tests {
         file.sync().expect("a sync");
         disk.crash(&mut |_| 0);
         assert_eq!(read(&disk, &path).expect("a file")[..8], *b"precious");
+    }
+
+    #[test]
+    fn a_sync_that_lies_makes_nothing_durable_until_it_is_mended() {
+        let (disk, path) = disk();
+        let file = disk.create(&path).expect("a file");
+        disk.sync_dir(Path::new("/d")).expect("a sync");
+        disk.fail(Fault::SyncLie);
+        file.write_at(0, b"precious").expect("a write");
+        file.sync().expect("so it says");
+        let lost = disk.fork();
+        lost.crash(&mut |_| 0);
+        assert_eq!(read(&lost, &path), Some(Vec::new()));
+        disk.mend(&Fault::SyncLie);
+        file.sync().expect("a sync");
+        disk.crash(&mut |_| 0);
+        assert_eq!(read(&disk, &path).as_deref(), Some(&b"precious"[..]));
+    }
+
+    #[test]
+    fn a_misdirected_write_is_on_the_medium() {
+        let (disk, path) = disk();
+        disk.plant(&path, &[[1; 512], [2; 512]].concat());
+        disk.misdirect(&path, 0, 1);
+        disk.misdirect(&path, 0, 2);
+        disk.crash(&mut |_| 0);
+        assert_eq!(read(&disk, &path), Some(vec![1; 1024]));
+        assert_eq!(disk.files(), [(path, 1024)]);
+    }
+
+    #[test]
+    fn a_fault_is_mended_without_the_others() {
+        let (disk, path) = disk();
+        let file = disk.create(&path).expect("a file");
+        disk.fail(Fault::ReadOnly);
+        disk.fail(Fault::PowerCut { after: 0 });
+        disk.mend(&Fault::PowerCut { after: 9 });
+        let error = file.write_at(0, &[0]).expect_err("still read-only");
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        disk.mend(&Fault::ReadOnly);
+        file.write_at(0, &[0]).expect("all is well");
+        assert_eq!(disk.used(), 1);
     }
 
     #[test]

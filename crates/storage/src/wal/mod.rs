@@ -319,6 +319,7 @@ impl<D: Disk> Wal<D> {
     /// Errors: as [`Wal::sync`].
     pub fn release(&mut self, upto: Index) -> Result<(), WalError> {
         self.healthy()?;
+        let upto = if planted(Mutant::ReleaseTooFar) { Index(u64::MAX) } else { upto };
         while let Some(oldest) = self.segments.front()
             && oldest.index_max <= upto
             && oldest.number < self.synced.segment
@@ -336,6 +337,11 @@ impl<D: Disk> Wal<D> {
     pub fn bytes(&self) -> u64 {
         let before = self.segments.iter().rev().skip(1).map(|info| u64::from(info.used));
         before.sum::<u64>() + u64::from(self.head.offset)
+    }
+
+    /// True if something was appended that no sync has made durable.
+    pub fn has_unsynced(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     /// Everything before this place is on stable storage.
@@ -423,8 +429,12 @@ impl<D: Disk> Wal<D> {
         if planted(Mutant::ForgetSync) {
             return Ok(());
         }
-        let path = self.directory.path_of(self.current.number);
-        self.current.file.sync().map_err(|error| self.directory.fault("sync", &path, &error))
+        let synced = self.current.file.sync();
+        let synced = if planted(Mutant::SyncErrorIgnored) { synced.or(Ok(())) } else { synced };
+        synced.map_err(|error| {
+            let path = self.directory.path_of(self.current.number);
+            self.directory.fault("sync", &path, &error)
+        })
     }
 
     fn write_run(&mut self, number: usize) -> Result<(), WalError> {
@@ -435,9 +445,11 @@ impl<D: Disk> Wal<D> {
         }
         let bytes = &self.buffer[from..to];
         assert!(place.offset as usize + bytes.len() <= self.current.size as usize, "out of space");
-        let path = self.directory.path_of(place.segment);
         let written = self.current.file.write_at(place.offset.into(), bytes);
-        written.map_err(|error| self.directory.fault("write", &path, &error))
+        written.map_err(|error| {
+            let path = self.directory.path_of(place.segment);
+            self.directory.fault("write", &path, &error)
+        })
     }
 
     /// Opens the segment that a run needs: the one made ahead, or a new one.

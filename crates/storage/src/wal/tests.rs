@@ -269,6 +269,27 @@ fn release_keeps_what_is_newer_and_the_segment_in_use() {
     assert!(found.len() < 200, "{} entries are left", found.len());
 }
 
+fn check_release_is_bounded() {
+    let disk = MemoryDisk::new();
+    let mut log = wal(&disk);
+    write(&mut log, &(1..500).map(entry).collect::<Vec<_>>());
+    log.release(Index(250)).expect("about half");
+    drop(log);
+    let first = frames(&disk).first().map(|frame| frame.position.index);
+    assert!((Index(2)..=Index(251)).contains(&first.unwrap_or_default()), "begins at {first:?}");
+}
+
+#[test]
+fn release_keeps_every_entry_after_its_bound() {
+    check_release_is_bounded();
+}
+
+#[test]
+#[should_panic(expected = "begins at")]
+fn the_mutant_that_releases_too_much_is_caught() {
+    with_mutant(Mutant::ReleaseTooFar, check_release_is_bounded);
+}
+
 // Refusals.
 
 #[test]
@@ -339,6 +360,29 @@ fn what_is_given_back_after_a_failed_sync_is_durable() {
 #[should_panic(expected = "given back, and lost")]
 fn the_mutant_that_trusts_what_it_reads_is_caught() {
     with_mutant(Mutant::TrustUnprovenTail, check_reopened_after_failed_sync);
+}
+
+/// What the log says is durable must be there after a crash.
+fn check_a_failed_sync_is_told() {
+    let disk = MemoryDisk::new();
+    let mut log = wal(&disk);
+    disk.fail(Fault::Sync);
+    log.append(&entry(1));
+    let told = log.sync().is_ok();
+    drop(log);
+    disk.crash(&mut |_| 0);
+    assert!(!told || frames(&disk) == [entry(1)], "told, and lost");
+}
+
+#[test]
+fn who_is_told_that_a_sync_worked_finds_it_after_a_crash() {
+    check_a_failed_sync_is_told();
+}
+
+#[test]
+#[should_panic(expected = "told, and lost")]
+fn the_mutant_that_ignores_a_failed_sync_is_caught() {
+    with_mutant(Mutant::SyncErrorIgnored, check_a_failed_sync_is_told);
 }
 
 #[test]
@@ -862,8 +906,7 @@ fn eventful_life(disk: &MemoryDisk, written: &[Frame]) -> (usize, u64) {
     (acknowledged, released)
 }
 
-#[test]
-fn a_crash_at_any_step_loses_nothing_that_was_acknowledged() {
+fn check_a_crash_at_any_step() {
     let written = mixed(330);
     let probe = MemoryDisk::new();
     let (acknowledged, released) = eventful_life(&probe, &written);
@@ -898,4 +941,15 @@ fn a_crash_at_any_step_loses_nothing_that_was_acknowledged() {
             }
         }
     }
+}
+
+#[test]
+fn a_crash_at_any_step_loses_nothing_that_was_acknowledged() {
+    check_a_crash_at_any_step();
+}
+
+#[test]
+#[should_panic(expected = "after ")]
+fn the_mutant_that_leaves_a_segment_without_a_durable_name_is_caught() {
+    with_mutant(Mutant::SegmentUnnamed, check_a_crash_at_any_step);
 }

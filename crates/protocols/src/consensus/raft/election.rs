@@ -114,23 +114,27 @@ impl Raft {
 
     /// A leader that no quorum has heard for an election timeout may have a successor.
     fn check_quorum(&mut self, cx: &mut Context<'_, Raft>) {
-        let Role::Leader(leader) = &self.role else { return };
-        let own = self.id();
-        let heard = |id| id == own || leader.progress.get(&id).is_some_and(Progress::is_heard);
-        if !self.agreed(heard) {
+        if !self.is_heard_by_quorum() && !self.planted(Mutant::QuorumUnchecked) {
             return self.follow(self.term, None, cx);
         }
         if self.is_stalled() {
             return self.follow(self.term, None, cx);
         }
         let (position, configuration) = self.log.configuration();
-        let leaving_since = position.index;
+        let (own, leaving_since) = (self.config.id, position.index);
         let Role::Leader(leader) = &mut self.role else { return };
         leader.progress.retain(|id, progress| {
             let informed = progress.commit_sent() >= leaving_since || !progress.is_heard();
             *id == own || configuration.contains(*id) || !informed
         });
         leader.progress.values_mut().for_each(Progress::forget_heard);
+    }
+
+    /// True if a quorum was heard since the last check of it.
+    pub(super) fn is_heard_by_quorum(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let own = self.id();
+        self.agreed(|id| id == own || leader.progress.get(&id).is_some_and(Progress::is_heard))
     }
 
     /// True if the disk hangs while others commit: what is proposed here would only pile up, and
@@ -159,6 +163,9 @@ impl Raft {
         if !self.may_campaign() {
             self.role = Role::Follower;
             return;
+        }
+        if self.planted(Mutant::ElectionUnguarded) {
+            return self.campaign(Cause::Silence, cx);
         }
         self.role = Role::PreCandidate(Votes::default());
         let campaign = self.term.next();
@@ -192,7 +199,8 @@ impl Raft {
     fn is_up_to_date(&self, candidate: Position) -> bool {
         let mending = self.mending.filter(|_| !self.planted(Mutant::MendingVotes));
         let ours = self.log.last().max(mending.unwrap_or(Position::ZERO));
-        candidate >= ours || self.planted(Mutant::VoteForAnyLog)
+        let longer = candidate.index >= ours.index && self.planted(Mutant::VoteByLength);
+        candidate >= ours || longer || self.planted(Mutant::VoteForAnyLog)
     }
 
     pub(super) fn on_pre_vote(
@@ -245,7 +253,11 @@ impl Raft {
             self.persist(cx);
         }
         self.written_hard_state = (self.term, self.vote);
-        cx.send_once_durable(from, self.say(Body::VoteReply { verdict: Verdict::Granted }));
+        let granted = self.say(Body::VoteReply { verdict: Verdict::Granted });
+        if self.planted(Mutant::VoteBeforeDurable) {
+            return cx.send(from, granted);
+        }
+        cx.send_once_durable(from, granted);
     }
 
     pub(super) fn on_vote_reply(
@@ -254,6 +266,8 @@ impl Raft {
         verdict: Verdict,
         cx: &mut Context<'_, Raft>,
     ) {
+        let denied = verdict == Verdict::Denied && !self.planted(Mutant::DenialCounted);
+        let verdict = if denied { Verdict::Denied } else { Verdict::Granted };
         let counted_again = self.planted(Mutant::DuplicateVotesCounted);
         let missing = self.configuration().voters().find(
             |id| matches!(&self.role, Role::Candidate(votes) if !votes.verdicts.contains_key(id)),

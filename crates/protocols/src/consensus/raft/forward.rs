@@ -221,7 +221,8 @@ impl Raft {
                 cx.indicate(Indication::Refused { command, why: Refusal::NoLeader });
                 continue;
             }
-            if !commands.is_empty() && bytes + command.len() > self.config.append_bytes_max {
+            let full = bytes + command.len() > self.config.append_bytes_max;
+            if !commands.is_empty() && (full || self.config.buggify.strikes(cx)) {
                 self.forward(std::mem::take(&mut commands), cx);
                 bytes = 0;
             }
@@ -260,7 +261,8 @@ impl Raft {
             return;
         }
         for (first, command) in (0..).zip(commands) {
-            if let Some(why) = self.admit(&command) {
+            let busy = self.config.buggify.strikes(cx).then_some(Refusal::Overloaded);
+            if let Some(why) = self.admit(&command).or(busy) {
                 cx.send(from, self.say(Body::ForwardRefused { life, batch, first, why }));
                 if first == 0 && self.planted(Mutant::RefusedForwardForgotten) {
                     self.plant_window(from, before);

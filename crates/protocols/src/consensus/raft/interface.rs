@@ -3,7 +3,7 @@
 use super::membership::Configuration;
 use super::record::Entry;
 use bytes::Bytes;
-use quorate_core::{Index, NodeId, Position, Term};
+use quorate_core::{Buggify, Index, NodeId, Position, Term};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Config {
     /// News of the commit index may wait so long for an append that brings them, unless the
     /// follower waits for an entry which it forwarded itself. Zero: they leave at once.
     pub news_delay: Duration,
+    /// Whether rare paths are taken on purpose: under simulation only.
+    pub buggify: Buggify,
 }
 
 impl Config {
@@ -45,6 +47,7 @@ impl Config {
             inflight_max: 256,
             uncommitted_bytes_max: 64 << 20,
             news_delay: Duration::ZERO,
+            buggify: Buggify::Off,
         }
     }
 }

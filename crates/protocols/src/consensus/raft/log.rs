@@ -117,6 +117,14 @@ impl Log {
         }
     }
 
+    /// Planted bug: the configurations after `index` are no longer in force.
+    #[cfg(any(test, feature = "mutants"))]
+    pub(super) fn forget_configurations_after(&mut self, index: Index) {
+        while self.configurations.len() > 1 && self.configuration().0.index > index {
+            self.configurations.pop_back();
+        }
+    }
+
     /// Drops every entry up to `index`, which becomes the base.
     ///
     /// Panics: if there is no entry at `index`.

@@ -83,7 +83,8 @@ impl Raft {
         }
         let present = &self.configuration().incoming;
         // With the same voters, old and new quorums are the same: nothing to bridge.
-        let outgoing = if *present == voters { BTreeSet::new() } else { present.clone() };
+        let direct = *present == voters || self.planted(Mutant::JointSkipped);
+        let outgoing = if direct { BTreeSet::new() } else { present.clone() };
         let next = Configuration { incoming: voters, outgoing, learners };
         self.append_own(Payload::Membership(next), cx);
     }
@@ -118,7 +119,8 @@ impl Raft {
     pub(super) fn complete_change(&mut self, cx: &mut Context<'_, Raft>) {
         let (position, present) = self.log.configuration();
         let settled = position.index <= self.commit && self.has_committed_in_term();
-        if !(self.is_leader() && present.is_joint() && settled) {
+        let leaves = settled || self.planted(Mutant::JointLeftEarly);
+        if !(self.is_leader() && present.is_joint() && leaves) {
             return;
         }
         let next = Configuration { outgoing: BTreeSet::new(), ..present.clone() };

@@ -266,13 +266,6 @@ impl Raft {
         self.restore_error
     }
 
-    /// This member with a known mistake in it.
-    #[cfg(any(test, feature = "mutants"))]
-    pub fn with_mutant(mut self, mutant: Option<Mutant>) -> Raft {
-        self.mutant = mutant;
-        self
-    }
-
     fn planted(&self, mutant: Mutant) -> bool {
         #[cfg(any(test, feature = "mutants"))]
         return self.mutant == Some(mutant);
@@ -300,6 +293,9 @@ impl Raft {
         let configuration = self.configuration();
         if self.planted(Mutant::JointBypassed) {
             return quorum::majority(&configuration.incoming, of);
+        }
+        if self.planted(Mutant::HalfIsQuorum) {
+            return quorum::half(&configuration.incoming, of);
         }
         if self.planted(Mutant::LearnerCounted) {
             let mut counted = configuration.clone();
@@ -369,6 +365,11 @@ impl Raft {
     /// A sender of an older term must learn of ours, or it would go on leading or campaigning.
     fn correct(&mut self, from: NodeId, body: Body, cx: &mut Context<'_, Raft>) {
         match body {
+            Body::Append { prev, entries, commit }
+                if self.planted(Mutant::StaleAppendAccepted) && !self.is_leader() =>
+            {
+                self.on_append(from, prev, entries, commit, cx);
+            }
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Committed { .. } => {
                 cx.send(from, self.say(Body::HeartbeatReply { round: 0 }));
             }
@@ -380,6 +381,19 @@ impl Raft {
             // ours: a new voter that has heard nothing yet.
             Body::PreVoteReply { campaign, verdict } => {
                 self.on_pre_vote_reply(from, campaign, verdict, cx);
+            }
+            body => self.believe(from, body, cx),
+        }
+    }
+
+    /// Planted bugs: what an older term says counts in this one.
+    fn believe(&mut self, from: NodeId, body: Body, cx: &mut Context<'_, Raft>) {
+        match body {
+            Body::VoteReply { verdict } if self.planted(Mutant::StaleVoteCounted) => {
+                self.on_vote_reply(from, verdict, cx);
+            }
+            Body::Appended { matched } if self.planted(Mutant::StaleAckCounted) => {
+                self.on_appended(from, matched, cx);
             }
             _ => {}
         }
@@ -444,7 +458,11 @@ impl Protocol for Raft {
         self.wake(cx);
         if message.term > self.term {
             match &message.body {
-                Body::Vote { cause: Cause::Silence, .. } if self.hears_a_leader(cx.now) => return,
+                Body::Vote { cause: Cause::Silence, .. }
+                    if self.hears_a_leader(cx.now) && !self.planted(Mutant::ElectionUnguarded) =>
+                {
+                    return;
+                }
                 Body::PreVote { .. } => {} // asking costs nobody a term
                 Body::Append { .. } | Body::Heartbeat { .. } | Body::Committed { .. } => {
                     self.follow(message.term, Some(from), cx);
@@ -468,6 +486,7 @@ impl Protocol for Raft {
         match timer {
             Timer::Election => self.on_election_timer(cx),
             Timer::Heartbeat => self.on_heartbeat_timer(cx),
+            Timer::Transfer if self.planted(Mutant::TransferNeverEnds) => {}
             Timer::Transfer => self.end_transfer(TransferOutcome::Aborted, cx),
             Timer::News => self.on_news_timer(cx),
         }

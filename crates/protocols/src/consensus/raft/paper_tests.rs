@@ -3,7 +3,7 @@
 
 use super::*;
 use bytes::Bytes;
-use quorate_core::Effect;
+use quorate_core::{Effect, Release};
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -222,6 +222,27 @@ fn paper_5_2_a_vote_is_given_once_in_a_term_also_after_a_crash() {
 }
 
 #[test]
+fn paper_5_2_a_vote_waits_until_it_is_remembered() {
+    notices(Mutant::VoteBeforeDurable, |mutant| {
+        let raft = Raft::restore(
+            &Config::new(id(2), Configuration::of(ids(&[1, 2, 3]))),
+            &mut [].into_iter(),
+        );
+        let mut raft = raft.with_mutant(mutant);
+        let (mut effects, mut choose) = (Vec::new(), |_: usize| 0);
+        let mut cx = Context::new(id(2), Time::from_nanos(1), &mut choose, &mut effects);
+        let body = Body::Vote { last: Position::ZERO, cause: Cause::Silence };
+        raft.on_message(id(1), Message { term: Term(5), body }, &mut cx);
+        let vote = effects.iter().find_map(|effect| match effect {
+            Effect::Send { message, release, .. } => Some((message.body.clone(), *release)),
+            _ => None,
+        });
+        let granted = Body::VoteReply { verdict: Verdict::Granted };
+        assert_eq!(vote, Some((granted, Release::OnceDurable)));
+    });
+}
+
+#[test]
 fn paper_5_2_a_vote_that_arrives_twice_counts_once() {
     notices(Mutant::DuplicateVotesCounted, |mutant| {
         let mut cluster = Cluster::new(5, 0, mutant);
@@ -423,11 +444,13 @@ fn dissertation_4_2_1_a_learner_receives_but_does_not_count() {
 
 #[test]
 fn dissertation_6_2_a_leader_that_hears_no_quorum_steps_down() {
-    let mut cluster = Cluster::led(None);
-    cluster.timer(1, Timer::Election);
-    cluster.away = ids(&[2, 3]);
-    cluster.timer(1, Timer::Election);
-    assert_eq!(cluster.raft(1).role(), RoleName::Follower);
+    notices(Mutant::QuorumUnchecked, |mutant| {
+        let mut cluster = Cluster::led(mutant);
+        cluster.timer(1, Timer::Election);
+        cluster.away = ids(&[2, 3]);
+        cluster.timer(1, Timer::Election);
+        assert_eq!(cluster.raft(1).role(), RoleName::Follower);
+    });
 }
 
 #[test]
@@ -446,16 +469,18 @@ fn dissertation_9_6_who_hears_a_leader_answers_no_campaign() {
 
 #[test]
 fn dissertation_9_6_a_pre_vote_does_not_raise_the_term() {
-    let mut cluster = Cluster::led(None);
-    cluster.away = ids(&[3]);
-    for _ in 0..5 {
-        cluster.elect(3);
-    }
-    assert_eq!(cluster.raft(3).term(), Term(1));
-    cluster.away.clear();
-    cluster.heartbeat(1);
-    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
-    assert_eq!(cluster.raft(3).leader(), Some(id(1)));
+    notices(Mutant::ElectionUnguarded, |mutant| {
+        let mut cluster = Cluster::led(mutant);
+        cluster.away = ids(&[3]);
+        for _ in 0..5 {
+            cluster.elect(3);
+        }
+        assert_eq!(cluster.raft(3).term(), Term(1));
+        cluster.away.clear();
+        cluster.heartbeat(1);
+        assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+        assert_eq!(cluster.raft(3).leader(), Some(id(1)));
+    });
 }
 
 #[test]
@@ -513,16 +538,19 @@ fn ready(what: &Indication) -> bool {
 
 #[test]
 fn dissertation_6_4_a_read_waits_for_a_quorum() {
-    notices(Mutant::ReadWithoutQuorum, |mutant| {
-        let mut cluster = Cluster::led(mutant);
-        cluster.away = ids(&[2, 3]);
-        cluster.request(1, Request::Read { ticket: 7 });
-        cluster.settle();
-        assert_eq!(cluster.told(1, ready), 0);
-        cluster.away.clear();
-        cluster.heartbeat(1);
-        assert_eq!(cluster.told(1, ready), 1);
-    });
+    for mutant in [Mutant::ReadWithoutQuorum, Mutant::ReadJoinsOldRound, Mutant::LeaseRead] {
+        notices(mutant, |mutant| {
+            let mut cluster = Cluster::led(mutant);
+            cluster.heartbeat(1);
+            cluster.away = ids(&[2, 3]);
+            cluster.request(1, Request::Read { ticket: 7 });
+            cluster.settle();
+            assert_eq!(cluster.told(1, ready), 0, "what was heard before it says nothing");
+            cluster.away.clear();
+            cluster.heartbeat(1);
+            assert_eq!(cluster.told(1, ready), 1);
+        });
+    }
 }
 
 #[test]

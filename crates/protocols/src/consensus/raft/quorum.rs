@@ -46,6 +46,16 @@ pub(super) fn majority<T: Copy + Default + Ord>(
     middle(&mut values)
 }
 
+/// Planted bug: the greatest value that half of `voters`, rounded down, reach.
+pub(super) fn half<T: Copy + Default + Ord>(
+    voters: &BTreeSet<NodeId>,
+    of: impl Fn(NodeId) -> T,
+) -> T {
+    let mut values: Vec<T> = voters.iter().map(|voter| of(*voter)).collect();
+    values.sort_unstable();
+    values.iter().rev().nth((values.len() / 2).saturating_sub(1)).copied().unwrap_or_default()
+}
+
 /// Of the values in ascending order, the one which more than half reach.
 fn middle<T: Copy + Ord>(values: &mut [T]) -> T {
     values.sort_unstable();

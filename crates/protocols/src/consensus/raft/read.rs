@@ -233,7 +233,9 @@ impl Raft {
         if leader.rounds.fresh.is_empty() || !may_answer {
             return;
         }
-        self.start_round(cx);
+        if !self.planted(Mutant::ReadJoinsOldRound) {
+            self.start_round(cx);
+        }
         let commit = self.commit;
         let Role::Leader(leader) = &mut self.role else { return };
         leader.rounds.bind_fresh(commit);
@@ -267,7 +269,8 @@ impl Raft {
             false => leader.progress.get(&id).map_or(0, Progress::round),
         };
         let mut confirmed = self.agreed(round);
-        if self.planted(Mutant::ReadWithoutQuorum) {
+        let leases = self.planted(Mutant::LeaseRead) && self.is_heard_by_quorum();
+        if leases || self.planted(Mutant::ReadWithoutQuorum) {
             confirmed = u64::MAX;
         }
         let term = self.term;

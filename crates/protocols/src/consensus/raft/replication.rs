@@ -121,8 +121,12 @@ impl Raft {
         }
         let matched = Index(prev.index.0 + entries.len() as u64).max(base.index);
         self.adopt(entries, cx);
+        if self.planted(Mutant::TruncatesAlways) {
+            self.log.truncate_after(matched.max(self.commit));
+        }
         self.owed.acknowledgement = self.owed.acknowledgement.max(Some(matched));
-        self.advance_commit(commit.min(matched));
+        let beyond = self.planted(Mutant::CommitBeyondMatch);
+        self.advance_commit(if beyond { commit } else { commit.min(matched) });
     }
 
     /// Takes over the leader's entries, cutting off ours where they differ.
@@ -132,7 +136,11 @@ impl Raft {
             if position.index <= self.log.base().index || self.log.contains(position) {
                 continue;
             }
-            if position.index <= self.log.last().index {
+            let conflicts = position.index <= self.log.last().index;
+            if conflicts && self.planted(Mutant::ConflictKept) {
+                continue;
+            }
+            if conflicts {
                 self.assert_uncommitted(position.index);
                 self.log.truncate_after(position.index.prev());
             }
@@ -210,7 +218,9 @@ impl Raft {
     pub(super) fn indicate_committed(&mut self, cx: &mut Context<'_, Raft>) {
         while self.indicated < self.commit {
             let first = self.indicated.next();
-            let count = self.log.fitting(first, self.commit, self.config.append_bytes_max);
+            let alone = self.config.buggify.strikes(cx);
+            let bytes_max = if alone { 0 } else { self.config.append_bytes_max };
+            let count = self.log.fitting(first, self.commit, bytes_max);
             let entries: Vec<Entry> = self.log.slice(first, count).cloned().collect();
             let last = entries.last().expect("committed entries are in the log").position;
             self.indicated = last.index;
@@ -255,6 +265,7 @@ impl Raft {
         };
         let is_member = self.configuration().contains(to);
         let (term, commit, last) = (self.term, self.commit, self.log.last().index);
+        let buggify = self.config.buggify;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         loop {
@@ -263,7 +274,9 @@ impl Raft {
                 return;
             }
             let first = progress.next();
-            let Some(prev) = self.log.term_at(first.prev()) else {
+            let lacks = first <= last && buggify.strikes(cx) && progress.is_heard() && is_member;
+            let prev = self.log.term_at(first.prev()).filter(|_| !lacks);
+            let Some(prev) = prev else {
                 if progress.is_heard() && is_member {
                     progress.needs_snapshot();
                     cx.indicate(Indication::SnapshotWanted { by: to });
@@ -271,8 +284,9 @@ impl Raft {
                 return;
             };
             let prev = Position { term: prev, index: first.prev() };
+            let bytes_max = if buggify.strikes(cx) { 0 } else { self.config.append_bytes_max };
             let count = match allowance {
-                Allowance::Entries => self.log.fitting(first, last, self.config.append_bytes_max),
+                Allowance::Entries => self.log.fitting(first, last, bytes_max),
                 Allowance::Empty | Allowance::Nothing => 0,
             };
             let entries: Vec<Entry> = self.log.slice(first, count).cloned().collect();
@@ -296,8 +310,8 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };
         let news = commit.min(progress.matched());
-        if news <= progress.commit_sent() {
-            return;
+        if news <= progress.commit_sent() || self.config.buggify.strikes(cx) {
+            return; // The next append or heartbeat brings them.
         }
         if delay.is_zero() || progress.waits_for_news() {
             progress.told_commit(news);
@@ -364,9 +378,14 @@ impl Raft {
 
     pub(super) fn on_heartbeat_timer(&mut self, cx: &mut Context<'_, Raft>) {
         let interval = self.config.heartbeat_interval;
+        let forgets = self.planted(Mutant::LostAppendForgotten);
         let Role::Leader(leader) = &mut self.role else { return };
-        leader.progress.values_mut().for_each(Progress::tick);
-        self.start_round(cx);
+        if !forgets {
+            leader.progress.values_mut().for_each(Progress::tick);
+        }
+        if !self.config.buggify.strikes(cx) {
+            self.start_round(cx);
+        }
         self.remind_transferee(cx);
         cx.set_timer(Timer::Heartbeat, interval..interval + interval / 8 + Duration::from_nanos(1));
     }
@@ -375,11 +394,12 @@ impl Raft {
     pub(super) fn start_round(&mut self, cx: &mut Context<'_, Raft>) {
         let own = self.id();
         let (term, commit) = (self.term, self.commit);
+        let uncapped = self.planted(Mutant::HeartbeatCommitUncapped);
         let Role::Leader(leader) = &mut self.role else { return };
         let Leader { progress, rounds, .. } = leader.as_mut();
         let round = rounds.begin();
         for (id, progress) in progress.iter_mut().filter(|(id, _)| **id != own) {
-            let commit = commit.min(progress.matched());
+            let commit = if uncapped { commit } else { commit.min(progress.matched()) };
             progress.told_commit(commit);
             cx.send(*id, super::Message { term, body: Body::Heartbeat { round, commit } });
         }

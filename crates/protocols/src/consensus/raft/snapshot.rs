@@ -10,6 +10,7 @@
 //! Sources: paper, section 7; dissertation, section 5.1.
 
 use super::membership::Configuration;
+use super::mutant::Mutant;
 use super::record::Record;
 use super::{Log, Raft, Role};
 use quorate_core::{Context, Index, NodeId, Position};
@@ -75,7 +76,9 @@ impl Raft {
         configuration: Configuration,
         cx: &mut Context<'_, Raft>,
     ) {
-        let record = if self.log.contains(position) {
+        let keeps = self.planted(Mutant::SnapshotKeepsLog)
+            && (self.log.base().index..=self.log.last().index).contains(&position.index);
+        let record = if self.log.contains(position) || keeps {
             self.log.compact(position.index);
             Record::Snapshot { position, configuration }
         } else {
@@ -97,6 +100,9 @@ impl Raft {
     }
 
     pub(super) fn snapshot_failed(&mut self, to: NodeId) {
+        if self.planted(Mutant::SnapshotFailureForgotten) {
+            return;
+        }
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(progress) = leader.progress.get_mut(&to) {
             progress.snapshot_failed();

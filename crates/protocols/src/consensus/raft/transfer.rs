@@ -6,6 +6,7 @@
 //!
 //! Source: dissertation 3.10.
 
+use super::mutant::Mutant;
 use super::{Body, Cause, Indication, Raft, Role, Timer, TransferOutcome};
 use quorate_core::{Context, NodeId};
 
@@ -40,7 +41,7 @@ impl Raft {
 
     /// The request to campaign may have been lost.
     pub(super) fn remind_transferee(&mut self, cx: &mut Context<'_, Raft>) {
-        if let Some(to) = self.transfer {
+        if let Some(to) = self.transfer.filter(|_| !self.planted(Mutant::TransferNeverEnds)) {
             self.hand_over_if_ready(to, cx);
         }
     }

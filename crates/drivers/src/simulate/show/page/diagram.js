@@ -145,7 +145,8 @@ function lane(drawing, node) {
     const life = lives[at];
     const isLast = at === lives.length - 1;
     const top = Math.max(drawing.top, life.begin === 0 ? y(0) : y(life.begin));
-    const bottom = Math.min(drawing.bottom, isLast ? y(model.last) : y(life.end));
+    const end = isLast ? y(model.last) + drawing.height * 0.45 : y(life.end);
+    const bottom = Math.min(drawing.bottom, end);
     if (bottom <= top) continue;
     group.append(...stretch(model, life, x, top, bottom));
   }
@@ -274,13 +275,14 @@ function signs(drawing, step) {
   const { layout, y, height } = drawing;
   if (step.kind === "violation") return violation(drawing, step);
   if (step.node === undefined || drawing.model.head.nodes[step.node] === undefined) return [];
-  if (step.kind === "lose" || step.kind === "invoke" || step.kind === "return") return [];
   if (height < HEIGHT_OF_SIGNS && step.kind !== "crash" && step.kind !== "boot") return [];
   const x = layout.node(step.node);
   const at = y(step.step);
   const radius = Math.max(1.4, Math.min(4.5, height / 5));
   const chosen = step.step === drawing.selected ? " chosen" : "";
-  const drawn = [sign(step.kind, x, at, radius, chosen)];
+  // These happen beside the node or on the way to it, and may change its state all the same.
+  const isElsewhere = ["lose", "invoke", "return"].includes(step.kind);
+  const drawn = isElsewhere ? [] : [sign(step.kind, x, at, radius, chosen)];
   const said = drawing.hasWords ? laneLabel(drawing, step) : "";
   if (said) drawn.push(pill(drawing, step, x, at, said));
   return drawn;

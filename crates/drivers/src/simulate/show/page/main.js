@@ -150,6 +150,7 @@ function toHit(way) {
 // The next step of the same node, or of the same client; a loss happens on the way to a node.
 function toNeighbour(way) {
   const from = model.steps[view.selected];
+  if (!from) return;
   const isOwn = (step) => from.client === undefined
     ? step.node === from.node && step.client === undefined && step.kind !== "lose"
     : step.client === from.client;
@@ -159,7 +160,8 @@ function toNeighbour(way) {
 }
 
 function toPartner() {
-  const found = related(model, model.steps[view.selected]);
+  const step = model.steps[view.selected];
+  const found = step ? related(model, step) : [];
   if (found.length) select(found[0][1]);
 }
 

@@ -182,7 +182,7 @@ const LIFE = { boot: "up", crash: "down", pause: "paused", resume: "up" };
 
 // Stretches of a lane in which a node is up, down or paused, with one role and one term.
 function livesOf(model, node) {
-  const own = model.steps.filter((step) => step.node === node && step.kind !== "lose");
+  const own = model.steps.filter((step) => step.node === node);
   const firstChange = own.find((step) => step.kind in LIFE);
   let now = { status: firstChange?.kind === "boot" ? "down" : "up", role: "", term: "" };
   const lives = [{ begin: 0, ...now }];

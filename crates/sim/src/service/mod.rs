@@ -1,0 +1,884 @@
+//! The service as a world of the simulator: the replica of production on a simulated disk, with
+//! clients that write, read, hold leases and locks, and watch, and with everything that they were
+//! promised checked as it happens.
+//!
+//! ```text
+//!   clients.rs   what they ask          members.rs   who waits where, watches, checkpoints
+//!        \          |                       |
+//!         +---- mod.rs: World ---- disk.rs: log, checkpoints, recovery, on a disk in memory
+//!                   |
+//!   truth.rs  what happened    watchers.rs  leases.rs    what was promised
+//! ```
+//!
+//! | property | what holds | source |
+//! |---|---|---|
+//! | `election-safety` | one leader in a term | Ongaro and Ousterhout (2014), figure 3 |
+//! | `state-machine-safety` | replicas that applied the same index are in the same state | same |
+//! | `raft` | logs match, leaders are complete | same |
+//! | `durable` | what was acknowledged is in every later leader's state | |
+//! | `linearizable` | each operation takes effect at one moment between its begin and its end | Herlihy and Wing (1990) |
+//! | `mvcc` | versions and revisions are counted as etcd's API says; each answer follows from them | etcd's API |
+//! | `once` | what is asked once happens at most once, and not at all if it was refused | |
+//! | `monotone-revisions` | no member tells a client an older revision than it told before | |
+//! | `watch` | ordered, unique, reliable, atomic, resumable, and progress is never ahead | etcd's API |
+//! | `lease` | no lease ends before its time | Gray and Cheriton (1989) |
+//! | `lock` | tokens grow; nobody writes with an older token than the resource has seen | Kleppmann (2016) |
+//! | `digest` | no member is told that its state is wrong | |
+//! | `crash` | no assertion of a node fails | |
+//! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
+
+mod clients;
+pub mod disk;
+#[cfg(feature = "mutants")]
+mod focus;
+mod judge;
+mod leases;
+mod members;
+mod plants;
+mod truth;
+mod watchers;
+
+pub use clients::Workload;
+
+use clients::{Asked, Client, Weights};
+use disk::MemberDisk;
+use leases::Leases;
+use members::{Answered, Member, Operation, moment};
+use plants::Plants;
+use quorate_core::{Buggify, Index, NodeId, Position, Term};
+use quorate_drivers::simulate::trace::Kind;
+use quorate_drivers::simulate::{
+    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
+};
+use quorate_protocols::consensus::raft::{Record, RoleName};
+use quorate_replica::store::Command;
+use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
+use quorate_server::checkpointing::Supply;
+use quorate_server::recover::{RecoverError, ReplicaSettings};
+use quorate_storage::{LogIdentity, WalError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use truth::Truth;
+use watchers::Watcher;
+
+/// A client that hears nothing for so long gives up.
+const PATIENCE: Duration = Duration::from_secs(9);
+/// A watcher that lost its stream connects anew after so long.
+const RECONNECT: Duration = Duration::from_millis(200);
+/// After the faults each member is asked so often until it has answered.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+/// What a checkpoint takes to be written, or to travel, at least.
+const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
+/// Segments of the log. Unit: bytes.
+const SEGMENT_BYTES: u32 = 64 << 10;
+
+/// What kind of service, and who uses it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What clients do.
+    pub workload: Workload,
+    /// How many, at most.
+    pub clients: usize,
+    /// How many watch beside them, at most.
+    pub watchers: usize,
+    /// Pause of a client between two operations, about; each run draws a multiple of it.
+    pub think: Duration,
+    /// Log between two checkpoints, at least; each run draws a multiple of it. Unit: bytes.
+    pub checkpoint_bytes: u64,
+    /// Bytes of log that a member keeps in memory for followers that are behind; as before.
+    pub log_retain_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            workload: Workload::Mixed,
+            clients: 8,
+            watchers: 3,
+            think: Duration::from_millis(40),
+            checkpoint_bytes: 8 << 10,
+            log_retain_bytes: 4 << 10,
+        }
+    }
+}
+
+/// Names of the workloads, as [`crate::REGISTRY`] lists them.
+pub const WORKLOADS: &[crate::Workload] = &[
+    crate::Workload { name: "mixed", about: "everything" },
+    crate::Workload { name: "kv", about: "puts, deletes, reads and transactions" },
+    crate::Workload { name: "lease", about: "leases, and keys under them" },
+    crate::Workload { name: "lock", about: "locks by lease and compare, and what they protect" },
+    crate::Workload { name: "watch", about: "writes of keys that are watched, and compactions" },
+    crate::Workload { name: "idle", about: "nobody asks for anything" },
+];
+
+/// Names of the properties that are checked.
+pub const PROPERTIES: &[&str] = &[
+    "election-safety",
+    "state-machine-safety",
+    "raft",
+    "durable",
+    "linearizable",
+    "mvcc",
+    "once",
+    "monotone-revisions",
+    "watch",
+    "lease",
+    "lock",
+    "digest",
+    "crash",
+    "liveness",
+];
+
+/// The service with that workload.
+///
+/// Panics: if there is no workload of that name.
+pub fn subject(options: &crate::Options) -> impl Fn() -> Service + Sync + use<> {
+    let named = Workload::ALL.iter().find(|workload| workload.0 == options.workload);
+    let workload = named.expect("a workload of the registry").1;
+    move || Service::new(Options { workload, ..Options::default() })
+}
+
+/// What an alarm is about.
+#[derive(Clone, Debug)]
+enum Errand {
+    /// A client does the next thing.
+    Act { client: usize },
+    /// A client gives up an operation.
+    GiveUp { operation: u64 },
+    /// A checkpoint is on the disk of a member.
+    Written { member: usize, lives: u64 },
+    /// A checkpoint has travelled from one member to another.
+    Sent { from: usize, to: usize, position: Position, lives: u64 },
+    /// A client that holds a lock writes to the resource that it protects.
+    WriteToResource { operation: u64 },
+    /// A watcher connects.
+    Connect { watcher: usize },
+    /// A watcher hangs up, and connects anew.
+    HangUp { watcher: usize },
+    /// A member is asked whether it serves.
+    Probe { member: usize },
+}
+
+/// The service under simulation.
+#[derive(Debug)]
+pub struct Service {
+    options: Options,
+    nodes: usize,
+    members: Vec<Member>,
+    clients: Vec<Client>,
+    watchers: Vec<Watcher>,
+    operations: BTreeMap<u64, Operation>,
+    asked: u64,
+    errands: BTreeMap<u64, Errand>,
+    next_errand: u64,
+    truth: Truth,
+    leases: Leases,
+    /// The latest revision that any client was told by an answer.
+    floor: u64,
+    /// The largest token that the resource has seen.
+    token: u64,
+    /// Who led in which term.
+    led: BTreeMap<Term, usize>,
+    /// State after each index that was seen, by the first replica that reached it.
+    digests: BTreeMap<Index, (Term, u64)>,
+    /// The furthest index that any replica has applied.
+    frontier: Index,
+    calm: bool,
+    /// Members that have served since the calm began.
+    served: Vec<bool>,
+    /// Somebody took the lead in this turn: look at all logs.
+    new_leader: bool,
+    /// Requests that may delete something, of which nobody knows whether they will.
+    doubtful: Vec<Asked>,
+    /// What was seen where there were no hands to say so.
+    seen: Vec<&'static str>,
+    weights: Weights,
+    /// Rare paths of the replicas.
+    buggify: Buggify,
+    plants: Plants,
+}
+
+impl Service {
+    /// A service that has not begun.
+    pub fn new(options: Options) -> Service {
+        let weights = options.workload.weights();
+        Service {
+            options,
+            nodes: 0,
+            members: Vec::new(),
+            clients: Vec::new(),
+            watchers: Vec::new(),
+            operations: BTreeMap::new(),
+            asked: 0,
+            errands: BTreeMap::new(),
+            next_errand: 0,
+            truth: Truth::default(),
+            leases: Leases::default(),
+            floor: 0,
+            token: 0,
+            led: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            frontier: Index(0),
+            calm: false,
+            served: Vec::new(),
+            new_leader: false,
+            doubtful: Vec::new(),
+            seen: Vec::new(),
+            weights,
+            buggify: Buggify::Off,
+            plants: Plants::default(),
+        }
+    }
+
+    fn errand(&mut self, after: Duration, errand: Errand, hands: &mut Hands<'_, Self>) {
+        self.errands.insert(self.next_errand, errand);
+        hands.alarm(after, self.next_errand);
+        self.next_errand += 1;
+    }
+
+    fn settings(&self, node: usize) -> ReplicaSettings {
+        ReplicaSettings {
+            me: self.id(node),
+            voters: (0..self.nodes).map(|node| self.id(node)).collect(),
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1_000),
+            log_retain_bytes: self.options.log_retain_bytes,
+            buggify: self.buggify,
+        }
+    }
+
+    fn act(&mut self, client: usize, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        if self.calm {
+            return;
+        }
+        let think = self.options.think;
+        let jitter = hands.draw(Site::new(About::Detail, client), 1 + think.as_micros() as u64);
+        self.errand(think / 2 + Duration::from_micros(jitter), Errand::Act { client }, hands);
+        if self.clients[client].busy {
+            return;
+        }
+        let home = self.clients[client].home;
+        if !self.members[home].up {
+            // It was refused a connection: nothing has happened. The next member is tried.
+            self.clients[client].home = (home + 1) % self.nodes;
+            return;
+        }
+        let latest = self.truth.latest();
+        let asked = self.clients[client].wish(&self.weights, latest, self.nodes, hands);
+        if let Some(asked) = asked {
+            self.ask((client, home), asked, nodes, hands);
+        }
+    }
+
+    /// A client asks a member.
+    fn ask(
+        &mut self,
+        (client, member): (usize, usize),
+        asked: Asked,
+        nodes: &mut Nodes<'_, Self>,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let number = self.asked;
+        self.asked += 1;
+        self.invoke(number, client, member, &asked, hands);
+        let ticket = self.members[member].ticket();
+        let operation = Operation {
+            number,
+            client,
+            asked,
+            at: hands.now(),
+            floor: self.floor,
+            reached: self.truth.latest(),
+            member,
+            ticket,
+        };
+        self.submit(operation, nodes, hands);
+    }
+
+    fn invoke(
+        &mut self,
+        number: u64,
+        client: usize,
+        member: usize,
+        asked: &Asked,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        hands.count_operation();
+        if let Some(client) = self.clients.get_mut(client) {
+            client.busy = true;
+        }
+        hands.tell(Kind::Invoke, |step| {
+            (step.client, step.node, step.operation) = (Some(client), Some(member), Some(number));
+            step.text = clients::words(asked);
+        });
+    }
+
+    fn submit(
+        &mut self,
+        operation: Operation,
+        nodes: &mut Nodes<'_, Self>,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let Operation { number, client, member, ticket, .. } = operation;
+        let site = Site::new(About::Detail, client);
+        let request = match &operation.asked {
+            Asked::Write(command) => {
+                self.leases_asked(command);
+                self.sealed(member, ticket, command)
+            }
+            Asked::Read(_) => Request::Read { ticket },
+            Asked::Lease(ask) => Request::Lease { ticket, ask: *ask },
+            Asked::MoveLeader(to) => {
+                self.members[member].moving.push(number);
+                Request::MoveLeader { to: self.id(*to) }
+            }
+            Asked::Serializable(range) => {
+                let Some(node) = nodes.get(member) else { return };
+                let found = (node.store().revision(), node.store().range(range));
+                self.operations.insert(number, operation);
+                return self.answered(number, Answered::Read(Ok(found)), hands);
+            }
+            Asked::Critical { paused, .. } => {
+                let pause = match paused {
+                    true => Duration::from_millis(1_000 + hands.draw(site, 7_000)),
+                    false => Duration::ZERO,
+                };
+                let surely = self.clients[operation.client].holds_surely(hands.now())
+                    || self.plants.lease_unchecked();
+                if surely {
+                    self.errand(pause, Errand::WriteToResource { operation: number }, hands);
+                }
+                self.operations.insert(number, operation);
+                if !surely {
+                    self.answered(number, Answered::Moved, hands);
+                }
+                return;
+            }
+        };
+        self.members[member].waiting.insert(ticket, number);
+        self.operations.insert(number, operation);
+        hands.request(member, Duration::ZERO, request);
+        self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
+    }
+
+    fn sealed(&self, member: usize, ticket: Ticket, command: &Command) -> Request {
+        let mut envelope = Vec::new();
+        seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
+        command.encode(&mut envelope);
+        Request::Write { ticket, envelope: envelope.into() }
+    }
+
+    /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
+    /// without a pause and surely holds the lock is not too late.
+    fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
+        let Some(operation) = self.operations.get(&number) else { return };
+        let Asked::Critical { token, paused } = operation.asked else { return };
+        if token >= self.token {
+            self.token = token;
+        } else if paused && !self.plants.unfenced() {
+            hands.mark("a write with an old token was refused");
+        } else if self.trusts_clocks(hands) {
+            let newest = self.token;
+            let why = format!("a holder with token {token} writes after one with token {newest}");
+            hands.broken(Broken::new("lock", why));
+        }
+        self.answered(number, Answered::Moved, hands);
+    }
+
+    /// A checkpoint of a member is written, or has to be.
+    fn take_checkpoint(
+        &mut self,
+        member: usize,
+        checkpoint: quorate_replica::Checkpoint,
+        disk: &mut MemberDisk,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        disk.begin_checkpoint(checkpoint);
+        let jitter = hands.draw(Site::new(About::Sync, 1_000 + member), 20);
+        let lives = self.members[member].lives;
+        let takes = CHECKPOINT_TIME + Duration::from_millis(jitter);
+        self.errand(takes, Errand::Written { member, lives }, hands);
+    }
+
+    fn written(&mut self, member: usize, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        let (state, disk) = nodes.with_disk(member);
+        let Some(state) = state else { return };
+        match disk.finish_checkpoint() {
+            Ok(_) => {
+                hands.mark("a checkpoint was written");
+                // Should this fail the next sync says so as well.
+                let _ = disk.release();
+                for to in self.members[member].checkpointing.written() {
+                    self.supply(member, to, state, disk, hands);
+                }
+            }
+            Err(_) => {
+                for to in self.members[member].checkpointing.failed() {
+                    hands.request(member, Duration::ZERO, Request::CheckpointNotSent { to });
+                }
+            }
+        }
+    }
+
+    /// A follower needs a checkpoint.
+    fn supply(
+        &mut self,
+        from: usize,
+        by: NodeId,
+        state: &Replica,
+        disk: &mut MemberDisk,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let newest = disk.newest();
+        match self.members[from].checkpointing.supply(by, state, newest) {
+            Supply::Send(position) => {
+                let to = (0..self.nodes).find(|node| self.id(*node) == by);
+                let to = to.expect("a member of the cluster asks");
+                let jitter = hands.draw(Site::new(About::Sync, 2_000 + from), 50);
+                let takes = CHECKPOINT_TIME + Duration::from_millis(jitter);
+                let lives = self.members[from].lives;
+                self.errand(takes, Errand::Sent { from, to, position, lives }, hands);
+            }
+            Supply::Take(checkpoint) => self.take_checkpoint(from, *checkpoint, disk, hands),
+            Supply::Wait | Supply::Withhold => {}
+        }
+    }
+
+    /// A checkpoint has travelled, if the link, both members and the checkpoint were there.
+    fn sent(
+        &mut self,
+        (from, to, position): (usize, usize, Position),
+        nodes: &mut Nodes<'_, Self>,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let by = self.id(to);
+        match self.transfer(from, to, position, nodes, hands) {
+            Ok(checkpoint) => {
+                hands.mark("a follower was sent a checkpoint");
+                hands.tell(Kind::Note, |step| {
+                    step.node = Some(to);
+                    step.text = format!("receives the checkpoint at {position} from {}", from + 1);
+                });
+                let install = Request::Install(Box::new(checkpoint));
+                hands.request(to, Duration::ZERO, install);
+                let sent = Request::CheckpointSent { to: by, position };
+                hands.request(from, Duration::from_millis(1), sent);
+            }
+            Err(why) => {
+                hands.tell(Kind::Note, |step| {
+                    step.node = Some(to);
+                    step.text = format!("does not receive the checkpoint at {position}: {why}");
+                });
+                hands.request(from, Duration::ZERO, Request::CheckpointNotSent { to: by });
+            }
+        }
+    }
+
+    fn transfer(
+        &self,
+        from: usize,
+        to: usize,
+        position: Position,
+        nodes: &mut Nodes<'_, Self>,
+        hands: &Hands<'_, Self>,
+    ) -> Result<quorate_replica::Checkpoint, String> {
+        if hands.is_cut(from, to) || nodes.get(from).is_none() || nodes.get(to).is_none() {
+            return Err("one of them is not there".to_owned());
+        }
+        let why = |failed: disk::CheckpointFailed| failed.why;
+        let announced = nodes.with_disk(from).1.announce(position).map_err(why)?;
+        let mut reply = nodes.with_disk(to).1.receive(announced).map_err(why)?;
+        while let disk::Reply::Send { offset } = reply {
+            let part = nodes.with_disk(from).1.part(position, offset).map_err(why)?;
+            reply = nodes.with_disk(to).1.receive_part(offset, &part).map_err(why)?;
+        }
+        nodes.with_disk(to).1.install(position).map_err(why)
+    }
+
+    fn connect(
+        &mut self,
+        watcher: usize,
+        nodes: &mut Nodes<'_, Self>,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let which = hands.draw(Site::new(About::Detail, 1_000 + watcher), self.nodes as u64);
+        let up = (0..self.nodes).map(|step| (which as usize + step) % self.nodes);
+        let member = up.into_iter().find(|member| self.members[*member].up);
+        let connected = member.and_then(|member| {
+            let history = nodes.get(member)?.store().history();
+            let now = moment(hands.now());
+            let desk = &mut self.members[member].desk;
+            let stream =
+                desk.open_stream(quorate_server::watch::desk::Leaderless::Ends, history, now);
+            let stream = stream.ok()?;
+            desk.request(stream, self.watchers[watcher].request());
+            self.watchers[watcher].seat = Some((member, stream));
+            Some(member)
+        });
+        match connected {
+            Some(member) => {
+                self.serve_watchers(member, hands);
+                let site = Site::new(About::Detail, 1_000 + watcher);
+                let after = Duration::from_millis(500 + hands.draw(site, 8_000));
+                self.errand(after, Errand::HangUp { watcher }, hands);
+            }
+            None => self.errand(RECONNECT, Errand::Connect { watcher }, hands),
+        }
+    }
+
+    fn hang_up(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
+        if self.calm {
+            return;
+        }
+        if let Some((member, stream)) = self.watchers[watcher].seat.take() {
+            self.members[member].desk.close(stream);
+            self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
+        }
+    }
+
+    /// Lets every stream of a member say what it has to say.
+    fn serve_watchers(&mut self, member: usize, hands: &mut Hands<'_, Self>) {
+        let now = moment(hands.now());
+        self.members[member].desk.walk(now);
+        let due = self.members[member].desk.due(now);
+        for stream in due {
+            let seat = Some((member, stream));
+            let Some(watcher) = self.watchers.iter().position(|w| w.seat == seat) else {
+                self.members[member].desk.close(stream);
+                continue;
+            };
+            let again = match self.members[member].desk.poll(stream, now) {
+                Ok(messages) => self.hear(watcher, &messages, hands),
+                Err(_) => true,
+            };
+            if again {
+                self.members[member].desk.close(stream);
+                self.watchers[watcher].seat = None;
+                self.errand(RECONNECT, Errand::Connect { watcher }, hands);
+            }
+        }
+    }
+
+    /// True if the watcher has to connect anew.
+    fn hear(
+        &mut self,
+        watcher: usize,
+        messages: &[quorate_server::proto::etcdserverpb::WatchResponse],
+        hands: &mut Hands<'_, Self>,
+    ) -> bool {
+        for message in messages {
+            match self.watchers[watcher].hear(message, &self.truth) {
+                Ok(watchers::Heard::Fine) => {}
+                Ok(watchers::Heard::Canceled) => {
+                    hands.mark("a watcher was cancelled by a compaction");
+                    return true;
+                }
+                Err(broken) => {
+                    hands.broken(broken);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+}
+
+impl World for Service {
+    type Node = Replica;
+    type Disk = MemberDisk;
+
+    fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
+        self.plants.begin();
+        let mut pick = |number: usize, options: &[u64]| {
+            let site = Site::new(About::Setup, 1_000 + number);
+            options[hands.draw(site, options.len() as u64) as usize]
+        };
+        let Options { clients, watchers, .. } = self.options;
+        self.options.clients = pick(0, &[2, 3, 5, 8]).min(clients as u64) as usize;
+        self.options.watchers = pick(1, &[1, 3, 0, 2]).min(watchers as u64) as usize;
+        let think = self.options.think.as_micros() as u64;
+        self.options.think = Duration::from_micros(think * pick(2, &[4, 1, 10]) / 4);
+        let checkpoint = self.options.checkpoint_bytes;
+        self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
+        self.buggify = match pick(5, &[0, 8, 3]) {
+            0 => Buggify::Off,
+            times => Buggify::OneIn(times as u32),
+        };
+        let retain = self.options.log_retain_bytes as u64;
+        self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
+    }
+
+    fn disk(&mut self, node: usize) -> MemberDisk {
+        if node == self.members.len() {
+            let id = self.id(node);
+            self.members.push(Member::new(id));
+            self.nodes += 1;
+        }
+        let member = node as u64 + 1;
+        MemberDisk::new(LogIdentity { cluster: 1, member, data: member }, SEGMENT_BYTES)
+    }
+
+    fn boot(&mut self, node: usize, disk: &mut MemberDisk) -> Result<Replica, BootError> {
+        let id = self.id(node);
+        let life = self.members[node].begin(id, self.options.checkpoint_bytes);
+        match disk.boot(&self.settings(node), life) {
+            Ok(booted) => {
+                if booted.torn_tail.is_some() {
+                    self.seen.push("a torn tail was cut off");
+                }
+                if booted.lost > 0 {
+                    self.seen.push("a damaged record was named");
+                }
+                let mut replica = booted.replica;
+                self.plants.put_into(&mut replica, &mut self.members[node].desk);
+                Ok(replica)
+            }
+            Err(why) => {
+                self.members[node].up = false;
+                Err(match why {
+                    RecoverError::Log(WalError::Io(_)) | RecoverError::Checkpoints(_) => {
+                        BootError::Again(why.to_string())
+                    }
+                    _ => BootError::Never(why.to_string()),
+                })
+            }
+        }
+    }
+
+    fn append(&mut self, _node: usize, disk: &mut MemberDisk, records: &mut Vec<Record>) {
+        disk.append(records);
+    }
+
+    fn sync(&mut self, _node: usize, disk: &mut MemberDisk) -> Result<(), SyncError> {
+        disk.sync()
+    }
+
+    fn power_cut(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
+        disk.crash(choose);
+        if self.plants.lost_disks_rejoin() {
+            *disk = self.disk(node);
+        }
+    }
+
+    fn killed(&mut self, _node: usize, disk: &mut MemberDisk) {
+        disk.kill();
+    }
+
+    fn damage(
+        &mut self,
+        _node: usize,
+        disk: &mut MemberDisk,
+        fault: Fault,
+        choose: Choose<'_>,
+    ) -> Option<String> {
+        match fault {
+            Fault::BitRot => disk.rot(choose),
+            Fault::Misdirected => disk.misdirect(choose),
+            Fault::SyncError => {
+                disk.fail(quorate_storage::Fault::Sync);
+                Some("syncs fail".to_owned())
+            }
+            Fault::DiskFull => {
+                disk.fill();
+                Some("the disk is full".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn mend(&mut self, _node: usize, disk: &mut MemberDisk, fault: Fault) {
+        match fault {
+            Fault::SyncError => disk.mend(&quorate_storage::Fault::Sync),
+            Fault::DiskFull => disk.make_room(),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, _nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        for number in 0..self.options.clients {
+            self.clients.push(Client::new(number, number % self.nodes));
+            // The first election takes more than a second.
+            let after = Duration::from_millis(1_200 + 7 * number as u64);
+            self.errand(after, Errand::Act { client: number }, hands);
+        }
+        for watcher in 0..self.options.watchers {
+            self.watchers.push(Watcher::new(watchers::all_keys(), 1));
+            self.errand(RECONNECT, Errand::Connect { watcher }, hands);
+        }
+        self.served = vec![false; self.nodes];
+    }
+
+    fn on_alarm(&mut self, alarm: u64, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        let errand = self.errands.remove(&alarm).expect("each alarm is set once");
+        match errand {
+            Errand::Act { client } => self.act(client, nodes, hands),
+            Errand::GiveUp { operation } => self.give_up(operation, hands),
+            Errand::Written { member, lives } => {
+                if self.members[member].lives == lives {
+                    self.written(member, nodes, hands);
+                }
+            }
+            Errand::Sent { from, to, position, lives } => {
+                if self.members[from].lives == lives {
+                    self.sent((from, to, position), nodes, hands);
+                }
+            }
+            Errand::WriteToResource { operation } => self.write_to_resource(operation, hands),
+            Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
+            Errand::HangUp { watcher } => self.hang_up(watcher, hands),
+            Errand::Probe { member } => self.probe(member, nodes, hands),
+        }
+    }
+
+    fn on_indication(
+        &mut self,
+        node: usize,
+        state: &Replica,
+        indication: Indication,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let member = &mut self.members[node];
+        let (ticket, answered) = match indication {
+            Indication::Answered { ticket, answer } => (ticket, Answered::Write(answer)),
+            Indication::LeaseAnswered { ticket, answer } => (ticket, Answered::Lease(answer)),
+            Indication::ReadRefused { ticket, why } => (ticket, Answered::Read(Err(why))),
+            Indication::Readable { ticket } => {
+                let asked = member.waiting.get(&ticket);
+                let Some(operation) = asked.and_then(|asked| self.operations.get(asked)) else {
+                    return;
+                };
+                let Asked::Read(range) = &operation.asked else { return };
+                let found = (state.store().revision(), state.store().range(range));
+                (ticket, Answered::Read(Ok(found)))
+            }
+            Indication::LeaderMoved { .. } => {
+                let moved = member.moving.drain(..).map(|asked| (asked, Answered::Moved));
+                member.owed.extend(moved.collect::<Vec<_>>());
+                return;
+            }
+            Indication::RoleChanged { role, term, .. } => {
+                return self.role_changed(node, state, role, term, hands);
+            }
+            Indication::CheckpointWanted { by } => {
+                member.wanted.push(by);
+                return;
+            }
+            Indication::Diverged { at } => {
+                let why = format!("member {node} is told that its state at {at} is wrong");
+                return hands.broken(Broken::new("digest", why));
+            }
+            Indication::Disputed { at } => {
+                return hands.broken(Broken::new("digest", format!("members differ at {at}")));
+            }
+            Indication::Configured(_) | Indication::Removed => return,
+        };
+        if let Some(asked) = member.waiting.remove(&ticket) {
+            member.owed.push((asked, answered));
+        }
+    }
+
+    fn on_turn_end(
+        &mut self,
+        node: usize,
+        nodes: &mut Nodes<'_, Self>,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        self.seen.drain(..).for_each(|seen| hands.mark(seen));
+        let (Some(state), disk) = nodes.with_disk(node) else { return };
+        for by in std::mem::take(&mut self.members[node].wanted) {
+            self.supply(node, by, state, disk, hands);
+        }
+        if state.applied() != self.members[node].applied {
+            self.members[node].applied = state.applied();
+            if let Err(broken) = self.applied(node, state, hands) {
+                return hands.broken(broken);
+            }
+            let newest_bytes = disk.newest_bytes();
+            let due = self.members[node].checkpointing.due(state, newest_bytes);
+            if let Some(checkpoint) = due {
+                self.take_checkpoint(node, checkpoint, disk, hands);
+            }
+            let now = moment(hands.now());
+            self.members[node].desk.turn_ended(state, now);
+        }
+        if std::mem::take(&mut self.new_leader)
+            && let Err(broken) = judge::safety(nodes)
+        {
+            return hands.broken(broken);
+        }
+        if !self.watchers.is_empty() {
+            self.serve_watchers(node, hands);
+        }
+        for (asked, answered) in std::mem::take(&mut self.members[node].owed) {
+            self.answered(asked, answered, hands);
+        }
+    }
+
+    fn on_down(&mut self, node: usize, hands: &mut Hands<'_, Self>) {
+        self.members[node].up = false;
+        let waiting = std::mem::take(&mut self.members[node].waiting);
+        let moving = std::mem::take(&mut self.members[node].moving);
+        for asked in waiting.into_values().chain(moving) {
+            self.unknown(asked, "the member is gone", hands);
+        }
+        for watcher in 0..self.watchers.len() {
+            if self.watchers[watcher].seat.is_some_and(|seat| seat.0 == node) {
+                self.watchers[watcher].seat = None;
+                self.errand(RECONNECT, Errand::Connect { watcher }, hands);
+            }
+        }
+    }
+
+    fn on_calm(&mut self, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        self.calm = true;
+        for member in 0..nodes.len() {
+            if !nodes.is_dead(member) && nodes.is_correct(member) {
+                self.errand(PROBE_EVERY, Errand::Probe { member }, hands);
+            }
+        }
+    }
+
+    fn has_recovered(&mut self, nodes: &mut Nodes<'_, Self>) -> bool {
+        let serving = (0..nodes.len()).all(|member| {
+            self.served[member] || nodes.is_dead(member) || !nodes.is_correct(member)
+        });
+        serving
+            && self.operations.is_empty()
+            && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
+            && self.watchers.iter().all(|watcher| watcher.owed(&self.truth).next().is_none())
+    }
+
+    fn finish(
+        &mut self,
+        nodes: &mut Nodes<'_, Self>,
+        _hands: &mut Hands<'_, Self>,
+    ) -> Result<(), Broken> {
+        self.judge_end(nodes)
+    }
+
+    fn leader(&self, nodes: &Nodes<'_, Self>) -> Option<usize> {
+        let leading = nodes.up().filter(|(_, node)| node.raft().role() == RoleName::Leader);
+        leading.max_by_key(|(_, node)| node.raft().term()).map(|(node, _)| node)
+    }
+
+    fn fingerprint(&self, message: &Message) -> u64 {
+        judge::fingerprint(message)
+    }
+
+    fn describe(&self, message: &Message) -> String {
+        judge::describe(message)
+    }
+
+    fn portrait(&self, node: &Replica) -> BTreeMap<String, String> {
+        judge::portrait(node)
+    }
+
+    fn clients(&self) -> Vec<String> {
+        (0..self.options.clients).map(|client| format!("c{client}")).collect()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        judge::MARKS
+    }
+}
