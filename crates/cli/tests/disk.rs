@@ -582,13 +582,15 @@ async fn wait_checkpoint(cluster: &Cluster, i: usize) {
 
 /// Waits until no checkpoint of member `i` is being written, nor has been for a moment.
 async fn wait_checkpoints_rest(cluster: &Cluster, i: usize) {
-    let whole =
-        |name: &Path| name.extension().is_some_and(|e| e == "checkpoint" || e == "manifest");
+    let is_whole = |file: &Path| {
+        let name = file.to_string_lossy();
+        ["checkpoint", "manifest", "LOCK"].iter().any(|ending| name.ends_with(ending))
+    };
     let deadline = std::time::Instant::now() + SOON;
     let mut seen = Vec::new();
     loop {
         let files = files_below(&cluster.members[i].checkpoint_dir());
-        if files == seen && files.iter().all(|(name, _)| whole(name)) {
+        if files == seen && files.iter().all(|(file, _)| is_whole(file)) {
             return;
         }
         assert!(std::time::Instant::now() < deadline, "checkpoints without end: {files:?}");

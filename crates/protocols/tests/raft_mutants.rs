@@ -2,9 +2,9 @@
 //!
 //! Some are too rare for short walks, and are caught by the tests named after their rules: commits
 //! of old terms by counting, votes that are counted twice or given before they are durable, reads
-//! that join a round, and a change of members before the first commit of a term. Two cost progress only while a link stays
-//! broken, and walks end in peace: elections without their guards, and a leader that no quorum
-//! hears.
+//! that join a round, and a change of members before the first commit of a term. Two cost progress
+//! only while a link stays broken, and walks end in peace: elections without their guards, and a
+//! leader that no quorum hears.
 
 mod raft_world;
 

@@ -114,3 +114,142 @@ impl Checkpointing {
         self.writing = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recover::ReplicaSettings;
+    use bytes::Bytes;
+    use quorate_core::{Context, Effect, Protocol, Time};
+    use quorate_replica::store::{Command, Put};
+    use quorate_replica::{Life, Message, Request, Ticket, Timer, seal};
+    use std::collections::{BTreeMap, VecDeque};
+    use std::time::Duration;
+
+    const ME: NodeId = NodeId(1);
+    const VALUE_BYTES: usize = 1_000;
+
+    /// A cluster of one, whose records are durable at once.
+    struct Solo {
+        node: Replica,
+        now: Time,
+        timers: BTreeMap<Timer, Time>,
+        tickets: u64,
+    }
+
+    impl Solo {
+        fn new() -> Solo {
+            let settings = ReplicaSettings {
+                me: ME,
+                voters: [ME].into(),
+                heartbeat_interval: Duration::from_millis(100),
+                election_timeout: Duration::from_secs(1),
+                log_retain_bytes: 16 * VALUE_BYTES,
+                buggify: quorate_core::Buggify::Off,
+            };
+            let node = Replica::restore(&settings.replica(Life(1), None), &mut [].into_iter());
+            let (now, timers) = (Time::default(), BTreeMap::new());
+            let mut solo = Solo { node, now, timers, tickets: 0 };
+            solo.turn(|node, cx| node.on_start(cx));
+            while solo.node.raft().leader().is_none() {
+                let (&timer, &due) = solo.timers.iter().min_by_key(|at| at.1).expect("a timer");
+                solo.timers.remove(&timer);
+                solo.now = solo.now.max(due);
+                solo.turn(|node, cx| node.on_timer(timer, cx));
+            }
+            solo
+        }
+
+        fn turn(&mut self, act: impl FnOnce(&mut Replica, &mut Context<'_, Replica>)) {
+            let mut messages: VecDeque<Message> = VecDeque::new();
+            self.call(act, &mut messages);
+            loop {
+                while let Some(message) = messages.pop_front() {
+                    self.call(|node, cx| node.on_message(ME, message, cx), &mut messages);
+                }
+                self.call(|node, cx| node.on_flush(cx), &mut messages);
+                if messages.is_empty() {
+                    return;
+                }
+            }
+        }
+
+        fn call(
+            &mut self,
+            act: impl FnOnce(&mut Replica, &mut Context<'_, Replica>),
+            messages: &mut VecDeque<Message>,
+        ) {
+            let (mut effects, mut choose) = (Vec::new(), |_| 0);
+            act(&mut self.node, &mut Context::new(ME, self.now, &mut choose, &mut effects));
+            for effect in effects {
+                match effect {
+                    Effect::Send { message, .. } => messages.push_back(message),
+                    Effect::SetTimer { timer, within } => {
+                        self.timers.insert(timer, self.now.after(within.start));
+                    }
+                    Effect::CancelTimer { timer } => drop(self.timers.remove(&timer)),
+                    Effect::Write { .. } | Effect::Indicate { .. } => {}
+                }
+            }
+        }
+
+        fn put(&mut self, times: usize) {
+            for _ in 0..times {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
+                let put = Put { key: Bytes::from_static(b"k"), value, ..Put::default() };
+                let mut envelope = Vec::new();
+                seal(Life(1), ticket, &mut envelope);
+                Command::Put(put).encode(&mut envelope);
+                let request = Request::Write { ticket, envelope: Bytes::from(envelope) };
+                self.turn(|node, cx| node.on_request(request, cx));
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_one_is_due_when_as_much_was_applied_as_the_last_one_has() {
+        let mut solo = Solo::new();
+        let mut checkpointing = Checkpointing::new(4 * VALUE_BYTES as u64);
+        solo.put(3);
+        assert!(checkpointing.due(&solo.node, 0).is_none(), "too little was applied");
+        solo.put(1);
+        let taken = checkpointing.due(&solo.node, 0).expect("it is due");
+        assert_eq!(taken.position, solo.node.applied());
+        solo.put(9);
+        assert!(checkpointing.due(&solo.node, 0).is_none(), "one is being written");
+        assert_eq!(checkpointing.written(), []);
+        assert!(checkpointing.due(&solo.node, 20_000).is_none(), "the last one was longer");
+        solo.put(11);
+        assert!(checkpointing.due(&solo.node, 20_000).is_some());
+        checkpointing.not_begun();
+        solo.put(4);
+        assert!(checkpointing.due(&solo.node, 0).is_some(), "nobody is writing");
+    }
+
+    #[test]
+    fn peers_are_sent_one_that_the_log_continues_and_wait_for_it_together() {
+        let mut solo = Solo::new();
+        let mut checkpointing = Checkpointing::new(u64::MAX);
+        solo.put(2);
+        let (second, third) = (NodeId(2), NodeId(3));
+        let taken = match checkpointing.supply(second, &solo.node, None) {
+            Supply::Take(checkpoint) => checkpoint.position,
+            other => panic!("{other:?}"),
+        };
+        for peer in [second, third] {
+            let supply = checkpointing.supply(peer, &solo.node, None);
+            assert!(matches!(supply, Supply::Wait), "{supply:?}");
+        }
+        assert_eq!(checkpointing.written(), [second, third]);
+        let supply = checkpointing.supply(second, &solo.node, Some(taken));
+        assert!(matches!(supply, Supply::Send(position) if position == taken), "{supply:?}");
+        // Then the log in memory is cut off beyond it.
+        solo.put(40);
+        assert!(solo.node.raft().base() > taken, "at {}", solo.node.raft().base());
+        let supply = checkpointing.supply(third, &solo.node, Some(taken));
+        assert!(matches!(supply, Supply::Take(_)), "{supply:?}");
+        assert_eq!(checkpointing.failed(), [third], "it is told, and asks again");
+    }
+}

@@ -13,7 +13,7 @@
 
 use crate::config::Config;
 use crate::identity::Identity;
-use quorate_core::{NodeId, Persist, Position, Protocol, Term};
+use quorate_core::{Buggify, NodeId, Persist, Position, Protocol, Term};
 use quorate_protocols::consensus::raft::{self, Configuration, Record, codec};
 use quorate_replica::store::Store;
 use quorate_replica::{Checkpoint, Life, Replica, decode_configuration};
@@ -182,6 +182,8 @@ pub struct ReplicaSettings {
     pub election_timeout: Duration,
     /// Bytes of log kept in memory for followers that are a little behind.
     pub log_retain_bytes: usize,
+    /// Rare paths, for simulations; off in production.
+    pub buggify: Buggify,
 }
 
 impl ReplicaSettings {
@@ -192,6 +194,7 @@ impl ReplicaSettings {
         raft.heartbeat_interval = self.heartbeat_interval;
         raft.election_timeout = self.election_timeout;
         raft.news_delay = NEWS_DELAY;
+        raft.buggify = self.buggify;
         quorate_replica::Config {
             raft,
             life,

@@ -300,6 +300,7 @@ fn replica_settings(config: &Config) -> ReplicaSettings {
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         log_retain_bytes: config.log_retain_bytes,
+        buggify: quorate_core::Buggify::Off,
     }
 }
 

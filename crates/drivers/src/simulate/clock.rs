@@ -66,6 +66,12 @@ impl Clock {
         self.from = (now, self.line(now).saturating_add_signed(by));
     }
 
+    /// It runs well again, and goes on from what was read last.
+    pub(super) fn heal(&mut self, now: u64) {
+        self.from = (now, self.read(now));
+        self.rate = 0;
+    }
+
     /// How far it is off a perfect clock which was started with it. Unit: nanoseconds.
     pub(super) fn error(&self, now: u64) -> i64 {
         self.line(now) as i64 - now as i64

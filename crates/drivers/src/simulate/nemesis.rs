@@ -114,7 +114,7 @@ impl<W: World> Kernel<W> {
         self.net.links = Links { delay_min, delay_span, in_order, ..Links::default() };
         self.nemesis.malice.stop();
         for at in 0..self.nodes() {
-            self.shells[at].clock.set_rate(self.now, 0);
+            self.shells[at].clock.heal(self.now);
             self.shells[at].rearm(self.now, at, &mut self.queue);
             if self.seats[at].state.is_none() && !self.seats[at].dead {
                 let (node, life) = (at as u16, self.shells[at].life);

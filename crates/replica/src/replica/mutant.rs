@@ -60,7 +60,7 @@ pub enum Plant {
 #[cfg(feature = "mutants")]
 impl Plant {
     /// The name on a command line and in reports.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Plant::Raft(mutant) => mutant.name(),
             Plant::Store(mutant) => mutant.name(),

@@ -19,7 +19,7 @@ quorate_core::planted_bugs! {
         SweepTooFar = "sweep-too-far",
         /// A historical read takes the latest version (Berenson et al. 1995, read skew).
         LatestForHistorical = "latest-for-historical",
-        /// Every write of a transaction takes a revision of its own (etcd's API: "atomic").
+        /// Every write of a transaction takes a revision of its own (etcd#3875).
         RevisionPerWrite = "revision-per-write",
         /// A refused transaction keeps the writes before the refusal (etcd#18679).
         PartialTxn = "partial-txn",

@@ -148,8 +148,8 @@ impl Walk {
         self.town.start(member, checkpoint, records);
     }
 
-    /// Some checkpoint of another member arrives, late or unwanted. Nobody sends one to a leader: it
-    /// has answered nobody in a later term.
+    /// Some checkpoint of another member arrives, late or unwanted. Nobody sends one to a leader:
+    /// it has answered nobody in a later term.
     fn stray(&mut self) {
         let (by, of) = (self.dice.member(), self.dice.member());
         let checkpoint = self.checkpoints.get(&of).cloned();

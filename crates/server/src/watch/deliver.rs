@@ -92,8 +92,8 @@ impl Session {
         scan: &mut usize,
         buf: &mut Vec<u8>,
     ) {
-        let leader = self.queue.pop_front().expect("the caller has seen one");
-        if !self.requeue_later(leader) {
+        let Some(leader) = self.unqueue() else { return };
+        if !self.has_more(leader) {
             return;
         }
         let from = self.watcher(leader).cursor;
@@ -106,30 +106,32 @@ impl Session {
         self.sort_picks(&mut window);
         self.serve(leader, &window, dispatched, buf);
         for _ in 0..self.queue.len() {
-            let slot = self.queue.pop_front().expect("as many as there are");
+            let Some(slot) = self.unqueue() else { continue };
             self.serve(slot, &window, dispatched, buf);
-            if self.requeue_later(slot) {
-                self.queue.push_back(slot);
-            }
+            self.requeue(slot);
         }
-        if self.requeue_later(leader) {
-            self.queue.push_back(leader);
-        }
+        self.requeue(leader);
     }
 
-    /// True if the watcher, which is not in the queue at the moment, belongs into it.
-    fn requeue_later(&mut self, slot: u32) -> bool {
-        let Some(watcher) = &mut self.watchers[slot as usize] else { return false };
-        watcher.queued = watcher.cursor <= watcher.last;
-        watcher.queued
+    /// True if the watcher is still there and has marks that it has not come to.
+    fn has_more(&self, slot: u32) -> bool {
+        self.watchers[slot as usize].as_ref().is_some_and(|watcher| watcher.cursor <= watcher.last)
+    }
+
+    /// Puts a watcher that was taken out of the queue back, if it belongs there.
+    fn requeue(&mut self, slot: u32) {
+        if self.has_more(slot) {
+            self.watcher_mut(slot).queued = true;
+            self.queue.push_back(slot);
+        }
     }
 
     fn watcher(&self, slot: u32) -> &Watcher {
-        self.watchers[slot as usize].as_ref().expect("only watchers are in the queue")
+        self.watchers[slot as usize].as_ref().expect("the caller has seen it")
     }
 
     fn watcher_mut(&mut self, slot: u32) -> &mut Watcher {
-        self.watchers[slot as usize].as_mut().expect("only watchers are in the queue")
+        self.watchers[slot as usize].as_mut().expect("the caller has seen it")
     }
 
     fn history<'v>(&self, view: &'v View, from: Revision) -> Option<&'v History> {
@@ -145,7 +147,7 @@ impl Session {
         let mut horizon = Revision(0);
         let mut leading = None;
         for slot in [leader].iter().chain(queue.iter()) {
-            let watcher = watchers[*slot as usize].as_ref().expect("queued");
+            let Some(watcher) = watchers[*slot as usize].as_ref() else { continue };
             if watcher.cursor < from || watcher.cursor > watcher.last {
                 continue;
             }

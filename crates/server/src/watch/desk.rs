@@ -263,7 +263,7 @@ impl WatchDesk {
 
     /// Takes everything that a stream has to say.
     ///
-    /// Errors: the stream is over; what it said before that is lost, as on a connection that is cut.
+    /// Errors: the stream is over; what it said before that is lost, as when a connection breaks.
     /// Panics: if the stream is closed.
     pub fn poll(
         &mut self,

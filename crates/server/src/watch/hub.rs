@@ -78,8 +78,11 @@ pub(super) struct Mailbox {
 struct Marks {
     /// By slot.
     spans: Vec<Option<Span>>,
-    /// Slots that are marked, each once.
+    /// Slots that are marked. Those of watchers which are gone stay until the next look, or until
+    /// they are the half of all, so that leaving costs no search.
     marked: Vec<u32>,
+    /// How many have left since then.
+    left: usize,
     /// The stream, while it has nothing to do.
     waker: Option<Waker>,
 }
@@ -88,10 +91,13 @@ impl Mailbox {
     /// Takes all marks out. The stream is awake now and needs no waking.
     pub(super) fn take(&self, mut mark: impl FnMut(u32, Span)) {
         let mut marks = lock(&self.marks);
-        let Marks { spans, marked, waker } = &mut *marks;
+        let Marks { spans, marked, left, waker } = &mut *marks;
         *waker = None;
+        *left = 0;
         for slot in marked.drain(..) {
-            mark(slot, spans[slot as usize].take().expect("a marked slot has a span"));
+            if let Some(span) = spans[slot as usize].take() {
+                mark(slot, span);
+            }
         }
     }
 
@@ -108,14 +114,25 @@ impl Mailbox {
     /// A watcher is gone and its slot may be given to another.
     pub(super) fn clear(&self, slot: u32) {
         let mut marks = lock(&self.marks);
-        let span = marks.spans.get_mut(slot as usize).and_then(Option::take);
-        if span.is_some() {
-            marks.marked.retain(|marked| *marked != slot);
+        let Marks { spans, marked, left, .. } = &mut *marks;
+        if spans.get_mut(slot as usize).and_then(Option::take).is_none() {
+            return;
+        }
+        *left += 1;
+        if *left * 2 > marked.len() {
+            *left = 0;
+            marked.retain(|marked| spans[*marked as usize].is_some());
         }
     }
 
     fn wake(&self) -> Option<Waker> {
         lock(&self.marks).waker.take()
+    }
+
+    /// Entries, also of who has left.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        lock(&self.marks).marked.len()
     }
 }
 

@@ -2,39 +2,26 @@
 
 use super::Hub;
 
-/// A mistake on purpose; plantable with the cargo feature `mutants` only.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mutant {
-    /// The last event before a watcher entered the index is nobody's.
-    LostAtJoin,
-    /// A watcher begins one revision too early.
-    TwiceAtJoin,
-    /// A mark replaces the one before it.
-    MarkOverwritten,
-    /// Progress is told by the newest history, whatever has been marked and sent.
-    ProgressAhead,
-    /// Filters let through what they should hold back.
-    FilterInverted,
-    /// A message may end within a revision.
-    RevisionSplit,
-    /// A watcher that a compaction has overtaken goes on behind it.
-    CompactionIgnored,
-    /// What cannot be sent now is forgotten.
-    RestForgotten,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Mutant; 8] = [
-        Mutant::LostAtJoin,
-        Mutant::TwiceAtJoin,
-        Mutant::MarkOverwritten,
-        Mutant::ProgressAhead,
-        Mutant::FilterInverted,
-        Mutant::RevisionSplit,
-        Mutant::CompactionIgnored,
-        Mutant::RestForgotten,
-    ];
+quorate_core::planted_bugs! {
+    /// A mistake on purpose; plantable with the cargo feature `mutants` only.
+    pub enum Mutant {
+        /// The last event before a watcher entered the index is nobody's (etcd#17529).
+        LostAtJoin = "watch-lost-at-join",
+        /// A watcher begins one revision too early.
+        TwiceAtJoin = "watch-twice-at-join",
+        /// A mark replaces the one before it.
+        MarkOverwritten = "watch-mark-overwritten",
+        /// Progress is told by the newest history, whatever has been marked and sent (etcd#15220).
+        ProgressAhead = "watch-progress-ahead",
+        /// Filters let through what they should hold back.
+        FilterInverted = "watch-filter-inverted",
+        /// A message may end within a revision (etcd#9294).
+        RevisionSplit = "watch-revision-split",
+        /// A watcher that a compaction has overtaken goes on behind it (etcd#15271).
+        CompactionIgnored = "watch-compaction-ignored",
+        /// What cannot be sent now is forgotten.
+        RestForgotten = "watch-rest-forgotten",
+    }
 }
 
 impl Hub {

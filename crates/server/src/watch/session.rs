@@ -105,8 +105,12 @@ pub(crate) struct Session {
     free_classes: Vec<u32>,
     class_ids: HashMap<(Bytes, Bytes, Kinds, bool), u32>,
     pub(super) class_index: Index,
-    /// Watchers that are marked; those that waited longest first.
+    /// Watchers that are marked; those that waited longest first. Who leaves stays in it, with an
+    /// empty slot that nobody is given, until its turn comes or such are the half of all: so leaving
+    /// costs no search.
     pub(super) queue: VecDeque<u32>,
+    /// How many have left the queue that way.
+    left: usize,
     pub(super) answers: VecDeque<pb::WatchResponse>,
     /// Watchers that want to hear of their progress now and then.
     notified: usize,
@@ -138,6 +142,7 @@ impl Session {
             class_ids: HashMap::new(),
             class_index: Index::new(),
             queue: VecDeque::new(),
+            left: 0,
             answers: VecDeque::new(),
             notified: 0,
             notices: VecDeque::new(),
@@ -324,11 +329,11 @@ impl Session {
     /// A watcher is gone; nothing follows for it but what is said about that.
     pub(super) fn remove(&mut self, slot: u32) {
         let watcher = self.watchers[slot as usize].take().expect("a watcher is removed once");
-        self.free.push(slot);
         self.notified -= usize::from(watcher.notify);
         self.ids.remove(&watcher.id);
-        if watcher.queued {
-            self.queue.retain(|queued| *queued != slot);
+        match watcher.queued {
+            true => self.leave_queue(),
+            false => self.free.push(slot),
         }
         if self.split == Some(slot) {
             self.split = None;
@@ -342,6 +347,38 @@ impl Session {
             self.class_index.remove(&keys, watcher.class);
             self.class_ids.remove(&(keys.key, keys.range_end, kinds, prev));
             self.free_classes.push(watcher.class);
+        }
+    }
+
+    /// Somebody in the queue is gone.
+    fn leave_queue(&mut self) {
+        self.left += 1;
+        if self.left * 2 > self.queue.len() {
+            let Session { queue, watchers, free, .. } = self;
+            queue.retain(|slot| {
+                let is_there = watchers[*slot as usize].is_some();
+                if !is_there {
+                    free.push(*slot);
+                }
+                is_there
+            });
+            self.left = 0;
+        }
+    }
+
+    /// Takes the first one out of the queue. None if that one has left.
+    pub(super) fn unqueue(&mut self) -> Option<u32> {
+        let slot = self.queue.pop_front()?;
+        match &mut self.watchers[slot as usize] {
+            Some(watcher) => {
+                watcher.queued = false;
+                Some(slot)
+            }
+            None => {
+                self.left -= 1;
+                self.free.push(slot);
+                None
+            }
         }
     }
 
@@ -382,7 +419,7 @@ impl Session {
             return;
         }
         let is_late = |slot: &u32| {
-            let watcher = self.watchers[*slot as usize].as_ref().expect("queued");
+            let watcher = self.watchers[*slot as usize].as_ref()?;
             let lag = latest.0.saturating_sub(watcher.cursor.0);
             (lag > LAG_REVISIONS_MAX).then_some((*slot, lag, watcher.cursor.0))
         };
@@ -423,6 +460,20 @@ impl Session {
         let of = |slot: u32| self.watchers[slot as usize].as_ref().expect("a watcher").id;
         let header = Some(self.header(revision));
         pb::WatchResponse { header, watch_id: slot.map_or(NO_WATCHER, of), ..empty() }
+    }
+
+    /// Each slot is taken, free, or empty in the queue; a watcher knows whether it is in the queue.
+    #[cfg(test)]
+    pub(super) fn invariants(&self) {
+        let mut places = vec![0; self.watchers.len()];
+        self.queue.iter().for_each(|slot| places[*slot as usize] += 1);
+        let empty = self.queue.iter().filter(|slot| self.watchers[**slot as usize].is_none());
+        assert_eq!(empty.count(), self.left, "those who left the queue are counted");
+        self.free.iter().for_each(|slot| places[*slot as usize] += 1);
+        for (slot, watcher) in self.watchers.iter().enumerate() {
+            let expected = watcher.as_ref().is_none_or(|watcher| watcher.queued);
+            assert_eq!(places[slot], usize::from(expected), "places of slot {slot}: {watcher:?}");
+        }
     }
 }
 

@@ -315,6 +315,7 @@ impl World {
         for message in messages(&chunk) {
             self.hear(stream, &message)?;
         }
+        self.sessions[stream].invariants();
         Ok(filled)
     }
 
@@ -572,6 +573,33 @@ fn the_last_stream_takes_the_history_with_it() {
     assert!(world.hub.view().is_none(), "nobody needs it, and it pins memory");
     world.hub.offer(world.store.history(), world.now);
     assert!(world.hub.view().is_none());
+}
+
+/// Leaving costs no search, and what that leaves behind is never more than what is there.
+#[test]
+fn watchers_that_leave_in_a_crowd_are_soon_forgotten() {
+    let mut world = watched(false);
+    for _ in 1..500 {
+        world.create(0, 0, 1, Start::Now, 0x70);
+        world.read(0).expect("created");
+    }
+    world.write(&Command::Put(put(1, 1)));
+    world.offer();
+    world.hub.walk();
+    for id in 0..499 {
+        let session = &mut world.sessions[0];
+        if id == 250 {
+            session.collect();
+        }
+        let cancel = RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: id });
+        session.request(pb::WatchRequest { request_union: Some(cancel) });
+        let waiting = session.queue.len() + session.stream.mailbox.len();
+        let there = 499 - id as usize;
+        assert!(waiting <= 2 * there, "{waiting} entries for {there} watchers");
+        session.invariants();
+    }
+    world.read(0).expect("told");
+    assert_eq!(world.clients[0][&499].told.len(), 1);
 }
 
 fn runs() -> impl Strategy<Value = Vec<Step>> {

@@ -53,28 +53,33 @@ impl Workload {
     ];
 
     /// How often each kind of operation is drawn; see [`Wish`].
-    fn weights(self) -> [u64; Wish::ALL.len()] {
+    pub(super) fn weights(self) -> Weights {
         match self {
-            Workload::Mixed => [3, 8, 8, 3, 4, 5, 4, 3, 3, 3, 1, 3, 3, 2, 1, 1],
-            Workload::Kv => [3, 8, 8, 3, 4, 5, 4, 0, 0, 0, 0, 0, 0, 0, 1, 1],
-            Workload::Lease => [3, 2, 2, 0, 1, 1, 1, 5, 6, 8, 1, 0, 0, 0, 0, 1],
-            Workload::Lock => [3, 1, 1, 0, 0, 0, 0, 4, 0, 6, 0, 8, 8, 3, 0, 1],
-            Workload::Watch => [3, 9, 1, 0, 5, 3, 1, 1, 3, 1, 1, 0, 0, 0, 3, 1],
-            Workload::Idle => [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            Workload::Mixed => [3, 8, 8, 3, 4, 5, 3, 4, 3, 3, 4, 3, 1, 3, 3, 2, 1, 1],
+            Workload::Kv => [3, 8, 8, 3, 4, 5, 3, 4, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1],
+            Workload::Lease => [3, 2, 2, 0, 1, 1, 0, 1, 0, 5, 8, 8, 1, 0, 0, 0, 0, 1],
+            Workload::Lock => [3, 1, 1, 0, 0, 0, 0, 0, 0, 4, 0, 6, 0, 8, 8, 3, 0, 1],
+            Workload::Watch => [3, 9, 1, 0, 5, 3, 3, 1, 0, 1, 3, 1, 1, 0, 0, 0, 3, 1],
+            Workload::Idle => [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         }
     }
 }
 
+/// How often each [`Wish`] is drawn.
+pub(super) type Weights = [u64; Wish::ALL.len()];
+
 /// What a client may want to do. The first is the simplest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Wish {
+pub(super) enum Wish {
     Nothing,
     Put,
     Get,
     Serializable,
     Delete,
     Swap,
+    Batch,
     Range,
+    History,
     Grant,
     PutUnderLease,
     KeepAlive,
@@ -87,14 +92,16 @@ enum Wish {
 }
 
 impl Wish {
-    const ALL: [Wish; 16] = [
+    pub(super) const ALL: [Wish; 18] = [
         Wish::Nothing,
         Wish::Put,
         Wish::Get,
         Wish::Serializable,
         Wish::Delete,
         Wish::Swap,
+        Wish::Batch,
         Wish::Range,
+        Wish::History,
         Wish::Grant,
         Wish::PutUnderLease,
         Wish::KeepAlive,
@@ -120,8 +127,9 @@ pub(super) enum Asked {
     Lease(LeaseAsk),
     /// Hand leadership to that node.
     MoveLeader(usize),
-    /// Write to the resource that the lock protects, with the token that the client holds.
-    Critical(u64),
+    /// Write to the resource that the lock protects, with the token that the client holds; at
+    /// once, or after a pause.
+    Critical { token: u64, paused: bool },
 }
 
 /// A lock that a client believes to hold.
@@ -129,6 +137,14 @@ pub(super) enum Asked {
 pub(super) struct Held {
     pub(super) token: u64,
     pub(super) lease: i64,
+}
+
+/// A lease as its client knows it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Owned {
+    pub(super) id: i64,
+    /// It lives at least until then. True time, in nanoseconds: clients have good clocks.
+    pub(super) until: u64,
 }
 
 /// One client.
@@ -139,7 +155,7 @@ pub(super) struct Client {
     pub(super) home: usize,
     /// It waits for an answer.
     pub(super) busy: bool,
-    pub(super) leases: Vec<i64>,
+    pub(super) leases: Vec<Owned>,
     pub(super) held: Option<Held>,
     written: u64,
     granted: u64,
@@ -153,12 +169,11 @@ impl Client {
     /// Draws what to do next. None: nothing, or nothing that is possible now.
     pub(super) fn wish<W: World>(
         &mut self,
-        workload: Workload,
+        weights: &Weights,
         latest: u64,
         nodes: usize,
         hands: &mut Hands<'_, W>,
     ) -> Option<Asked> {
-        let weights = workload.weights();
         let site = Site::new(About::Client, self.number);
         let mut drawn = hands.draw(site, weights.iter().sum());
         let chosen = weights.iter().position(|weight| match drawn.checked_sub(*weight) {
@@ -209,6 +224,12 @@ impl Client {
                 Asked::Write(Command::DeleteRange(DeleteRange { keys, prev_kv: false }))
             }
             Wish::Swap => self.swap(latest, hands),
+            Wish::Batch => self.batch(hands),
+            Wish::History => {
+                let back = 1 + self.detail(12, hands);
+                let revision = Revision(latest.checked_sub(back).filter(|at| *at > 0)?);
+                Asked::Read(Range { keys: self.some_range(hands), revision, ..Range::default() })
+            }
             Wish::Range => {
                 let keys = self.some_range(hands);
                 let limit = self.detail(4, hands);
@@ -216,19 +237,23 @@ impl Client {
             }
             Wish::Grant => self.grant(hands)?,
             Wish::PutUnderLease => {
+                // The key may have had another lease, or none.
                 let lease = self.some_lease(hands)?;
-                let key = Bytes::from(format!("k/lease/{}/{}", lease, self.detail(3, hands)));
+                let key = Bytes::from(format!("k/lease/{}/{}", self.number, self.detail(3, hands)));
                 let value = self.value();
                 Asked::Write(Command::Put(Put { key, value, lease, ..Put::default() }))
             }
             Wish::KeepAlive => Asked::Lease(LeaseAsk::KeepAlive { id: self.some_lease(hands)? }),
             Wish::Revoke => {
                 let id = self.some_lease(hands)?;
-                self.leases.retain(|lease| *lease != id);
+                self.forget(id);
                 Asked::Write(Command::LeaseRevoke { id })
             }
             Wish::Lock => self.lock(hands)?,
-            Wish::Critical => Asked::Critical(self.held?.token),
+            Wish::Critical => {
+                let paused = self.detail(4, hands) == 3;
+                Asked::Critical { token: self.held?.token, paused }
+            }
             Wish::Unlock => self.unlock()?,
             Wish::Compact => {
                 let back = 1 + self.detail(20, hands);
@@ -265,6 +290,58 @@ impl Client {
         Asked::Write(Command::Txn(Txn { compare, success, failure }))
     }
 
+    /// Several writes at one revision; one of them may be in a transaction inside, and one may make
+    /// all of them impossible.
+    fn batch<W: World>(&mut self, hands: &mut Hands<'_, W>) -> Asked {
+        let first = self.key(hands);
+        let shape = self.detail(4, hands);
+        let mut put = |key: Bytes, lease: i64| {
+            let value = self.value();
+            Op::Put(Put { key, value, lease, ..Put::default() })
+        };
+        // Two keys that are never the same.
+        let mut success = vec![put(first.clone(), 0), put(Bytes::from_static(b"k/batch"), 0)];
+        let compare = vec![Compare {
+            keys: Keys { key: first, range_end: Bytes::from_static(b"k9") },
+            relation: Relation::Greater,
+            operand: Operand::Mod(1),
+        }];
+        match shape {
+            0 => {}
+            1 => {
+                let inner = vec![put(Bytes::from_static(b"k/inner"), 0)];
+                let txn = Txn { compare: compare.clone(), success: inner, failure: Vec::new() };
+                success.push(Op::Txn(txn));
+            }
+            2 => success.push(put(Bytes::from_static(b"k/refused"), 4_711)),
+            _ => {
+                let keys = one(Bytes::from_static(b"k/inner"));
+                success.push(Op::DeleteRange(DeleteRange { keys, prev_kv: false }));
+            }
+        }
+        let compare = if self.written % 3 == 0 { compare } else { Vec::new() };
+        Asked::Write(Command::Txn(Txn { compare, success, failure: Vec::new() }))
+    }
+
+    /// A lease is over, as far as this client is concerned.
+    pub(super) fn forget(&mut self, id: i64) {
+        self.leases.retain(|lease| lease.id != id);
+        self.held = self.held.filter(|held| held.lease != id);
+    }
+
+    /// A lease lives until then, at least.
+    pub(super) fn renewed(&mut self, id: i64, until: u64) {
+        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.id == id) {
+            lease.until = lease.until.max(until);
+        }
+    }
+
+    /// True if the lease that the lock hangs on lives for sure.
+    pub(super) fn holds_surely(&self, now: u64) -> bool {
+        let lease = self.held.and_then(|held| self.leases.iter().find(|own| own.id == held.lease));
+        lease.is_some_and(|lease| now < lease.until)
+    }
+
     fn grant<W: World>(&mut self, hands: &mut Hands<'_, W>) -> Option<Asked> {
         if self.leases.len() >= LEASES_MAX {
             return None;
@@ -278,7 +355,7 @@ impl Client {
     fn some_lease<W: World>(&self, hands: &mut Hands<'_, W>) -> Option<i64> {
         match self.leases.len() as u64 {
             0 => None,
-            leases => Some(self.leases[self.detail(leases, hands) as usize]),
+            leases => Some(self.leases[self.detail(leases, hands) as usize].id),
         }
     }
 
@@ -309,9 +386,9 @@ impl Client {
     }
 }
 
-/// The key of the one lock.
+/// The key of the one lock; no client deletes it but who holds it.
 pub(super) fn lock_key() -> Bytes {
-    Bytes::from_static(b"k/lock")
+    Bytes::from_static(b"lock")
 }
 
 /// One key.
@@ -348,11 +425,16 @@ pub(super) fn words(asked: &Asked) -> String {
         Asked::Write(Command::DeleteRange(delete)) => format!("delete {}", key(&delete.keys)),
         Asked::Write(command @ Command::Txn(txn)) => match locks_under(command) {
             Some(lease) => format!("lock under lease {lease}"),
-            None if txn.failure.is_empty() => "unlock".to_owned(),
-            None => {
-                let Compare { keys, operand, relation } = &txn.compare[0];
-                format!("if {} {relation:?} {operand:?} then put", key(keys))
+            None if txn.compare.first().is_some_and(|c| c.keys.key == lock_key()) => {
+                "unlock".to_owned()
             }
+            None => match txn.compare.first() {
+                Some(Compare { keys, operand, relation }) => {
+                    let writes = txn.success.len();
+                    format!("if {} {relation:?} {operand:?} then {writes} writes", key(keys))
+                }
+                None => format!("{} writes at once", txn.success.len()),
+            },
         },
         Asked::Write(Command::Compact { revision }) => format!("compact {}", revision.0),
         Asked::Write(Command::LeaseGrant { id, ttl, .. }) => {
@@ -365,6 +447,11 @@ pub(super) fn words(asked: &Asked) -> String {
         Asked::Lease(LeaseAsk::KeepAlive { id }) => format!("keep lease {id} alive"),
         Asked::Lease(LeaseAsk::TimeToLive { id }) => format!("time to live of lease {id}"),
         Asked::MoveLeader(to) => format!("move the leadership to node {to}"),
-        Asked::Critical(token) => format!("write to the resource with token {token}"),
+        Asked::Critical { token, paused: false } => {
+            format!("write to the resource with token {token}")
+        }
+        Asked::Critical { token, paused: true } => {
+            format!("stand still, then write to the resource with token {token}")
+        }
     }
 }

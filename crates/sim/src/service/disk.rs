@@ -43,6 +43,8 @@ pub struct MemberDisk {
     home: Home,
     /// Open while the member lives.
     open: Option<Open>,
+    /// What [`MemberDisk::fill`] did and was not taken back.
+    filled: Vec<Fault>,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl MemberDisk {
             admitted: false,
             segment_bytes,
         };
-        MemberDisk { disk: MemoryDisk::new(), home, open: None }
+        MemberDisk { disk: MemoryDisk::new(), home, open: None, filled: Vec::new() }
     }
 
     /// The member starts: recovers what is here and builds the replica from it.
@@ -293,11 +295,18 @@ impl MemberDisk {
         self.disk.mend(fault);
     }
 
-    /// There is no space for anything more.
-    pub fn fill(&mut self) -> Fault {
+    /// There is no space for anything more, until [`MemberDisk::make_room`] or a power failure.
+    pub fn fill(&mut self) {
         let fault = Fault::Full { capacity: self.disk.used() };
         self.disk.fail(fault.clone());
-        fault
+        self.filled.push(fault);
+    }
+
+    /// There is space again.
+    pub fn make_room(&mut self) {
+        for fault in self.filled.drain(..) {
+            self.disk.mend(&fault);
+        }
     }
 
     /// Some bit of some file turns. Says which; none if there is no file.

@@ -1,14 +1,15 @@
 //! What is made of answers, and what must hold.
 
-use super::clients::{Asked, Held, locks_under};
+use super::clients::{Asked, Held, Owned, locks_under};
 use super::members::{Answered, Operation};
+use super::truth::{Change, wrote};
 use super::{Errand, PROBE_EVERY, Service};
 use bytes::Bytes;
 use quorate_core::Term;
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes};
 use quorate_protocols::consensus::raft::{self, RoleName};
-use quorate_replica::store::{Command, Op, Outcome, Put};
+use quorate_replica::store::{Command, Op, Outcome, Put, Txn};
 use quorate_replica::{Answer, LeaseAnswer, LeaseAsk, Message, Replica};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,12 +52,47 @@ impl Service {
                 format!("at {} member {node} is in another state than was seen there", at.index),
             ));
         }
+        let before = self.truth.latest();
         self.truth.learn(state.store())?;
+        for _ in 0..std::mem::take(&mut self.truth.surprises) {
+            hands.mark("an operation of unknown outcome took effect");
+        }
         if at.index >= self.frontier {
             self.frontier = at.index;
-            if !CLOCK_FAULTS.iter().any(|fault| hands.has_seen(*fault)) {
-                let ended = self.leases.look(state.store(), hands.now())?;
-                (0..ended).for_each(|_| hands.mark("a lease ended by itself"));
+            let trusted = self.trusts_clocks(hands);
+            let ended = self.leases.look(state.store(), hands.now(), trusted)?;
+            (0..ended).for_each(|_| hands.mark("a lease ended by itself"));
+        }
+        for revision in before + 1..=self.truth.latest() {
+            self.explain_deletes(revision)?;
+        }
+        Ok(())
+    }
+
+    /// True if no clock has been off by more than the bound so far.
+    pub(super) fn trusts_clocks(&self, hands: &Hands<'_, Self>) -> bool {
+        !CLOCK_FAULTS.iter().any(|fault| hands.has_seen(*fault))
+    }
+
+    /// Every key that is deleted was asked to be, or hung on a lease that ended; and the keys of a
+    /// lease go together.
+    fn explain_deletes(&self, revision: u64) -> Result<(), Broken> {
+        let deleted = |change: &&Change| change.version.version == 0;
+        for change in self.truth.changes(revision).iter().filter(deleted) {
+            let key = &change.key;
+            let asked = self.operations.values().map(|operation| &operation.asked);
+            if asked.chain(&self.doubtful).any(|asked| deletes(asked, key)) {
+                continue;
+            }
+            let lease = self.truth.at(key, revision - 1).map_or(0, |version| version.lease);
+            if lease == 0 || !self.leases.is_over(lease) {
+                let why = format!("{key:?} was deleted at {revision}, and nobody had asked for it");
+                return Err(Broken::new("lease", why));
+            }
+            let left = self.truth.keys_of_lease(lease, revision);
+            if let Some(other) = left.first() {
+                let why = format!("lease {lease} took {key:?} at {revision}, and left {other:?}");
+                return Err(Broken::new("lease", why));
             }
         }
         Ok(())
@@ -65,6 +101,7 @@ impl Service {
     pub(super) fn role_changed(
         &mut self,
         node: usize,
+        state: &Replica,
         role: RoleName,
         term: Term,
         hands: &mut Hands<'_, Self>,
@@ -73,6 +110,11 @@ impl Service {
             return;
         }
         self.new_leader = true;
+        let (last, commit) = (state.raft().last(), state.raft().commit_index());
+        // Its own first entry is there already.
+        if last.index > commit.next() {
+            hands.mark("a new leader adopts an old entry");
+        }
         let leader = *self.led.entry(term).or_insert(node);
         if leader != node {
             let why = format!("members {leader} and {node} lead in term {term}");
@@ -103,7 +145,11 @@ impl Service {
             Answered::Write(Err(why)) if why.is_definite() => {
                 self.refused(&operation, &format!("{why:?}"), hands)
             }
-            Answered::Write(Err(_)) => Ok(self.lost_probe(&operation, hands)),
+            Answered::Write(Err(_)) => {
+                self.doubt(&operation, hands);
+                self.lost_probe(&operation, hands);
+                Ok(())
+            }
             Answered::Read(Ok((revision, Ok(found)))) => {
                 self.read_answered(&operation, revision.0, &found)
             }
@@ -130,8 +176,37 @@ impl Service {
     /// Nobody will ever tell what became of it.
     pub(super) fn unknown(&mut self, number: u64, why: &str, hands: &mut Hands<'_, Self>) {
         let Some(operation) = self.operations.remove(&number) else { return };
+        self.doubt(&operation, hands);
         self.returned(&operation, &format!("unknown: {why}"), hands);
         self.lost_probe(&operation, hands);
+    }
+
+    /// Whether it happened will not be known.
+    fn doubt(&mut self, operation: &Operation, hands: &mut Hands<'_, Self>) {
+        if self.plants.retried_blindly() && matches!(operation.asked, Asked::Write(_)) {
+            self.retry(operation, hands);
+        }
+        for put in puts_of(&operation.asked) {
+            self.truth.doubt(&put.value);
+        }
+        let may_delete = matches!(
+            operation.asked,
+            Asked::Write(Command::DeleteRange(_) | Command::Txn(_) | Command::LeaseRevoke { .. })
+        );
+        if may_delete {
+            self.doubtful.push(operation.asked.clone());
+        }
+    }
+
+    /// The same once more, at the next member, as if it had not happened.
+    fn retry(&mut self, operation: &Operation, hands: &mut Hands<'_, Self>) {
+        let Asked::Write(command) = &operation.asked else { return };
+        let up = (1..=self.nodes).map(|step| (operation.member + step) % self.nodes);
+        if let Some(member) = up.into_iter().find(|member| self.members[*member].up) {
+            let ticket = self.members[member].ticket();
+            let request = self.sealed(member, ticket, command);
+            hands.request(member, std::time::Duration::ZERO, request);
+        }
     }
 
     pub(super) fn give_up(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
@@ -149,10 +224,10 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
         self.lost_probe(operation, hands);
-        match written_by(&operation.asked) {
-            Some(put) => self.truth.refuse(&put.value, why),
-            None => Ok(()),
+        for put in puts_of(&operation.asked) {
+            self.truth.refuse(&put.value, why)?;
         }
+        Ok(())
     }
 
     fn write_answered(
@@ -173,7 +248,7 @@ impl Service {
                 operation.number, operation.floor
             )));
         }
-        if wrote(outcome) && revision <= operation.reached {
+        if wrote(std::slice::from_ref(outcome)) && revision <= operation.reached {
             return Err(linearizable(format!(
                 "operation {} took effect at revision {revision}, before it began",
                 operation.number
@@ -201,24 +276,34 @@ impl Service {
         };
         match (command, outcome) {
             (Command::LeaseGrant { id, .. }, Outcome::LeaseGrant { ttl }) => {
-                client.leases.push(*id);
+                let until = operation.at + ttl * 1_000_000_000;
+                client.leases.push(Owned { id: *id, until });
                 self.leases.granted(*id, operation.at, *ttl)
             }
-            (Command::Txn(_), Outcome::Txn { succeeded, .. }) => {
-                let Some(lease) = locks_under(command) else {
-                    return match (succeeded, written_by(&operation.asked)) {
-                        (false, Some(put)) => self.truth.refuse(&put.value, "compared false"),
-                        _ => Ok(()),
-                    };
-                };
-                if *succeeded {
-                    hands.mark("a lock was taken");
-                    client.held = Some(Held { token: revision, lease });
+            (Command::Txn(txn), Outcome::Txn { succeeded, .. }) => {
+                match locks_under(command).filter(|_| *succeeded) {
+                    Some(lease) => {
+                        hands.mark("a lock was taken");
+                        client.held = Some(Held { token: revision, lease });
+                    }
+                    None => self.refuse_branch_not_taken(txn, *succeeded)?,
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    fn refuse_branch_not_taken(&mut self, txn: &Txn, succeeded: bool) -> Result<(), Broken> {
+        if succeeded {
+            return Ok(());
+        }
+        for op in &txn.success {
+            if let Op::Put(put) = op {
+                self.truth.refuse(&put.value, "compared false")?;
+            }
+        }
+        Ok(())
     }
 
     fn read_answered(
@@ -260,17 +345,17 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
         let Asked::Lease(LeaseAsk::KeepAlive { id }) = operation.asked else { return Ok(()) };
-        let trusted = !CLOCK_FAULTS.iter().any(|fault| hands.has_seen(*fault));
+        let trusted = self.trusts_clocks(hands);
         match answer {
-            LeaseAnswer::Lives { left, .. } if trusted => {
-                self.leases.renewed(id, operation.at, left)
+            LeaseAnswer::Lives { left, .. } => {
+                if let Some(client) = self.clients.get_mut(operation.client) {
+                    client.renewed(id, operation.at + left * 1_000_000);
+                }
+                self.leases.renewed(id, operation.at, left, trusted)
             }
-            LeaseAnswer::Lives { .. } => Ok(()),
             LeaseAnswer::Gone => {
                 if let Some(client) = self.clients.get_mut(operation.client) {
-                    client.leases.retain(|lease| *lease != id);
-                    // What was held under it is held no longer, as far as this client knows.
-                    client.held = client.held.filter(|held| held.lease != id);
+                    client.forget(id);
                 }
                 Ok(())
             }
@@ -332,24 +417,34 @@ pub(super) fn safety(nodes: &Nodes<'_, Service>) -> Result<(), Broken> {
     })
 }
 
-/// The one put of a command whose value is its own.
-fn written_by(asked: &Asked) -> Option<&Put> {
+/// The puts of a command, each with a value of its own.
+fn puts_of(asked: &Asked) -> Vec<&Put> {
+    fn of_ops(ops: &[Op]) -> Vec<&Put> {
+        ops.iter().flat_map(of_op).collect()
+    }
+    fn of_op(op: &Op) -> Vec<&Put> {
+        match op {
+            Op::Put(put) => vec![put],
+            Op::Txn(txn) => of_ops(&txn.success),
+            Op::Range(_) | Op::DeleteRange(_) => Vec::new(),
+        }
+    }
     match asked {
-        Asked::Write(Command::Put(put)) => Some(put),
-        Asked::Write(Command::Txn(txn)) => match txn.success.first() {
-            Some(Op::Put(put)) => Some(put),
-            _ => None,
-        },
-        _ => None,
+        Asked::Write(Command::Put(put)) => vec![put],
+        Asked::Write(Command::Txn(txn)) => of_ops(&txn.success),
+        _ => Vec::new(),
     }
 }
 
-/// True if it moved the revision.
-fn wrote(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Put { .. } => true,
-        Outcome::DeleteRange { deleted, .. } | Outcome::LeaseRevoke { deleted } => *deleted > 0,
-        Outcome::Txn { outcomes, .. } => outcomes.iter().any(wrote),
+/// True if this may delete the key, as far as the request tells.
+fn deletes(asked: &Asked, key: &[u8]) -> bool {
+    let within = |op: &Op| match op {
+        Op::DeleteRange(delete) => delete.keys.contains(key),
+        _ => false,
+    };
+    match asked {
+        Asked::Write(Command::DeleteRange(delete)) => delete.keys.contains(key),
+        Asked::Write(Command::Txn(txn)) => txn.success.iter().any(within),
         _ => false,
     }
 }

@@ -29,25 +29,30 @@
 
 mod clients;
 pub mod disk;
+#[cfg(feature = "mutants")]
+mod focus;
 mod judge;
 mod leases;
 mod members;
+mod plants;
 mod truth;
 mod watchers;
 
 pub use clients::Workload;
 
-use clients::{Asked, Client};
+use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
 use leases::Leases;
 use members::{Answered, Member, Operation, moment};
-use quorate_core::{Index, NodeId, Position, Term};
+use plants::Plants;
+use quorate_core::{Buggify, Index, NodeId, Position, Term};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
     About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
-use quorate_replica::{Indication, Message, Replica, Request, seal};
+use quorate_replica::store::Command;
+use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
 use quorate_server::checkpointing::Supply;
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
@@ -72,15 +77,15 @@ const SEGMENT_BYTES: u32 = 64 << 10;
 pub struct Options {
     /// What clients do.
     pub workload: Workload,
-    /// How many.
+    /// How many, at most.
     pub clients: usize,
-    /// How many watch beside them.
+    /// How many watch beside them, at most.
     pub watchers: usize,
-    /// Pause of a client between two operations, about.
+    /// Pause of a client between two operations, about; each run draws a multiple of it.
     pub think: Duration,
-    /// Log between two checkpoints, at least. Unit: bytes.
+    /// Log between two checkpoints, at least; each run draws a multiple of it. Unit: bytes.
     pub checkpoint_bytes: u64,
-    /// Bytes of log that a member keeps in memory for followers that are behind.
+    /// Bytes of log that a member keeps in memory for followers that are behind; as before.
     pub log_retain_bytes: usize,
 }
 
@@ -88,11 +93,11 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             workload: Workload::Mixed,
-            clients: 5,
+            clients: 8,
             watchers: 3,
             think: Duration::from_millis(40),
-            checkpoint_bytes: 16 << 10,
-            log_retain_bytes: 8 << 10,
+            checkpoint_bytes: 8 << 10,
+            log_retain_bytes: 4 << 10,
         }
     }
 }
@@ -145,8 +150,12 @@ enum Errand {
     Written { member: usize, lives: u64 },
     /// A checkpoint has travelled from one member to another.
     Sent { from: usize, to: usize, position: Position, lives: u64 },
+    /// A client that holds a lock writes to the resource that it protects.
+    WriteToResource { operation: u64 },
     /// A watcher connects.
     Connect { watcher: usize },
+    /// A watcher hangs up, and connects anew.
+    HangUp { watcher: usize },
     /// A member is asked whether it serves.
     Probe { member: usize },
 }
@@ -180,11 +189,20 @@ pub struct Service {
     served: Vec<bool>,
     /// Somebody took the lead in this turn: look at all logs.
     new_leader: bool,
+    /// Requests that may delete something, of which nobody knows whether they will.
+    doubtful: Vec<Asked>,
+    /// What was seen where there were no hands to say so.
+    seen: Vec<&'static str>,
+    weights: Weights,
+    /// Rare paths of the replicas.
+    buggify: Buggify,
+    plants: Plants,
 }
 
 impl Service {
     /// A service that has not begun.
     pub fn new(options: Options) -> Service {
+        let weights = options.workload.weights();
         Service {
             options,
             nodes: 0,
@@ -205,6 +223,11 @@ impl Service {
             calm: false,
             served: Vec::new(),
             new_leader: false,
+            doubtful: Vec::new(),
+            seen: Vec::new(),
+            weights,
+            buggify: Buggify::Off,
+            plants: Plants::default(),
         }
     }
 
@@ -221,6 +244,7 @@ impl Service {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
             log_retain_bytes: self.options.log_retain_bytes,
+            buggify: self.buggify,
         }
     }
 
@@ -240,8 +264,8 @@ impl Service {
             self.clients[client].home = (home + 1) % self.nodes;
             return;
         }
-        let (workload, latest) = (self.options.workload, self.truth.latest());
-        let asked = self.clients[client].wish(workload, latest, self.nodes, hands);
+        let latest = self.truth.latest();
+        let asked = self.clients[client].wish(&self.weights, latest, self.nodes, hands);
         if let Some(asked) = asked {
             self.ask((client, home), asked, nodes, hands);
         }
@@ -296,14 +320,12 @@ impl Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
-        let Operation { number, member, ticket, .. } = operation;
+        let Operation { number, client, member, ticket, .. } = operation;
+        let site = Site::new(About::Detail, client);
         let request = match &operation.asked {
             Asked::Write(command) => {
                 self.leases_asked(command);
-                let mut envelope = Vec::new();
-                seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
-                command.encode(&mut envelope);
-                Request::Write { ticket, envelope: envelope.into() }
+                self.sealed(member, ticket, command)
             }
             Asked::Read(_) => Request::Read { ticket },
             Asked::Lease(ask) => Request::Lease { ticket, ask: *ask },
@@ -317,10 +339,21 @@ impl Service {
                 self.operations.insert(number, operation);
                 return self.answered(number, Answered::Read(Ok(found)), hands);
             }
-            Asked::Critical(token) => {
-                self.write_to_resource(*token, hands);
+            Asked::Critical { paused, .. } => {
+                let pause = match paused {
+                    true => Duration::from_millis(1_000 + hands.draw(site, 7_000)),
+                    false => Duration::ZERO,
+                };
+                let surely = self.clients[operation.client].holds_surely(hands.now())
+                    || self.plants.lease_unchecked();
+                if surely {
+                    self.errand(pause, Errand::WriteToResource { operation: number }, hands);
+                }
                 self.operations.insert(number, operation);
-                return self.answered(number, Answered::Moved, hands);
+                if !surely {
+                    self.answered(number, Answered::Moved, hands);
+                }
+                return;
             }
         };
         self.members[member].waiting.insert(ticket, number);
@@ -329,12 +362,28 @@ impl Service {
         self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
     }
 
-    /// The resource outside refuses tokens that are older than the newest it has seen.
-    fn write_to_resource(&mut self, token: u64, hands: &mut Hands<'_, Self>) {
-        match token >= self.token {
-            true => self.token = token,
-            false => hands.mark("a write with an old token was refused"),
+    fn sealed(&self, member: usize, ticket: Ticket, command: &Command) -> Request {
+        let mut envelope = Vec::new();
+        seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
+        command.encode(&mut envelope);
+        Request::Write { ticket, envelope: envelope.into() }
+    }
+
+    /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
+    /// without a pause and surely holds the lock is not too late.
+    fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
+        let Some(operation) = self.operations.get(&number) else { return };
+        let Asked::Critical { token, paused } = operation.asked else { return };
+        if token >= self.token {
+            self.token = token;
+        } else if paused && !self.plants.unfenced() {
+            hands.mark("a write with an old token was refused");
+        } else if self.trusts_clocks(hands) {
+            let newest = self.token;
+            let why = format!("a holder with token {token} writes after one with token {newest}");
+            hands.broken(Broken::new("lock", why));
         }
+        self.answered(number, Answered::Moved, hands);
     }
 
     /// A checkpoint of a member is written, or has to be.
@@ -459,8 +508,23 @@ impl Service {
             Some(member)
         });
         match connected {
-            Some(member) => self.serve_watchers(member, hands),
+            Some(member) => {
+                self.serve_watchers(member, hands);
+                let site = Site::new(About::Detail, 1_000 + watcher);
+                let after = Duration::from_millis(500 + hands.draw(site, 8_000));
+                self.errand(after, Errand::HangUp { watcher }, hands);
+            }
             None => self.errand(RECONNECT, Errand::Connect { watcher }, hands),
+        }
+    }
+
+    fn hang_up(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
+        if self.calm {
+            return;
+        }
+        if let Some((member, stream)) = self.watchers[watcher].seat.take() {
+            self.members[member].desk.close(stream);
+            self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
         }
     }
 
@@ -515,6 +579,27 @@ impl World for Service {
     type Node = Replica;
     type Disk = MemberDisk;
 
+    fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
+        self.plants.begin();
+        let mut pick = |number: usize, options: &[u64]| {
+            let site = Site::new(About::Setup, 1_000 + number);
+            options[hands.draw(site, options.len() as u64) as usize]
+        };
+        let Options { clients, watchers, .. } = self.options;
+        self.options.clients = pick(0, &[2, 3, 5, 8]).min(clients as u64) as usize;
+        self.options.watchers = pick(1, &[1, 3, 0, 2]).min(watchers as u64) as usize;
+        let think = self.options.think.as_micros() as u64;
+        self.options.think = Duration::from_micros(think * pick(2, &[4, 1, 10]) / 4);
+        let checkpoint = self.options.checkpoint_bytes;
+        self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
+        self.buggify = match pick(5, &[0, 8, 3]) {
+            0 => Buggify::Off,
+            times => Buggify::OneIn(times as u32),
+        };
+        let retain = self.options.log_retain_bytes as u64;
+        self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
+    }
+
     fn disk(&mut self, node: usize) -> MemberDisk {
         if node == self.members.len() {
             let id = self.id(node);
@@ -529,7 +614,17 @@ impl World for Service {
         let id = self.id(node);
         let life = self.members[node].begin(id, self.options.checkpoint_bytes);
         match disk.boot(&self.settings(node), life) {
-            Ok(booted) => Ok(booted.replica),
+            Ok(booted) => {
+                if booted.torn_tail.is_some() {
+                    self.seen.push("a torn tail was cut off");
+                }
+                if booted.lost > 0 {
+                    self.seen.push("a damaged record was named");
+                }
+                let mut replica = booted.replica;
+                self.plants.put_into(&mut replica, &mut self.members[node].desk);
+                Ok(replica)
+            }
             Err(why) => {
                 self.members[node].up = false;
                 Err(match why {
@@ -550,8 +645,11 @@ impl World for Service {
         disk.sync()
     }
 
-    fn power_cut(&mut self, _node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
+    fn power_cut(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
         disk.crash(choose);
+        if self.plants.lost_disks_rejoin() {
+            *disk = self.disk(node);
+        }
     }
 
     fn killed(&mut self, _node: usize, disk: &mut MemberDisk) {
@@ -583,7 +681,7 @@ impl World for Service {
     fn mend(&mut self, _node: usize, disk: &mut MemberDisk, fault: Fault) {
         match fault {
             Fault::SyncError => disk.mend(&quorate_storage::Fault::Sync),
-            Fault::DiskFull => disk.mend(&quorate_storage::Fault::Full { capacity: 0 }),
+            Fault::DiskFull => disk.make_room(),
             _ => {}
         }
     }
@@ -617,7 +715,9 @@ impl World for Service {
                     self.sent((from, to, position), nodes, hands);
                 }
             }
+            Errand::WriteToResource { operation } => self.write_to_resource(operation, hands),
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
+            Errand::HangUp { watcher } => self.hang_up(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
         }
     }
@@ -649,7 +749,7 @@ impl World for Service {
                 return;
             }
             Indication::RoleChanged { role, term, .. } => {
-                return self.role_changed(node, role, term, hands);
+                return self.role_changed(node, state, role, term, hands);
             }
             Indication::CheckpointWanted { by } => {
                 member.wanted.push(by);
@@ -675,6 +775,7 @@ impl World for Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
+        self.seen.drain(..).for_each(|seen| hands.mark(seen));
         let (Some(state), disk) = nodes.with_disk(node) else { return };
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);
@@ -735,6 +836,7 @@ impl World for Service {
         });
         serving
             && self.operations.is_empty()
+            && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
             && self.watchers.iter().all(|watcher| watcher.owed(&self.truth).next().is_none())
     }
 

@@ -47,6 +47,10 @@ pub(super) struct Truth {
     values: BTreeMap<Bytes, u64>,
     /// Values of writes that did not happen.
     refused: BTreeSet<Bytes>,
+    /// Values of writes of which nobody knows whether they will happen.
+    doubtful: BTreeSet<Bytes>,
+    /// Those of them that have happened.
+    pub(super) surprises: u64,
 }
 
 fn mvcc(why: String) -> Broken {
@@ -76,6 +80,14 @@ impl Truth {
         }
         self.refused.insert(value.clone());
         Ok(())
+    }
+
+    /// Nobody knows what became of the write of this value.
+    pub(super) fn doubt(&mut self, value: &Bytes) {
+        match self.values.contains_key(value) {
+            true => self.surprises += 1,
+            false => drop(self.doubtful.insert(value.clone())),
+        }
     }
 
     /// Learns what a replica has applied beyond what is known.
@@ -146,6 +158,7 @@ impl Truth {
                 let why = format!("{value:?} was written at revision {before} and at {revision}");
                 return Err(Broken::new("once", why));
             }
+            self.surprises += u64::from(self.doubtful.remove(&kv.value));
             if self.refused.contains(&kv.value) {
                 let value = &kv.value;
                 let why = format!("{value:?} was refused, and written at revision {revision}");
@@ -165,6 +178,12 @@ impl Truth {
         let past = self.keys.get(key)?;
         let later = past.partition_point(|version| version.revision <= revision);
         past[..later].last().filter(|version| version.version > 0)
+    }
+
+    /// The living keys that hang on a lease at a revision.
+    pub(super) fn keys_of_lease(&self, lease: i64, revision: u64) -> Vec<&Bytes> {
+        let on_it = |key: &&Bytes| self.at(key, revision).is_some_and(|v| v.lease == lease);
+        self.keys.keys().filter(on_it).collect()
     }
 
     /// The living keys of a range at a revision, ascending.
@@ -259,28 +278,13 @@ impl Truth {
         outcomes: &[Outcome],
     ) -> Result<(), String> {
         let branch = if succeeded { &txn.success } else { &txn.failure };
-        let wrote = branch.iter().zip(outcomes).any(|(op, outcome)| match (op, outcome) {
-            (Op::Put(_), _) => true,
-            (_, Outcome::DeleteRange { deleted, .. }) => *deleted > 0,
-            _ => false,
-        });
-        let before = if wrote { revision - 1 } else { revision };
-        let holds = txn.compare.iter().all(|compare| self.compare(compare, before));
-        if holds != succeeded {
-            return Err(format!("its comparisons were {holds} at revision {before}"));
+        let before = if wrote(outcomes) { revision - 1 } else { revision };
+        let mut wanted = Vec::new();
+        self.gather(txn, before, succeeded, outcomes, &mut wanted)?;
+        if wrote(outcomes) {
+            return self.judge_events(&wanted, revision);
         }
-        let wanted: Vec<Wanted<'_>> = branch
-            .iter()
-            .filter_map(|op| match op {
-                Op::Put(put) => Some(Wanted::Put(put)),
-                Op::DeleteRange(delete) => Some(Wanted::Delete(delete)),
-                Op::Range(_) | Op::Txn(_) => None,
-            })
-            .collect();
-        if wrote {
-            self.judge_events(&wanted, revision)?;
-        }
-        for (op, outcome) in branch.iter().zip(outcomes).filter(|_| !wrote) {
+        for (op, outcome) in branch.iter().zip(outcomes) {
             if let (Op::Range(range), Outcome::Range(found)) = (op, outcome) {
                 self.judge_read(range, revision, found)?;
             }
@@ -288,8 +292,44 @@ impl Truth {
         Ok(())
     }
 
+    /// Checks the comparisons of a transaction and of those inside it, which see the same state,
+    /// and gathers the writes of the branches taken.
+    fn gather<'a>(
+        &self,
+        txn: &'a Txn,
+        before: u64,
+        succeeded: bool,
+        outcomes: &[Outcome],
+        wanted: &mut Vec<Wanted<'a>>,
+    ) -> Result<(), String> {
+        let holds = txn.compare.iter().all(|compare| self.compare(compare, before));
+        if holds != succeeded {
+            return Err(format!("its comparisons were {holds} at revision {before}"));
+        }
+        let branch = if succeeded { &txn.success } else { &txn.failure };
+        for (op, outcome) in branch.iter().zip(outcomes) {
+            match (op, outcome) {
+                (Op::Put(put), _) => wanted.push(Wanted::Put(put)),
+                (Op::DeleteRange(delete), _) => wanted.push(Wanted::Delete(delete)),
+                (Op::Txn(inner), Outcome::Txn { succeeded, outcomes }) => {
+                    self.gather(inner, before, *succeeded, outcomes, wanted)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A comparison of a range holds for each of its keys; a range without any is a missing key.
     fn compare(&self, compare: &Compare, revision: u64) -> bool {
-        let version = self.at(&compare.keys.key, revision);
+        let found = self.range(&compare.keys, revision);
+        match found.is_empty() {
+            true => self.compare_one(compare, None),
+            false => found.iter().all(|(_, version)| self.compare_one(compare, Some(version))),
+        }
+    }
+
+    fn compare_one(&self, compare: &Compare, version: Option<&Version>) -> bool {
         let number = |of: fn(&Version) -> u64| version.map_or(0, of) as i64;
         let order = match &compare.operand {
             Operand::Version(given) => number(|v| v.version).cmp(given),
@@ -338,6 +378,16 @@ impl Truth {
             false => Err(format!("revision {revision} changed {found:?} instead of {expected:?}")),
         }
     }
+}
+
+/// True if a transaction with these outcomes moved the revision.
+pub(super) fn wrote(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| match outcome {
+        Outcome::Put { .. } => true,
+        Outcome::DeleteRange { deleted, .. } | Outcome::LeaseRevoke { deleted } => *deleted > 0,
+        Outcome::Txn { outcomes, .. } => wrote(outcomes),
+        _ => false,
+    })
 }
 
 /// A write, as far as its changes are concerned.

@@ -31,6 +31,7 @@ fn settings() -> ReplicaSettings {
         heartbeat_interval: Duration::from_millis(100),
         election_timeout: Duration::from_secs(1),
         log_retain_bytes: 64 << 20,
+        buggify: quorate_core::Buggify::Off,
     }
 }
 
@@ -244,13 +245,13 @@ fn a_sync_that_fails_is_the_end_of_a_life_and_a_full_disk_is_not() {
     let mut story = Story::new();
     story.write(&mut chance);
     story.sync();
-    let full = story.disk.fill();
+    story.disk.fill();
     for _ in 0..20 {
         story.write(&mut chance);
     }
     assert_eq!(story.disk.sync(), Err(SyncError::Full));
     assert_eq!(story.disk.sync(), Err(SyncError::Full));
-    story.disk.mend(&full);
+    story.disk.make_room();
     story.sync();
     story.disk.fail(Fault::Sync);
     story.write(&mut chance);

@@ -1,0 +1,658 @@
+//! Every planted bug that a campaign must catch.
+
+use super::plant::{
+    CRASH, ClientMutant, DIGEST, DURABLE, ELECTION_SAFETY, HostMutant, LEADER_COMPLETENESS, LEASE,
+    LINEARIZABLE, LIVENESS, LOCK, LOG_MATCHING, MutantCase, Needs, Plant, STATE_MACHINE_SAFETY,
+    WATCH, Work, WorldName,
+};
+use quorate_drivers::simulate::Fault;
+use quorate_protocols::consensus::raft::Mutant;
+use quorate_replica::store::Mutant as Store;
+use quorate_replica::{LessorMutant, Plant as Part, ReplicaMutant};
+use quorate_server::watch::Mutant as Watch;
+use quorate_storage::Mutant as Storage;
+
+pub(super) const fn raft(mutant: Mutant) -> Plant {
+    Plant::Replica(Part::Raft(mutant))
+}
+
+pub(super) const fn store(mutant: Store) -> Plant {
+    Plant::Replica(Part::Store(mutant))
+}
+
+pub(super) const fn lessor(mutant: LessorMutant) -> Plant {
+    Plant::Replica(Part::Lessor(mutant))
+}
+
+pub(super) const fn replica(mutant: ReplicaMutant) -> Plant {
+    Plant::Replica(Part::Replica(mutant))
+}
+
+const fn case(
+    plant: Plant,
+    (breaks, source): (&'static str, &'static str),
+    what: &'static str,
+    world: WorldName,
+    needs: Needs,
+) -> MutantCase {
+    MutantCase { name: plant.name(), plant, breaks, source, what, world, needs }
+}
+
+const fn three(faults: &'static [Fault], work: &'static [Work]) -> Needs {
+    Needs { faults, work, voters: 3 }
+}
+
+const fn five(faults: &'static [Fault], work: &'static [Work]) -> Needs {
+    Needs { faults, work, voters: 5 }
+}
+
+/// The planted bugs that campaigns must catch, by theme.
+pub const CATALOGUE: &[MutantCase] = &[
+    // Elections.
+    case(
+        raft(Mutant::VoteWithoutPersisting),
+        (ELECTION_SAFETY, "nodedb#161"),
+        "a vote is given without being remembered",
+        WorldName::Raft,
+        three(&[Fault::Crash, Fault::Partition, Fault::Loss], &[]),
+    ),
+    case(
+        raft(Mutant::VoteBeforeDurable),
+        (ELECTION_SAFETY, "hashicorp/raft#661"),
+        "a vote is given before it is durable",
+        WorldName::Raft,
+        three(&[Fault::Crash, Fault::Loss, Fault::SlowDisk], &[Work::RarePaths]),
+    ),
+    case(
+        raft(Mutant::VoteTwice),
+        (ELECTION_SAFETY, "camunda#1068"),
+        "a second candidate of a term gets the vote too",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::Loss], &[]),
+    ),
+    case(
+        raft(Mutant::VoteForAnyLog),
+        (LEADER_COMPLETENESS, "Ongaro and Ousterhout 2014, 5.4.1"),
+        "the candidate's log is not compared",
+        WorldName::Service,
+        three(&[Fault::Partition, Fault::IsolateLeader], &[]),
+    ),
+    case(
+        raft(Mutant::VoteByLength),
+        (LEADER_COMPLETENESS, "Ongaro and Ousterhout 2014, 5.4.1"),
+        "the longer log wins, whatever its last term",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::IsolateLeader, Fault::Crash], &[]),
+    ),
+    case(
+        raft(Mutant::DenialCounted),
+        (ELECTION_SAFETY, "openraft#1220; databend#16175"),
+        "a vote for another counts as one for us",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::Loss], &[]),
+    ),
+    case(
+        raft(Mutant::DuplicateVotesCounted),
+        (ELECTION_SAFETY, "butaneprotocol/oracles#18"),
+        "a vote that arrives twice counts twice",
+        WorldName::Raft,
+        five(&[Fault::Duplicate, Fault::Partition, Fault::Loss, Fault::Crash], &[]),
+    ),
+    case(
+        raft(Mutant::StaleVoteCounted),
+        (ELECTION_SAFETY, "Gjengset, \"Students' Guide to Raft\" 2016"),
+        "a vote of an earlier term is counted",
+        WorldName::Raft,
+        five(&[Fault::Hold, Fault::Tail, Fault::Partition], &[]),
+    ),
+    case(
+        raft(Mutant::HalfIsQuorum),
+        (ELECTION_SAFETY, "elasticsearch#10407"),
+        "half of the voters are a quorum",
+        WorldName::Raft,
+        three(&[Fault::Partition], &[]),
+    ),
+    case(
+        raft(Mutant::ElectionUnguarded),
+        (LIVENESS, "logcabin#56; Cloudflare, 2 November 2020"),
+        "no pre-vote, and a vote although a leader is heard; shows while a link stays cut",
+        WorldName::Raft,
+        five(&[Fault::PartialCut, Fault::OneWay], &[]),
+    ),
+    case(
+        raft(Mutant::QuorumUnchecked),
+        (LIVENESS, "Cloudflare, 2 November 2020"),
+        "a leader that no quorum hears goes on leading; shows while it is heard and hears nobody",
+        WorldName::Raft,
+        three(&[Fault::OneWay], &[]),
+    ),
+    // Replication.
+    case(
+        raft(Mutant::AckBeforeDurable),
+        (DURABLE, "Jepsen, NATS 2.12.1"),
+        "entries are acknowledged before they are durable",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::Blackout], &[]),
+    ),
+    case(
+        raft(Mutant::CommitOldTerms),
+        (STATE_MACHINE_SAFETY, "Ongaro and Ousterhout 2014, figure 8; logcabin#44"),
+        "entries of earlier terms are committed by counting",
+        WorldName::Raft,
+        three(&[Fault::Crash, Fault::Partition, Fault::Loss, Fault::Pause], &[Work::RarePaths]),
+    ),
+    case(
+        raft(Mutant::CommitBeyondMatch),
+        (STATE_MACHINE_SAFETY, "Ongaro and Ousterhout 2014, figure 2"),
+        "a follower commits what no append has matched",
+        WorldName::Service,
+        three(&[Fault::Partition, Fault::IsolateLeader], &[]),
+    ),
+    case(
+        raft(Mutant::HeartbeatCommitUncapped),
+        (STATE_MACHINE_SAFETY, "etcd#21178"),
+        "a heartbeat commits what the follower is not known to hold",
+        WorldName::Service,
+        three(&[Fault::Partition, Fault::IsolateLeader], &[]),
+    ),
+    case(
+        raft(Mutant::ConflictKept),
+        (LOG_MATCHING, "Ongaro and Ousterhout 2014, figure 2"),
+        "an entry that conflicts with the leader's is kept",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::IsolateLeader], &[]),
+    ),
+    case(
+        raft(Mutant::TruncatesAlways),
+        (LEADER_COMPLETENESS, "Gjengset, \"Students' Guide to Raft\" 2016"),
+        "a late append cuts off what follows its entries",
+        WorldName::Service,
+        three(&[Fault::Duplicate, Fault::Tail, Fault::Hold], &[]),
+    ),
+    case(
+        raft(Mutant::StaleAppendAccepted),
+        (STATE_MACHINE_SAFETY, "Ongaro and Ousterhout 2014, figure 2"),
+        "an append of a deposed leader is taken",
+        WorldName::Raft,
+        three(&[Fault::Hold, Fault::Tail, Fault::IsolateLeader], &[]),
+    ),
+    case(
+        raft(Mutant::StaleAckCounted),
+        (STATE_MACHINE_SAFETY, "Gjengset, \"Students' Guide to Raft\" 2016"),
+        "an acknowledgement of an earlier term counts",
+        WorldName::Raft,
+        three(&[Fault::Hold, Fault::Tail, Fault::Partition], &[]),
+    ),
+    case(
+        raft(Mutant::RestartTruncatesToCommit),
+        (DURABLE, "KIP-101"),
+        "a restart cuts the log off after what it knows to be committed",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::Kill, Fault::Blackout], &[]),
+    ),
+    case(
+        raft(Mutant::LostAppendForgotten),
+        (LIVENESS, "Ongaro and Ousterhout 2014, 5.3; scylladb#9552"),
+        "what was lost on its way is never sent again",
+        WorldName::Service,
+        three(&[Fault::Loss], &[]),
+    ),
+    case(
+        raft(Mutant::MendingVotes),
+        (LEADER_COMPLETENESS, "Alagappan et al. 2018; tigerbeetle#426"),
+        "a member with a damaged log votes and campaigns as if it were whole",
+        WorldName::Service,
+        three(&[Fault::BitRot, Fault::Crash, Fault::Kill], &[]),
+    ),
+    case(
+        raft(Mutant::PurgedPrevTruncates),
+        (CRASH, "openraft#511"),
+        "an append whose previous entry is compacted is taken for a conflict",
+        WorldName::Service,
+        three(&[Fault::Duplicate, Fault::Tail, Fault::Hold], &[Work::RarePaths, Work::Checkpoint]),
+    ),
+    case(
+        raft(Mutant::TransferNeverEnds),
+        (LIVENESS, "openraft#1747"),
+        "a hand-over whose message was lost is never given up",
+        WorldName::Service,
+        three(&[Fault::Loss, Fault::Partition], &[Work::Transfer]),
+    ),
+    // Dedup.
+    case(
+        raft(Mutant::ForwardTakenTwice),
+        (LINEARIZABLE, "Ongaro 2014, 6.3"),
+        "a forwarded batch that arrives twice is appended twice",
+        WorldName::Service,
+        three(&[Fault::Duplicate], &[Work::Read]),
+    ),
+    case(
+        raft(Mutant::RefusedForwardForgotten),
+        (LINEARIZABLE, "Ongaro 2014, 6.3; found in our own review"),
+        "a batch that was refused is taken when it arrives again",
+        WorldName::Service,
+        three(&[Fault::Duplicate], &[Work::Overload, Work::RarePaths]),
+    ),
+    case(
+        replica(ReplicaMutant::AskedAgain),
+        (LINEARIZABLE, "Ongaro 2014, 6.3"),
+        "a write is proposed again until it is answered",
+        WorldName::Service,
+        three(&[Fault::Loss, Fault::Partition, Fault::SlowDisk], &[Work::Read]),
+    ),
+    case(
+        replica(ReplicaMutant::LifeIgnored),
+        (LINEARIZABLE, "etcd#20418, the class of it"),
+        "another member's command answers a question with the same number",
+        WorldName::Service,
+        three(&[], &[Work::Read]),
+    ),
+    case(
+        replica(ReplicaMutant::TimeoutIsDefinite),
+        (LINEARIZABLE, "Jepsen, \"indeterminate\" operations"),
+        "what may still happen is said not to have happened",
+        WorldName::Service,
+        three(&[Fault::Partition, Fault::IsolateLeader], &[Work::Read]),
+    ),
+    case(
+        replica(ReplicaMutant::AnsweredWhenProposed),
+        (DURABLE, "Jepsen, Redis-Raft 1b3fbf6"),
+        "a put is answered before it is committed",
+        WorldName::Service,
+        three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Read]),
+    ),
+    case(
+        Plant::Client(ClientMutant::RetriedBlindly),
+        (LINEARIZABLE, "Ongaro 2014, 6.3"),
+        "a client asks again for what may have happened",
+        WorldName::Service,
+        three(&[Fault::Loss, Fault::Partition], &[Work::Read]),
+    ),
+    // Reads.
+    case(
+        raft(Mutant::ReadWithoutQuorum),
+        (LINEARIZABLE, "d-engine#381"),
+        "a read is answered without asking a quorum",
+        WorldName::Service,
+        three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Read]),
+    ),
+    case(
+        raft(Mutant::ReadBeforeOwnCommit),
+        (LINEARIZABLE, "etcd#7331; redisraft#22"),
+        "a new leader reads before it has committed an entry of its own",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::Kill, Fault::IsolateLeader], &[Work::Read]),
+    ),
+    case(
+        raft(Mutant::ReadAnswerOfFormerLife),
+        (LINEARIZABLE, "etcd#20418"),
+        "an answer to a former life is taken for one to this",
+        WorldName::Service,
+        three(&[Fault::Kill, Fault::Crash, Fault::Tail, Fault::Hold], &[Work::Read]),
+    ),
+    case(
+        raft(Mutant::ReadJoinsOldRound),
+        (LINEARIZABLE, "etcd#20418; Ongaro 2014, 6.4"),
+        "a read is confirmed by what was heard before it was asked",
+        WorldName::Service,
+        three(&[Fault::Pause, Fault::IsolateLeader, Fault::Tail], &[Work::Read]),
+    ),
+    case(
+        raft(Mutant::LeaseRead),
+        (LINEARIZABLE, "Ongaro 2014, 6.4.1; openraft#1651"),
+        "a leader that heard a quorum lately reads at once, with no margin for clocks and pauses",
+        WorldName::Service,
+        three(&[Fault::Pause, Fault::IsolateLeader, Fault::WildDrift], &[Work::Read]),
+    ),
+    case(
+        replica(ReplicaMutant::ReadBeforeApplied),
+        (LINEARIZABLE, "Ongaro 2014, 6.4"),
+        "a read does not wait until its index is applied",
+        WorldName::Service,
+        three(&[Fault::SlowNode, Fault::Loss], &[Work::Read, Work::RarePaths]),
+    ),
+    // Membership.
+    case(
+        raft(Mutant::JointBypassed),
+        (STATE_MACHINE_SAFETY, "Ongaro and Ousterhout 2014, 6; etcd-io/raft#372"),
+        "only the new majority counts during a change",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+    ),
+    case(
+        raft(Mutant::JointSkipped),
+        (STATE_MACHINE_SAFETY, "Ongaro and Ousterhout 2014, figure 10; redisraft#17"),
+        "members are changed in one step",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+    ),
+    case(
+        raft(Mutant::JointLeftEarly),
+        (STATE_MACHINE_SAFETY, "Ongaro and Ousterhout 2014, figure 11"),
+        "the joint configuration is left before it is committed",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+    ),
+    case(
+        raft(Mutant::LearnerCounted),
+        (STATE_MACHINE_SAFETY, "Ongaro 2014, 4.2.1"),
+        "learners count as voters",
+        WorldName::Raft,
+        three(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+    ),
+    case(
+        raft(Mutant::ConfigurationForgotten),
+        (STATE_MACHINE_SAFETY, "camunda#57386"),
+        "a restart forgets a change that it does not know to be committed",
+        WorldName::Raft,
+        three(&[Fault::Crash, Fault::Kill, Fault::Partition], &[Work::Reconfigure]),
+    ),
+    case(
+        Plant::Host(HostMutant::LostDiskRejoins),
+        (DURABLE, "Chandra et al., \"Paxos Made Live\" 2007, 5.1"),
+        "a member that lost its disk takes part at once under its old name",
+        WorldName::Service,
+        three(&[Fault::Crash], &[]),
+    ),
+    // Log and recovery.
+    case(
+        Plant::Storage(Storage::ForgetSync),
+        (DURABLE, "Jepsen, NATS 2.12.1; nats-server#7564"),
+        "a sync returns without one",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::Blackout], &[]),
+    ),
+    case(
+        Plant::Storage(Storage::SyncErrorIgnored),
+        (DURABLE, "PostgreSQL, \"fsyncgate\" 2018; Rebello et al. 2020"),
+        "a failed sync is taken for one that worked",
+        WorldName::Service,
+        three(&[Fault::SyncError, Fault::Crash, Fault::Blackout], &[]),
+    ),
+    case(
+        Plant::Storage(Storage::TrustUnprovenTail),
+        (DURABLE, "Rebello et al. 2020"),
+        "what a failed sync left in the cache is built upon",
+        WorldName::Service,
+        three(&[Fault::SyncError, Fault::Kill, Fault::Crash, Fault::Blackout], &[]),
+    ),
+    case(
+        Plant::Storage(Storage::AcceptBadPayload),
+        (DIGEST, "Ganesan et al. 2017"),
+        "a record is believed whatever its checksum says",
+        WorldName::Service,
+        three(&[Fault::BitRot, Fault::Kill, Fault::Crash], &[]),
+    ),
+    case(
+        Plant::Storage(Storage::CorruptionIsTorn),
+        (DURABLE, "Jepsen, NATS 2.12.1; Alagappan et al. 2018"),
+        "damage is taken for a torn tail, and what follows it is dropped",
+        WorldName::Service,
+        three(&[Fault::BitRot, Fault::Kill, Fault::Crash], &[]),
+    ),
+    case(
+        Plant::Storage(Storage::SegmentUnnamed),
+        (DURABLE, "Pillai et al. 2014"),
+        "a new segment is used before its name is durable",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::Blackout], &[Work::Checkpoint]),
+    ),
+    case(
+        Plant::Storage(Storage::ReleaseTooFar),
+        (LIVENESS, "RaftKeeper#392; matrixcube#556"),
+        "the log is released beyond the oldest checkpoint",
+        WorldName::Service,
+        three(&[Fault::Blackout, Fault::Crash], &[Work::Checkpoint]),
+    ),
+    case(
+        Plant::Storage(Storage::FullIsDone),
+        (DURABLE, "Alquraan et al. 2018, the class of it"),
+        "what a full disk did not take counts as written",
+        WorldName::Service,
+        three(&[Fault::DiskFull, Fault::Crash, Fault::Blackout], &[]),
+    ),
+    // Checkpoints.
+    case(
+        raft(Mutant::SnapshotKeepsLog),
+        (LOG_MATCHING, "Ongaro and Ousterhout 2014, figure 13; ZOOKEEPER-3526"),
+        "a state leaves a log in place that conflicts with it",
+        WorldName::Service,
+        three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Checkpoint, Work::RarePaths]),
+    ),
+    case(
+        raft(Mutant::SnapshotFailureForgotten),
+        (LIVENESS, "etcd#10225"),
+        "a state that could not be sent is never tried again",
+        WorldName::Service,
+        three(&[Fault::Partition, Fault::Crash, Fault::Kill], &[Work::Checkpoint, Work::RarePaths]),
+    ),
+    case(
+        replica(ReplicaMutant::CheckpointAhead),
+        (DIGEST, "ZOOKEEPER-3642"),
+        "a checkpoint claims what is committed and not applied",
+        WorldName::Service,
+        three(&[Fault::Kill, Fault::Crash], &[Work::Checkpoint, Work::RarePaths]),
+    ),
+    case(
+        replica(ReplicaMutant::CheckpointBehind),
+        (DIGEST, "etcd#13766; etcd#13854"),
+        "a checkpoint claims less than it holds, so that a command is applied twice",
+        WorldName::Service,
+        three(&[Fault::Kill, Fault::Crash], &[Work::Checkpoint]),
+    ),
+    case(
+        replica(ReplicaMutant::InstallGoesBack),
+        (CRASH, "Ongaro and Ousterhout 2014, 7"),
+        "a checkpoint that is older than the state replaces it",
+        WorldName::Service,
+        three(&[Fault::Tail, Fault::SlowLink], &[Work::Checkpoint, Work::RarePaths]),
+    ),
+    case(
+        replica(ReplicaMutant::InstallKeepsCommitted),
+        (CRASH, "etcd#3504, the class of it"),
+        "what a checkpoint covers is applied after it once more",
+        WorldName::Service,
+        three(&[Fault::Partition, Fault::Tail], &[Work::Checkpoint, Work::RarePaths]),
+    ),
+    // Store and watch.
+    case(
+        store(Store::VersionKept),
+        (LINEARIZABLE, "etcd's API, KeyValue.version"),
+        "a key that comes back goes on counting its versions",
+        WorldName::Service,
+        three(&[], &[Work::Delete, Work::Read]),
+    ),
+    case(
+        store(Store::CompareAfterWrites),
+        (LINEARIZABLE, "etcd#8102"),
+        "a nested comparison sees the writes before it",
+        WorldName::Service,
+        three(&[], &[Work::Txn, Work::Read]),
+    ),
+    case(
+        store(Store::PartialTxn),
+        (LINEARIZABLE, "etcd#18679; Jepsen, etcd#14110"),
+        "a refused transaction keeps its writes",
+        WorldName::Service,
+        three(&[], &[Work::Txn, Work::Lease, Work::Read]),
+    ),
+    case(
+        store(Store::CompareAny),
+        (LINEARIZABLE, "etcd's API, Compare.range_end"),
+        "a comparison of a range is content with one key",
+        WorldName::Service,
+        three(&[], &[Work::Txn, Work::Read]),
+    ),
+    case(
+        store(Store::CountHonoursLimit),
+        (LINEARIZABLE, "etcd's API, RangeResponse.count"),
+        "the count stops at the limit",
+        WorldName::Service,
+        three(&[], &[Work::Range, Work::Read]),
+    ),
+    case(
+        store(Store::LatestForHistorical),
+        (LINEARIZABLE, "Berenson et al. 1995, read skew"),
+        "a read at an old revision sees the latest",
+        WorldName::Service,
+        three(&[], &[Work::History, Work::Delete]),
+    ),
+    case(
+        store(Store::CompactionDropsLive),
+        (LINEARIZABLE, "Bernstein and Goodman 1983"),
+        "compaction drops the version in force at its revision",
+        WorldName::Service,
+        three(&[], &[Work::Compaction, Work::History, Work::Delete]),
+    ),
+    case(
+        store(Store::SweepTooFar),
+        (LINEARIZABLE, "etcd#18089, the other end of it"),
+        "compaction frees one revision too many",
+        WorldName::Service,
+        three(&[], &[Work::Compaction, Work::History, Work::Delete]),
+    ),
+    case(
+        store(Store::RevisionPerWrite),
+        (WATCH, "etcd#3875"),
+        "each write of a transaction has a revision of its own",
+        WorldName::Service,
+        three(&[], &[Work::Txn, Work::Watch]),
+    ),
+    case(
+        store(Store::TombstoneNotRestored),
+        (WATCH, "etcd#18089; etcd#19179"),
+        "a state that is read back has lost the deletes at the compact revision",
+        WorldName::Service,
+        three(
+            &[Fault::Kill, Fault::Crash],
+            &[Work::Watch, Work::Delete, Work::Compaction, Work::Checkpoint],
+        ),
+    ),
+    case(
+        store(Store::CompactedChangesServed),
+        (WATCH, "etcd's API, WatchResponse.compact_revision"),
+        "a watch of what is compacted gets what is left of it",
+        WorldName::Service,
+        three(&[], &[Work::Watch, Work::Compaction, Work::Delete]),
+    ),
+    case(
+        Plant::Watch(Watch::LostAtJoin),
+        (WATCH, "etcd#17529"),
+        "the last change before a watcher entered the index is told to nobody",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::TwiceAtJoin),
+        (WATCH, "etcd's API guarantees, uniqueness"),
+        "a watcher begins one revision too early",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::ProgressAhead),
+        (WATCH, "etcd#15220"),
+        "progress is told by the newest revision, whatever has been sent",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::CompactionIgnored),
+        (WATCH, "etcd#15271"),
+        "a watcher that a compaction has overtaken goes on behind it",
+        WorldName::Service,
+        three(&[], &[Work::Watch, Work::Compaction, Work::Delete]),
+    ),
+    // Leases, locks, clocks.
+    case(
+        store(Store::KeyStaysAttached),
+        (LEASE, "etcd#6102"),
+        "a key that moved to another lease ends with the former one",
+        WorldName::Service,
+        three(&[], &[Work::Lease]),
+    ),
+    case(
+        store(Store::KeptLeaseDetaches),
+        (LEASE, "etcd#6093, the class of it"),
+        "a key put again under its lease outlives it",
+        WorldName::Service,
+        three(&[], &[Work::Lease]),
+    ),
+    case(
+        store(Store::RevisionPerLeaseKey),
+        (WATCH, "etcd's API guarantees, atomicity"),
+        "each key of an ended lease goes at a revision of its own",
+        WorldName::Service,
+        three(&[], &[Work::Lease, Work::Watch]),
+    ),
+    case(
+        store(Store::CountdownNotSaved),
+        (LEASE, "etcd#13491"),
+        "a checkpoint gives every lease its full time again",
+        WorldName::Service,
+        three(&[Fault::Kill, Fault::Crash], &[Work::Lease, Work::Checkpoint]),
+    ),
+    case(
+        lessor(LessorMutant::AnsweredUnconfirmed),
+        (LEASE, "etcd#15247; Gray and Cheriton 1989"),
+        "whoever takes itself for the leader renews leases",
+        WorldName::Service,
+        three(&[Fault::IsolateLeader, Fault::Pause, Fault::Partition], &[Work::Lease]),
+    ),
+    case(
+        lessor(LessorMutant::RenewalNotAwaited),
+        (LEASE, "etcd#13491, the reverse of it"),
+        "a renewal is answered before its successors know of it",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::Kill, Fault::IsolateLeader], &[Work::Lease]),
+    ),
+    case(
+        lessor(LessorMutant::FullTtlForgotten),
+        (LEASE, "etcd#15247"),
+        "a new leader ends leases that are being renewed",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
+    ),
+    case(
+        lessor(LessorMutant::ClockForgotten),
+        (LEASE, "etcd#13491"),
+        "a new leader gives back the time since the last record",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
+    ),
+    case(
+        lessor(LessorMutant::GrantUnstamped),
+        (LEASE, "Gray and Cheriton 1989, section 5"),
+        "a granted lease counts from the wrong moment",
+        WorldName::Service,
+        three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
+    ),
+    case(
+        lessor(LessorMutant::SettleForgotten),
+        (LEASE, "etcd#17132"),
+        "a lease that was renewed once never ends",
+        WorldName::Service,
+        three(&[], &[Work::Lease]),
+    ),
+    case(
+        lessor(LessorMutant::StampTakenTwice),
+        (LEASE, "Ongaro 2014, 6.3"),
+        "a grant that arrives twice brings a revoked lease back",
+        WorldName::Service,
+        three(&[Fault::Duplicate, Fault::Tail, Fault::Hold], &[Work::Lease]),
+    ),
+    case(
+        Plant::Client(ClientMutant::LockWithoutLeaseCheck),
+        (LOCK, "etcd#11456; etcd#11457"),
+        "a lock is held after its lease has ended",
+        WorldName::Service,
+        three(&[Fault::Pause], &[Work::Lock, Work::Lease]),
+    ),
+    case(
+        Plant::Client(ClientMutant::LockWithoutFencing),
+        (LOCK, "Kleppmann 2016"),
+        "who lost a lock while it stood still writes all the same",
+        WorldName::Service,
+        three(&[Fault::Pause], &[Work::Lock, Work::Lease]),
+    ),
+];

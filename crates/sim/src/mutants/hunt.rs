@@ -1,0 +1,46 @@
+//! How one planted bug is hunted: what is run, and under which plan.
+
+use super::plant::{MutantCase, Plant, WorldName};
+use crate::raft::RaftWorld;
+use crate::service::Service;
+use quorate_core::SystemModel;
+use quorate_drivers::simulate::{Plan, Subject};
+use std::time::Duration;
+
+/// Faults of each run of a hunt last so long.
+const LASTING: Duration = Duration::from_secs(12);
+
+impl MutantCase {
+    /// What is run: the world that shows the bug soonest, with the bug in it.
+    pub fn subject(&self) -> Box<dyn Subject> {
+        self.world(Some(self.plant))
+    }
+
+    /// The same without the bug, which must hold.
+    pub fn clean(&self) -> Box<dyn Subject> {
+        self.world(None)
+    }
+
+    fn world(&self, plant: Option<Plant>) -> Box<dyn Subject> {
+        let case = *self;
+        match self.world {
+            WorldName::Service => Box::new(move || Service::focused(&case, plant)),
+            WorldName::Raft => match plant {
+                Some(Plant::Replica(quorate_replica::Plant::Raft(mutant))) => {
+                    Box::new(move || RaftWorld::with_mutant(mutant))
+                }
+                Some(other) => panic!("{} is no bug of Raft alone", other.name()),
+                None => Box::new(RaftWorld::default),
+            },
+        }
+    }
+
+    /// Only the faults that the bug needs, all of them in each run.
+    ///
+    /// Panics: if the case names a fault that the model of a data centre forbids.
+    pub fn plan(&self) -> Plan {
+        let plan = Plan::of(SystemModel::DATA_CENTRE).with_nodes(self.needs.voters as usize);
+        let plan = plan.with_faults(self.needs.faults).expect("faults of a data centre");
+        Plan { all: true, ..plan.lasting(LASTING) }
+    }
+}

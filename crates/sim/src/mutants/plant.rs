@@ -1,0 +1,193 @@
+//! The words of the catalogue: where a bug is planted, what it breaks, and what shows it.
+
+use quorate_drivers::simulate::Fault;
+use std::fmt;
+
+quorate_core::planted_bugs! {
+    /// A mistake of what surrounds a member, which the world of the service makes on purpose.
+    pub enum HostMutant {
+        /// A member whose disk is lost whenever it loses power takes part again at once, under its
+        /// old name ("Paxos Made Live", Chandra et al. 2007, section 5.1).
+        LostDiskRejoins = "lost-disk-rejoins",
+    }
+}
+
+quorate_core::planted_bugs! {
+    /// A mistake of a client, which the workload makes on purpose.
+    pub enum ClientMutant {
+        /// A lock is taken for held as soon as it is the first in the queue, without a look at the
+        /// lease that it hangs on (etcd#11456).
+        LockWithoutLeaseCheck = "lock-without-lease-check",
+        /// A write under a lock does not compare that the lock is still held when it happens
+        /// (Kleppmann 2016).
+        LockWithoutFencing = "lock-without-fencing",
+        /// What was not answered in time is asked for again as if it had not happened
+        /// (dissertation 6.3).
+        RetriedBlindly = "retried-blindly",
+    }
+}
+
+/// A planted bug, by where it is planted.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Plant {
+    /// In a replica: [`quorate_replica::Replica::plant`], in each life between restore and start.
+    /// In the world of Raft alone, whose nodes are no replicas: [`raft::Raft::plant`].
+    ///
+    /// [`raft::Raft::plant`]: quorate_protocols::consensus::raft::Raft::plant
+    Replica(quorate_replica::Plant),
+    /// In log and checkpoints: a [`quorate_storage::Planted`] is held while a member uses its disk.
+    Storage(quorate_storage::Mutant),
+    /// In how watchers are told: in the desk of each member.
+    Watch(quorate_server::watch::Mutant),
+    /// In what surrounds a member.
+    Host(HostMutant),
+    /// In a client of the workload.
+    Client(ClientMutant),
+}
+
+/// Which world shows a bug soonest.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum WorldName {
+    /// Raft alone: more elections and more changes of members in the same time.
+    Raft,
+    /// The whole service.
+    Service,
+}
+
+/// What clients and operators must do for a bug to show, beside puts.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Work {
+    /// Linearizable reads at every member.
+    Read,
+    /// Deletes, and puts of what was deleted.
+    Delete,
+    /// Transactions: comparisons, several writes, nested ones, and writes that are refused.
+    Txn,
+    /// Ranges, with limits and counts.
+    Range,
+    /// Reads at older revisions.
+    History,
+    /// Compactions of old revisions.
+    Compaction,
+    /// Leases: granted, renewed, revoked, left alone, with keys attached.
+    Lease,
+    /// Watches that are opened, closed and resumed.
+    Watch,
+    /// Locks by lease and comparison, held through pauses of their clients.
+    Lock,
+    /// Checkpoints often, logs and segments short, so that followers are sent states.
+    Checkpoint,
+    /// Leadership is handed over.
+    Transfer,
+    /// Members are changed.
+    Reconfigure,
+    /// Members refuse early because too much waits.
+    Overload,
+    /// Rare paths are taken on purpose: [`quorate_core::Buggify`].
+    RarePaths,
+}
+
+/// What a campaign that is to find a bug must have switched on; it may have more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Needs {
+    /// Faults without which the bug does not show, or hardly.
+    pub faults: &'static [Fault],
+    /// What must be asked of the cluster.
+    pub work: &'static [Work],
+    /// Voters with which it shows soonest.
+    pub voters: u64,
+}
+
+/// A planted bug that a campaign must catch.
+#[derive(Clone, Copy, Debug)]
+pub struct MutantCase {
+    /// Its name on the command line and in reports.
+    pub name: &'static str,
+    /// Where it is planted.
+    pub plant: Plant,
+    /// The property that it must break, one of [`PROPERTIES`].
+    pub breaks: &'static str,
+    /// The bug, paper or manual that it is taken from.
+    pub source: &'static str,
+    /// What is wrong, in one line.
+    pub what: &'static str,
+    /// Where it shows soonest.
+    pub world: WorldName,
+    /// What shows it.
+    pub needs: Needs,
+}
+
+/// At most one leader in a term, also over time.
+pub(super) const ELECTION_SAFETY: &str = "election-safety";
+/// Logs that share a position agree up to it.
+pub(super) const LOG_MATCHING: &str = "log-matching";
+/// A leader holds what was committed in earlier terms.
+pub(super) const LEADER_COMPLETENESS: &str = "leader-completeness";
+/// No two members apply different entries at an index.
+pub(super) const STATE_MACHINE_SAFETY: &str = "state-machine-safety";
+/// Answers fit one order that respects real time.
+pub(super) const LINEARIZABLE: &str = "linearizable";
+/// What was acknowledged is there.
+pub(super) const DURABLE: &str = "durable";
+/// A watcher is told every change, in order, once, a revision at once, or that it was not.
+pub(super) const WATCH: &str = "watch";
+/// No lease ends early, or lives on without bound; and its keys with it.
+pub(super) const LEASE: &str = "lease";
+/// A lock has one holder at a time.
+pub(super) const LOCK: &str = "lock";
+/// States at the same point of the log are equal.
+pub(super) const DIGEST: &str = "digest";
+/// When the faults are over, all that is asked is done soon, and members catch up.
+pub(super) const LIVENESS: &str = "liveness";
+/// No assertion of a member fails.
+pub(super) const CRASH: &str = "crash";
+
+/// The properties that cases name. A campaign may catch a bug by another one that breaks first.
+pub const PROPERTIES: &[&str] = &[
+    ELECTION_SAFETY,
+    LOG_MATCHING,
+    LEADER_COMPLETENESS,
+    STATE_MACHINE_SAFETY,
+    LINEARIZABLE,
+    DURABLE,
+    WATCH,
+    LEASE,
+    LOCK,
+    DIGEST,
+    LIVENESS,
+    CRASH,
+];
+
+impl Plant {
+    /// The name on a command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Plant::Replica(plant) => plant.name(),
+            Plant::Storage(mutant) => mutant.name(),
+            Plant::Watch(mutant) => mutant.name(),
+            Plant::Host(mutant) => mutant.name(),
+            Plant::Client(mutant) => mutant.name(),
+        }
+    }
+}
+
+/// A word that names no planted bug of the catalogue.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownMutant(pub String);
+
+impl fmt::Display for UnknownMutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = super::CATALOGUE.iter().map(|case| case.name).collect();
+        write!(f, "'{}' is no planted bug; there are {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownMutant {}
+
+/// The case of this name.
+///
+/// Errors: there is none; the error lists all names.
+pub fn case_named(name: &str) -> Result<&'static MutantCase, UnknownMutant> {
+    let found = super::CATALOGUE.iter().find(|case| case.name == name);
+    found.ok_or_else(|| UnknownMutant(name.to_owned()))
+}

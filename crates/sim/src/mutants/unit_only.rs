@@ -1,0 +1,65 @@
+//! The planted bugs that no campaign is asked for: tests of their crates catch them.
+
+use super::catalogue::{lessor, raft, replica, store};
+use super::plant::Plant;
+use quorate_protocols::consensus::raft::Mutant;
+use quorate_replica::store::Mutant as Store;
+use quorate_replica::{LessorMutant, ReplicaMutant};
+use quorate_storage::Mutant as Storage;
+
+/// The planted bugs that no campaign is asked for, each with the reason.
+pub const UNIT_ONLY: &[(Plant, &str)] = &[
+    (
+        raft(Mutant::ReconfigureEarly),
+        "joint consensus makes it harmless: a change that is not known to be committed is in progress",
+    ),
+    (
+        Plant::Storage(Storage::KeepCutTail),
+        "shows only if a later batch ends exactly where a frame of the old tail begins",
+    ),
+    (
+        Plant::Storage(Storage::ForgetSticky),
+        "every compaction of the consensus writes these records again",
+    ),
+    (
+        Plant::Storage(Storage::SingleCriticalCopy),
+        "a member refuses to take part, which others make up for",
+    ),
+    (
+        Plant::Storage(Storage::ManifestBeforeData),
+        "recovery passes a damaged checkpoint over, and the log is still there",
+    ),
+    (
+        Plant::Storage(Storage::TrustReceived),
+        "the store has checksums of its own and refuses the state",
+    ),
+    (
+        replica(ReplicaMutant::AnsweredTwice),
+        "whoever surrounds a replica drops an answer that nobody waits for",
+    ),
+    (
+        replica(ReplicaMutant::WakefulnessIgnored),
+        "costs an election that nobody needs, and no promise",
+    ),
+    (store(Store::SweepForgotten), "costs space, and no promise"),
+    (store(Store::DigestWithoutLease), "shows only between members of which one has another bug"),
+    (
+        store(Store::DigestWithoutCountdown),
+        "shows only between members of which one has another bug",
+    ),
+    (store(Store::RegrantExpires), "the leader proposes an end only of the lease that it counts"),
+    (store(Store::AlarmIgnored), "the workload raises no alarm"),
+    (store(Store::AlarmForbidsDeletes), "the workload raises no alarm"),
+    (store(Store::AlarmForgotten), "the workload raises no alarm"),
+    (
+        lessor(LessorMutant::RecordInAnyTerm),
+        "a leader appends its records to its own log only, in its own term",
+    ),
+    (lessor(LessorMutant::RenewalWritten), "costs writes, and no promise"),
+    (lessor(LessorMutant::ExpiryUnconfirmed), "what a deposed leader proposes is never committed"),
+    (
+        lessor(LessorMutant::AwakenedAtOnce),
+        "ends what has run out; a renewal that waits in a socket is no promise",
+    ),
+    (lessor(LessorMutant::StormUnpaced), "costs a long turn, and no promise"),
+];
