@@ -126,9 +126,7 @@ impl Leaky {
             Leak::WallClock => Instant::now().elapsed().as_nanos() as u64 ^ since_start(),
             Leak::HashOrder => {
                 let map: HashMap<u64, ()> = (0..20).map(|key| (key, ())).collect();
-                #[expect(clippy::iter_over_hash_type, reason = "that is the mistake")]
-                let order = map.keys().fold(0, |order: u64, key| order.wrapping_mul(31) ^ key);
-                order
+                map.keys().fold(0, |order: u64, key| order.wrapping_mul(31) ^ key)
             }
             Leak::Thread => hash_of_text(&std::thread::current().id()),
             Leak::Global => CALLS.fetch_add(1, Ordering::Relaxed),
@@ -167,7 +165,8 @@ impl Protocol for Leaky {
     fn on_timer(&mut self, (): (), cx: &mut Context<'_, Leaky>) {
         self.rounds += 1;
         let word = self.look();
-        for to in self.all.iter().filter(|to| **to != cx.id) {
+        let own = cx.id;
+        for to in self.all.iter().filter(|to| **to != own) {
             cx.send(*to, word);
         }
         cx.set_timer((), Duration::from_millis(100)..Duration::from_millis(200));

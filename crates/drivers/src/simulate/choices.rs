@@ -120,6 +120,8 @@ pub struct ChoiceLog {
 pub struct Choices {
     source: Source,
     log: Option<ChoiceLog>,
+    /// What is drawn is no longer noted.
+    closed: bool,
     /// True time, as the kernel sets it.
     pub(super) now: u64,
 }
@@ -140,7 +142,7 @@ struct Stream {
 impl Choices {
     /// Drawn at random.
     pub fn from_seed(seed: u64) -> Choices {
-        Choices { source: Source::Seed(Xoshiro::new(seed)), log: None, now: 0 }
+        Choices { source: Source::Seed(Xoshiro::new(seed)), log: None, closed: false, now: 0 }
     }
 
     /// Read back, site by site. What the log does not hold is 0.
@@ -149,12 +151,12 @@ impl Choices {
         for choice in log {
             streams.entry(choice.site).or_default().values.push(choice.value);
         }
-        Choices { source: Source::Log(streams), log: None, now: 0 }
+        Choices { source: Source::Log(streams), log: None, closed: false, now: 0 }
     }
 
     /// The first of all combinations: every value 0. See [`Choices::next_path`].
     pub fn from_path(path: Vec<(u64, u64)>) -> Choices {
-        Choices { source: Source::Path { path, depth: 0 }, log: None, now: 0 }
+        Choices { source: Source::Path { path, depth: 0 }, log: None, closed: false, now: 0 }
     }
 
     /// From now on, what is drawn is also noted.
@@ -207,6 +209,19 @@ impl Choices {
         value == 1
     }
 
+    /// From now on, everything is drawn from a generator of its own, whose seed is the last choice
+    /// that a log holds: nobody can edit what follows. All of a path goes on as it was.
+    ///
+    /// For the calm at the end of a run. It must be fair, or nothing could be demanded of it: a
+    /// cluster whose timers all have the same jitter, as zeros have, elects nobody for ever.
+    pub(super) fn close(&mut self, site: Site) {
+        let seed = self.draw(site, 1 << 32);
+        if !matches!(self.source, Source::Path { .. }) {
+            self.source = Source::Seed(Xoshiro::new(seed));
+            self.closed = true;
+        }
+    }
+
     /// The log, if one was kept.
     pub fn into_log(self) -> Option<ChoiceLog> {
         self.log
@@ -231,7 +246,7 @@ impl Choices {
     }
 
     fn note(&mut self, site: Site, bound: u64, value: u64) {
-        if let Some(log) = &mut self.log {
+        if let Some(log) = self.log.as_mut().filter(|_| !self.closed) {
             match log.entries.len() < LOG_MAX {
                 true => log.entries.push(Choice { site, bound, value, at: self.now }),
                 false => log.incomplete = true,
@@ -350,6 +365,19 @@ mod tests {
             next = choices.next_path();
         }
         assert_eq!(seen, [(0, 9), (1, 0), (1, 1), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn what_follows_the_end_of_a_log_is_drawn_from_its_last_choice() {
+        let mut drawn = Choices::from_seed(7).logged();
+        draw_some(&mut drawn);
+        drawn.close(Site::new(About::Setup, 9));
+        let after = draw_some(&mut drawn);
+        let log = drawn.into_log().expect("a log was kept").entries;
+        assert_eq!(log.len(), 41, "what followed is not in it");
+        let mut again = Choices::from_log(&log[39..]);
+        again.close(Site::new(About::Setup, 9));
+        assert_eq!(draw_some(&mut again), after, "whatever became of the entries before");
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(super) struct Kernel<W: World> {
     pub(super) recorder: Option<Recorder>,
     pub(super) broken: Option<Broken>,
     pub(super) calm_since: Option<u64>,
+    size_before_calm: u64,
     effects: Vec<Effect<W::Node>>,
     todo: Vec<Todo<<W::Node as Protocol>::Request>>,
     indications: Vec<<W::Node as Protocol>::Indication>,
@@ -110,6 +111,7 @@ impl<W: World> Kernel<W> {
             recorder,
             broken: None,
             calm_since: None,
+            size_before_calm: 0,
             effects: Vec::new(),
             todo: Vec::new(),
             indications: Vec::new(),
@@ -197,6 +199,8 @@ impl<W: World> Kernel<W> {
     fn calm(&mut self) {
         self.note("the faults end: from here on the system must come to serve");
         self.calm_since = Some(self.now);
+        self.size_before_calm = self.tally.size;
+        self.choices.close(super::setup::CALM);
         self.stop_nemesis();
         self.with_world(|world, nodes, hands| world.on_calm(nodes, hands));
         self.queue.push(self.now + self.plan.liveness, Event::End);
@@ -218,6 +222,8 @@ impl<W: World> Kernel<W> {
             let why =
                 format!("it did not serve again within {bound} ms after all faults had ended");
             self.broken.get_or_insert(Broken::new("liveness", why));
+            // The story is how it came to stand still, not how it stands.
+            self.tally.size = self.size_before_calm;
         }
     }
 

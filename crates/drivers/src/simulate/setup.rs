@@ -80,6 +80,7 @@ mod question {
     pub(super) const TRAITOR: usize = 5;
     pub(super) const VARIANT: usize = 6;
     pub(super) const BOUND: usize = 7;
+    pub(super) const CALM: usize = 8;
     /// And one for each node.
     pub(super) const CLOCK: usize = 1 << 8;
     /// And four for each kind of fault.
@@ -104,6 +105,9 @@ impl Setup<'_> {
 pub(super) fn takes_part(fault: Fault) -> Site {
     Site::new(About::Setup, question::FAULT + 4 * fault as usize)
 }
+
+/// The site of the seed of the calm.
+pub(super) const CALM: Site = Site::new(About::Setup, question::CALM);
 
 /// Draws the shape of a run.
 pub(super) fn draw(plan: &Plan, choices: &mut Choices) -> Shape {

@@ -34,6 +34,8 @@ pub struct RaftDisk {
     full: bool,
     fails: bool,
     lies: bool,
+    /// An entry was damaged, ever.
+    damaged: bool,
 }
 
 impl RaftDisk {
@@ -47,6 +49,7 @@ impl RaftDisk {
             full: false,
             fails: false,
             lies: false,
+            damaged: false,
         }
     }
 
@@ -83,7 +86,12 @@ impl RaftDisk {
         for record in &self.records[self.synced..] {
             match record {
                 Record::Entry(Entry { position, .. }) => {
-                    self.held.split_off(&position.index);
+                    // A member that is mending fetches again what it once held, and protects all
+                    // of it meanwhile.
+                    let known = self.held.get(&position.index) == Some(&position.term);
+                    if !(self.damaged && known) {
+                        self.held.split_off(&position.index);
+                    }
                     self.held.insert(position.index, position.term);
                 }
                 Record::Snapshot { position, .. } => {
@@ -91,7 +99,9 @@ impl RaftDisk {
                     (self.covered, compacted) = (*position, true);
                 }
                 Record::Replaced { position, .. } => {
-                    self.held.clear();
+                    if !self.damaged {
+                        self.held.clear();
+                    }
                     (self.covered, compacted) = (*position, true);
                 }
                 _ => {}
@@ -156,6 +166,7 @@ impl RaftDisk {
         if entries.is_empty() {
             return None;
         }
+        self.damaged = true;
         let first = choose(entries.len());
         let mut damaged = Vec::new();
         for place in entries.into_iter().skip(first).take(count) {
