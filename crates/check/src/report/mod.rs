@@ -84,8 +84,9 @@ pub struct Conflict {
     pub bars: Vec<Bar>,
     /// Operations that were left out.
     pub omitted: usize,
-    /// True if no operation of the core can be left out.
-    pub is_minimal: bool,
+    /// True if no operation of the core can be left out, false if the budget ended before that was
+    /// known; `None` where the revisions point at the operations.
+    pub is_minimal: Option<bool>,
 }
 
 /// The result of a check.
@@ -170,7 +171,7 @@ fn by_revisions(history: &History<Request, Response>, seen: &Seen) -> Judgement 
             let bars = bars(&Map, history, &all, &role, &[]);
             let omitted = history.len() - bars.len();
             let summary = breach.to_string();
-            let conflict = Conflict { summary: summary.clone(), bars, omitted, is_minimal: true };
+            let conflict = Conflict { summary: summary.clone(), bars, omitted, is_minimal: None };
             (Word::Violated, Some(summary), Some(conflict))
         }
         witness::Verdict::Undecided { revision, why } => {
@@ -233,7 +234,7 @@ fn conflict<M: Model>(
         explanation.core.len()
     );
     let omitted = violation.prefix.len() - bars.len();
-    Conflict { summary, bars, omitted, is_minimal: explanation.is_minimal }
+    Conflict { summary, bars, omitted, is_minimal: Some(explanation.is_minimal) }
 }
 
 /// The operations with a role, and then the latest, up to the bound.

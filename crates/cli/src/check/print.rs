@@ -98,10 +98,10 @@ pub(super) fn story(row: &Row) {
 
 fn tail(conflict: &Conflict) -> String {
     let rest = "  [a, b]: places of its invocation and its answer in the order of all events";
-    if conflict.is_minimal {
-        format!("{rest};\n  without any one of these the rest could be explained")
-    } else {
-        format!("{rest};\n  the budget ended before this was as short as it gets")
+    match conflict.is_minimal {
+        Some(true) => format!("{rest};\n  without any one of these the rest could be explained"),
+        Some(false) => format!("{rest};\n  the budget ended before this was as short as it gets"),
+        None => rest.to_owned(),
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) fn json(rows: &[Row]) -> Value {
             "steps": judgement.steps,
             "micros": u64::try_from(row.took.as_micros()).unwrap_or(u64::MAX),
             "why": judgement.why,
-            "minimal": conflict.map(|conflict| conflict.is_minimal),
+            "minimal": conflict.and_then(|conflict| conflict.is_minimal),
             "conflict": conflict.map(|conflict| {
                 conflict.bars.iter().filter(|b| b.role != Role::Bystander).map(bar).collect::<Vec<_>>()
             }),
