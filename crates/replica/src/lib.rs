@@ -17,4 +17,4 @@ pub use digests::DIGEST_EVERY;
 pub use envelope::{Life, Ticket, seal};
 pub use lessor::{LeaseAnswer, LeaseAsk, LeaseMessage, LessorMutant, lease_ttl_min};
 pub use message::{BadMessage, Message};
-pub use replica::{Answer, Config, Indication, Refusal, Replica, Request, Timer};
+pub use replica::{Answer, AppliedCommands, Config, Indication, Refusal, Replica, Request, Timer};
