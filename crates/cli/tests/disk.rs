@@ -80,6 +80,38 @@ async fn a_cluster_that_is_wiped_as_a_whole_starts_anew() {
     assert_eq!(cluster.wait_agreement().await.kvs, [], "an empty store");
 }
 
+/// Two new disks beside a third that is down would begin anew, and nobody could tell. What the
+/// documents recommend rules it out.
+#[tokio::test]
+async fn members_of_an_existing_cluster_do_not_start_without_data() {
+    let mut cluster = Cluster::start(Settings::of(3)).await;
+    cluster.client(0).put("k", "x").await.expect("a write");
+    cluster.kill_all();
+    let existing = |cluster: &Cluster, i: usize| {
+        let mut flags = cluster.flags(i);
+        let state = flags.iter().position(|flag| flag == "--initial-cluster-state");
+        flags[state.expect("a flag") + 1] = "existing".to_owned();
+        flags
+    };
+    for i in [0, 1] {
+        let data_dir = &cluster.members[i].data_dir;
+        let aside = data_dir.with_extension("aside");
+        fs::rename(data_dir, &aside).expect("a lost disk");
+        let flags = existing(&cluster, i);
+        cluster.spawn_with(i, &flags);
+        assert_refused(&mut cluster, i, &["bring its disk back"]).await;
+        let data_dir = &cluster.members[i].data_dir;
+        let _ = fs::remove_dir_all(data_dir);
+        fs::rename(&aside, data_dir).expect("the disk is back");
+    }
+    for i in 0..3 {
+        let flags = existing(&cluster, i);
+        cluster.spawn_with(i, &flags);
+    }
+    cluster.wait_ready().await;
+    assert_eq!(cluster.wait_agreement().await.kvs.len(), 1, "the store of before");
+}
+
 // ---- somebody else's data ----
 
 #[tokio::test]

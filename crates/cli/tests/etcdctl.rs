@@ -382,10 +382,8 @@ async fn an_election_is_observed_and_passes_on() {
         // The key's name is the lease in hexadecimal: without it there is no candidate any more.
         first.end(Signal::KILL);
         let lease = elected.0.trim_start_matches("boss/");
-        assert_eq!(
-            run(program, &all, &["lease", "revoke", lease]),
-            format!("lease {lease} revoked")
-        );
+        let revoked = run(program, &all, &["lease", "revoke", lease]);
+        assert_eq!(revoked, format!("lease {lease:0>16} revoked"));
         assert_eq!((second.line(), second.line()), (waiting[1].clone(), "bob".to_owned()));
         assert_eq!((observer.line(), observer.line()), (waiting[1].clone(), "bob".to_owned()));
         second.end(Signal::INT);

@@ -20,4 +20,6 @@ pub use lessor::{LeaseAnswer, LeaseAsk, LeaseMessage, LessorMutant, lease_ttl_mi
 pub use message::{BadMessage, Message};
 #[cfg(feature = "mutants")]
 pub use replica::Plant;
-pub use replica::{Answer, Config, Indication, Refusal, Replica, ReplicaMutant, Request, Timer};
+pub use replica::{
+    Answer, AppliedCommands, Config, Indication, Refusal, Replica, ReplicaMutant, Request, Timer,
+};

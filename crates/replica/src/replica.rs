@@ -108,6 +108,17 @@ pub enum Request {
     },
 }
 
+/// Commands that were applied, by what they write.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AppliedCommands {
+    /// Puts.
+    pub puts: u64,
+    /// Deletes of keys and ranges.
+    pub deletes: u64,
+    /// Transactions.
+    pub txns: u64,
+}
+
 /// What a command did.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -271,7 +282,7 @@ pub struct Replica {
     /// The last long command that was announced.
     announced: Index,
     leader_seen: Option<NodeId>,
-    applied_commands: [u64; 3],
+    applied_commands: AppliedCommands,
     buggify: Buggify,
     planted: Planted<ReplicaMutant>,
 }
@@ -306,8 +317,8 @@ impl Replica {
         self.applied_bytes
     }
 
-    /// Puts, deletes and transactions that were applied in this life.
-    pub fn applied_commands(&self) -> [u64; 3] {
+    /// What was applied in this life.
+    pub fn applied_commands(&self) -> AppliedCommands {
         self.applied_commands
     }
 
@@ -555,7 +566,7 @@ impl Protocol for Replica {
             fenced: None,
             announced: Index(0),
             leader_seen: None,
-            applied_commands: [0; 3],
+            applied_commands: AppliedCommands::default(),
             buggify: config.raft.buggify,
             planted: Planted::default(),
         }

@@ -6,7 +6,7 @@ use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
-use quorate_replica::{LeaseAnswer, LeaseAsk, Ticket, seal};
+use quorate_replica::{AppliedCommands, LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{oneshot, watch};
@@ -87,7 +87,7 @@ pub struct Status {
     /// True if this member does not vote.
     pub is_learner: bool,
     /// Puts, deletes and transactions that this member applied in this life.
-    pub applied_commands: [u64; 3],
+    pub applied_commands: AppliedCommands,
     /// The active alarms of the cluster, as this member knows them.
     pub alarms: Vec<Alarm>,
     /// Conditions an operator should know of, one sentence each.

@@ -80,8 +80,9 @@ impl std::fmt::Display for RunError {
             RunError::DiskLost(lost) => lost.fmt(f),
             RunError::Config(error) => error.fmt(f),
             RunError::JoinUnsupported => f.write_str(
-                "--initial-cluster-state=existing without data: joining a running cluster is not \
-                 supported yet; start all members with --initial-cluster-state=new",
+                "--initial-cluster-state=existing without data: if this member had some, bring its \
+                 disk back. Joining a running cluster is not supported yet; only where none of the \
+                 members ever had data, start all of them with --initial-cluster-state=new",
             ),
             RunError::System(error) => write!(f, "the operating system refuses: {error}"),
             RunError::LogFailed { why } => write!(

@@ -4,6 +4,11 @@
 //! from the revision after the last one that was printed, so that no event is left out or printed
 //! twice. It ends when no endpoint answers for as long as an answer is waited for, or when the
 //! server says that the history is gone, and then says from where it may be begun again.
+//!
+//! A watch of quiet keys would be left behind by compactions without noticing, until its stream
+//! breaks. So it asks every few seconds how far it is, whether that is printed or not. It goes on
+//! from the answer before the last one: older versions of etcd may answer before an event that they
+//! have not sent yet.
 
 use super::call::CallError;
 use super::keys::{KeyFlags, KeyRange};
@@ -41,9 +46,8 @@ Examples:
   quorate ctl watch '' --prefix --progress
 
 Prints each event as PUT or DELETE, the key, and the value. Ends with Ctrl-C, or after --count
-events. A connection that breaks is replaced; no event is left out or printed twice. If what
-followed the last line printed was compacted meanwhile, the watch ends and says so; --progress
-keeps a quiet watch near the present.";
+events. A connection that breaks is replaced; no event is left out or printed twice. If the history
+from there on is compacted before a member answers, the watch ends and says so.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -74,6 +78,8 @@ struct Following<'a> {
     caller: &'a Caller,
     /// The revision to go on from; 0 is "from now on".
     next: i64,
+    /// The revision of the last answer about progress on this stream; 0 if there was none.
+    progress: i64,
     printed: u64,
     was_created: bool,
 }
@@ -82,7 +88,8 @@ impl Watch {
     /// Watches.
     pub(super) async fn run(&self, caller: &Caller) -> Result<(), CtlError> {
         let next = self.rev.unwrap_or(0);
-        let mut following = Following { watch: self, caller, next, printed: 0, was_created: false };
+        let mut following =
+            Following { watch: self, caller, next, progress: 0, printed: 0, was_created: false };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => Ok(()),
             outcome = following.on_any_endpoint() => outcome,
@@ -129,6 +136,7 @@ impl Following<'_> {
     ) -> Result<ControlFlow<()>, Broken> {
         let channel = client::connect(endpoint).await;
         let channel = channel.map_err(|error| Broken::Lost(client::root_cause(&error)))?;
+        self.progress = 0;
         let (requests, stream) = mpsc::channel(1);
         requests.try_send(self.create()).expect("room for one");
         let mut call = Request::new(ReceiverStream::new(stream));
@@ -142,7 +150,7 @@ impl Following<'_> {
         loop {
             let answer = tokio::select! {
                 answer = answers.message() => answer.map_err(Broken::from)?,
-                () = tokio::time::sleep(PROGRESS_EVERY), if self.watch.progress => {
+                () = tokio::time::sleep(PROGRESS_EVERY) => {
                     let ask = RequestUnion::ProgressRequest(WatchProgressRequest {});
                     // A stream that has ended is noticed by reading it.
                     let _ = requests.try_send(WatchRequest { request_union: Some(ask) });
@@ -192,7 +200,8 @@ impl Following<'_> {
         }
         let is_progress = answer.events.is_empty() && !answer.created;
         if is_progress {
-            self.next = self.next.max(revision + 1);
+            self.next = self.next.max(self.progress + 1);
+            self.progress = revision;
             if self.watch.progress {
                 self.say_progress(revision);
             }
@@ -251,5 +260,37 @@ impl From<Status> for Broken {
             }
             _ => Broken::Lost(message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_server::proto::etcdserverpb::ResponseHeader;
+    use quorate_server::proto::mvccpb::KeyValue;
+
+    #[test]
+    fn a_quiet_watch_goes_on_from_the_progress_before_the_last() {
+        let keys = KeyFlags { prefix: false, from_key: false, range_end: None };
+        let (key, rev, prev_kv, progress, count) = ("k".to_owned(), None, false, false, None);
+        let watch = Watch { key, keys, rev, prev_kv, progress, count };
+        let caller = Caller { endpoints: Vec::new(), timeout: PROGRESS_EVERY, json: true };
+        let (watch, caller) = (&watch, &caller);
+        let mut following =
+            Following { watch, caller, next: 0, progress: 0, printed: 0, was_created: false };
+        let mut hear = |revision, answer| {
+            let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+            let taken = following.take(&WatchResponse { header, ..answer });
+            assert!(taken.is_ok_and(|flow| flow.is_continue()));
+            following.next
+        };
+        let quiet = WatchResponse::default;
+        assert_eq!(hear(5, WatchResponse { created: true, ..quiet() }), 6);
+        assert_eq!(hear(9, quiet()), 6, "an event up to 9 may still be on its way");
+        let kv = Some(KeyValue { mod_revision: 8, ..KeyValue::default() });
+        let events = vec![Event { kv, ..Event::default() }];
+        assert_eq!(hear(9, WatchResponse { events, ..quiet() }), 9);
+        assert_eq!(hear(30, quiet()), 10);
+        assert_eq!(hear(31, quiet()), 31);
     }
 }

@@ -105,9 +105,9 @@ impl Replica {
 
     fn tally(&mut self, command: &Command) {
         match command {
-            Command::Put(_) => self.applied_commands[0] += 1,
-            Command::DeleteRange(_) => self.applied_commands[1] += 1,
-            Command::Txn(_) => self.applied_commands[2] += 1,
+            Command::Put(_) => self.applied_commands.puts += 1,
+            Command::DeleteRange(_) => self.applied_commands.deletes += 1,
+            Command::Txn(_) => self.applied_commands.txns += 1,
             _ => {}
         }
     }

@@ -322,6 +322,8 @@ pub enum KvError {
         /// The latest revision.
         current: Revision,
     },
+    /// A transaction that visits or answers more than a transaction may.
+    TooLarge,
     /// A space alarm is active, and the operation might make the store grow.
     NoSpace,
     /// An alarm of corruption is active.
@@ -339,6 +341,7 @@ impl std::fmt::Display for KvError {
             KvError::FutureRevision { .. } => {
                 "etcdserver: mvcc: required revision is a future revision"
             }
+            KvError::TooLarge => "etcdserver: request is too large",
             KvError::NoSpace => "etcdserver: mvcc: database space exceeded",
             KvError::Corrupt => "etcdserver: corrupt cluster",
         })

@@ -99,6 +99,7 @@ impl Digest {
                 self.fold(104);
                 self.fold(current.0);
             }
+            Err(KvError::TooLarge) => self.fold(106),
             Err(KvError::NoSpace) => self.fold(110),
             Err(KvError::Corrupt) => self.fold(111),
         }

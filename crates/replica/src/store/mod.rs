@@ -77,6 +77,7 @@ pub use lease::{Countdown, LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseName, LeaseTi
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};
 pub use save::{LoadError, SAVE_VERSION};
+pub use txn::{TXN_ANSWER_BYTES_MAX, TXN_VISITS_MAX};
 pub use write::{Applied, VERSION_BYTES};
 
 use bytes::Bytes;

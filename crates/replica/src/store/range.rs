@@ -154,6 +154,18 @@ impl Store {
         revision.0 == 0 || revision == self.revision || self.planted(Mutant::LatestForHistorical)
     }
 
+    /// How many keys a range visits at most, in O(log n).
+    pub(super) fn visited_by(&self, range: &Range) -> u64 {
+        let (lower, upper) = range.keys.bounds();
+        let living = self.live.count(lower, upper) as u64;
+        match (self.is_latest(range.revision), range.count_only) {
+            (false, _) => living + self.graves.count(lower, upper) as u64,
+            (true, true) => 0,
+            (true, false) if range.is_plain() => living.min(limit_of(range.limit) as u64),
+            (true, false) => living,
+        }
+    }
+
     fn count(&self, range: &Range) -> u64 {
         let (lower, upper) = range.keys.bounds();
         if self.is_latest(range.revision) {

@@ -9,11 +9,25 @@
 //!   Txn { if A: [put, Txn { if B: .. else: .. }] else: [..] }      path, outermost first: A, B
 //! ```
 //!
+//! **Bounds.** A transaction is one step of every replica, and its answer is built as a whole. So
+//! what its comparisons and ranges visit and answer is bounded, as counted on the state before it:
+//! by [`TXN_VISITS_MAX`] and [`TXN_ANSWER_BYTES_MAX`]. Beyond either it is refused, by all replicas
+//! alike; etcd has no such bound. What it deletes is not counted: deletes must always be possible.
+//!
 //! Source: etcd `server/etcdserver/txn/txn.go` (`compareToPath`, `checkTxn`, `executeTxn`).
 
-use super::write::Write;
-use super::{Compare, KeyValue, KvError, Mutant, Op, Operand, Outcome, Relation, Store, Txn};
+use super::write::{Write, weight};
+use super::{
+    Compare, KeyValue, Keys, KvError, Mutant, Op, Operand, Outcome, Range, Relation, Store, Txn,
+};
 use std::cmp::Ordering;
+
+/// Keys that the comparisons and ranges of one transaction may visit, about half a second of them.
+pub const TXN_VISITS_MAX: u64 = 1_000_000;
+
+/// What the pairs in the answer of one transaction may weigh, at [`super::VERSION_BYTES`] beside
+/// key and value. Unit: bytes.
+pub const TXN_ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// The branches taken, outermost first, in the order in which the transactions are met.
 type Path<'a> = std::slice::Iter<'a, bool>;
@@ -33,10 +47,29 @@ impl Txn {
     }
 }
 
+/// What is left of the bounds of one transaction.
+struct Room {
+    visits: u64,
+    bytes: u64,
+}
+
+impl Room {
+    fn visit(&mut self, keys: u64) -> Result<(), KvError> {
+        self.visits = self.visits.checked_sub(keys).ok_or(KvError::TooLarge)?;
+        Ok(())
+    }
+
+    fn answer(&mut self, kv: &KeyValue, keys_only: bool) -> Result<(), KvError> {
+        let unsent = if keys_only { kv.value.len() as u64 } else { 0 };
+        self.bytes = self.bytes.checked_sub(weight(kv) - unsent).ok_or(KvError::TooLarge)?;
+        Ok(())
+    }
+}
+
 impl Store {
     /// Evaluates a transaction that does not write.
     ///
-    /// Errors as for the ranges in it. Panics: if it is not [`Txn::is_read_only`].
+    /// Errors as for the ranges in it, and [`KvError::TooLarge`]. Panics: if it is not [`Txn::is_read_only`].
     pub fn read(&self, txn: &Txn) -> Result<Outcome, KvError> {
         assert!(txn.is_read_only(), "writes go through the log");
         self.clone().apply_txn(txn)
@@ -44,8 +77,9 @@ impl Store {
 
     pub(super) fn apply_txn(&mut self, txn: &Txn) -> Result<Outcome, KvError> {
         let mut path = Vec::new();
-        self.choose(txn, &mut path);
-        if let Err(refusal) = self.check_txn(txn, &mut path.iter()) {
+        let mut room = Room { visits: TXN_VISITS_MAX, bytes: TXN_ANSWER_BYTES_MAX };
+        self.choose(txn, &mut path, &mut room)?;
+        if let Err(refusal) = self.check_txn(txn, &mut path.iter(), &mut room) {
             if self.planted(Mutant::PartialTxn) {
                 self.run(&mut Write::default(), txn, &mut path.iter());
             }
@@ -55,14 +89,23 @@ impl Store {
     }
 
     /// Evaluates the comparisons and notes the branches.
-    fn choose(&self, txn: &Txn, path: &mut Vec<bool>) {
+    fn choose(&self, txn: &Txn, path: &mut Vec<bool>, room: &mut Room) -> Result<(), KvError> {
+        for compare in &txn.compare {
+            room.visit(self.count_living(&compare.keys))?;
+        }
         let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
         path.push(succeeded);
         for op in txn.branch(succeeded) {
             if let Op::Txn(inner) = op {
-                self.choose(inner, path);
+                self.choose(inner, path, room)?;
             }
         }
+        Ok(())
+    }
+
+    fn count_living(&self, keys: &Keys) -> u64 {
+        let (lower, upper) = keys.bounds();
+        self.live.count(lower, upper) as u64
     }
 
     /// Whether every key of the range satisfies the comparison.
@@ -79,19 +122,31 @@ impl Store {
         pairs.all(|kv| compare.holds_for(kv))
     }
 
-    fn check_txn(&self, txn: &Txn, path: &mut Path<'_>) -> Result<(), KvError> {
+    fn check_txn(&self, txn: &Txn, path: &mut Path<'_>, room: &mut Room) -> Result<(), KvError> {
         for op in txn.branch(next_branch(path)) {
             match op {
-                Op::Range(range) => self.check_revision(range.revision)?,
+                Op::Range(range) => {
+                    self.check_revision(range.revision)?;
+                    self.check_room(range, room)?;
+                }
                 Op::Put(put) => {
                     self.check_present(put)?;
                     self.check_lease(put)?;
                 }
                 Op::DeleteRange(_) => {}
-                Op::Txn(inner) => self.check_txn(inner, path)?,
+                Op::Txn(inner) => self.check_txn(inner, path, room)?,
             }
         }
         Ok(())
+    }
+
+    /// Whether there is room for what a range, whose revision was checked, visits and answers.
+    fn check_room(&self, range: &Range, room: &mut Room) -> Result<(), KvError> {
+        room.visit(self.visited_by(range))?;
+        if range.count_only {
+            return Ok(());
+        }
+        self.find(range).kvs.iter().try_for_each(|kv| room.answer(kv, range.keys_only))
     }
 
     fn run(&mut self, write: &mut Write, txn: &Txn, path: &mut Path<'_>) -> Outcome {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use quorate_replica::store::{
     ALARMS_MAX, Alarm, AlarmAction, AlarmKind, Command, Compare, Countdown, DeleteRange, Found,
     Invalid, Keys, KvError, LeaseName, LeaseTime, Limits, Op, Operand, Outcome, Put, Range,
-    Relation, Revision, SortOrder, SortTarget, Store, Txn,
+    Relation, Revision, SortOrder, SortTarget, Store, TXN_ANSWER_BYTES_MAX, TXN_VISITS_MAX, Txn,
+    VERSION_BYTES,
 };
 
 fn one(key: &str) -> Keys {
@@ -152,6 +153,56 @@ fn a_sort_target_without_an_order_ascends_and_the_limit_comes_last() {
 }
 
 #[test]
+fn a_transaction_of_many_large_ranges_is_refused_before_it_changes_anything() {
+    let (keys, value_bytes) = (10_000, 100);
+    let mut store = Store::new();
+    let value = "v".repeat(value_bytes);
+    for number in 0..keys {
+        done(&mut store, Command::Put(put(&format!("k/{number:05}"), &value)));
+    }
+    let all = || range(span("k/", "k0"));
+    let mut apply = |range: Range, times: u64| {
+        let mut success = vec![Op::Put(put("marker", "x"))];
+        success.extend((0..times).map(|_| Op::Range(range.clone())));
+        let before = store.revision();
+        let applied = store.apply(&Command::Txn(then(success)));
+        assert_eq!(applied.outcome.is_ok(), store.revision() > before, "all or nothing");
+        applied.outcome.map(drop)
+    };
+    let few = TXN_ANSWER_BYTES_MAX / (keys * (VERSION_BYTES + value_bytes as u64 + 7));
+    assert_eq!(apply(all(), few), Ok(()));
+    assert_eq!(apply(all(), few + 1), Err(KvError::TooLarge), "by its answer");
+    let many = TXN_VISITS_MAX / keys;
+    let filtered = || Range { max_mod_revision: Revision(1), ..all() };
+    assert_eq!(apply(filtered(), many), Ok(()));
+    assert_eq!(apply(filtered(), many + 1), Err(KvError::TooLarge), "by what it visits");
+    let past = Range { revision: Revision(2), ..all() };
+    assert_eq!(apply(past, many + 1), Err(KvError::TooLarge), "by what it visits in the past");
+    let counts = Range { count_only: true, ..all() };
+    assert_eq!(apply(counts, 2 * many), Ok(()), "a count visits nothing");
+    let first = Range { limit: 1, ..all() };
+    assert_eq!(apply(first, 2 * many), Ok(()), "a limit bounds the visit");
+}
+
+#[test]
+fn comparisons_and_nested_transactions_share_the_bounds_of_one() {
+    let mut store = Store::new();
+    for number in 0..1_000 {
+        done(&mut store, Command::Put(put(&format!("k/{number:03}"), "")));
+    }
+    let times = usize::try_from(TXN_VISITS_MAX / 1_000).expect("few");
+    let alive = compare(span("k/", "k0"), Relation::Greater, Operand::Version(0));
+    let txn = |compares: usize| Txn { compare: vec![alive.clone(); compares], ..Txn::default() };
+    assert!(store.read(&txn(times)).is_ok());
+    assert_eq!(store.read(&txn(times + 1)), Err(KvError::TooLarge));
+    let half = txn(times / 2 + 1);
+    let twice = Txn { success: vec![nest(half.clone())], ..half.clone() };
+    assert!(store.read(&half).is_ok());
+    assert_eq!(store.read(&twice), Err(KvError::TooLarge));
+    assert_eq!(KvError::TooLarge.to_string(), "etcdserver: request is too large");
+}
+
+#[test]
 fn compacted_and_future_revisions_fail_with_different_errors() {
     let mut store = store_of(&[("a", "1"), ("a", "2"), ("a", "3")]);
     done(&mut store, Command::Compact { revision: Revision(3) });
@@ -162,6 +213,10 @@ fn compacted_and_future_revisions_fail_with_different_errors() {
     assert_eq!(compacted.to_string(), format!("{prefix}has been compacted"));
     assert_eq!(future.to_string(), format!("{prefix}is a future revision"));
     assert_eq!(read(&store, &at(3)).kvs[0].value, "2");
+    let nothing = store.apply(&Command::Compact { revision: Revision(0) }).outcome;
+    assert_eq!(nothing, Err(KvError::Compacted { compact_revision: Revision(3) }));
+    let virgin = Store::new().apply(&Command::Compact { revision: Revision(0) }).outcome;
+    assert_eq!(virgin, Ok(Outcome::Compact), "there is nothing to forget");
     let again = store.apply(&Command::Compact { revision: Revision(3) }).outcome;
     assert_eq!(again, Err(KvError::Compacted { compact_revision: Revision(3) }));
     let beyond = store.apply(&Command::Compact { revision: Revision(9) }).outcome;

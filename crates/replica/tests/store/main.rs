@@ -442,6 +442,7 @@ impl Run {
             KvError::FutureRevision { .. } => "FutureRevision",
             KvError::NoSpace => "NoSpace",
             KvError::Corrupt => "Corrupt",
+            KvError::TooLarge => unreachable!("these stores are small"),
         });
     }
 

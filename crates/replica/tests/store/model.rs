@@ -133,6 +133,9 @@ impl Model {
     }
 
     fn compact(&mut self, revision: u64) -> Result<Outcome, KvError> {
+        if revision == 0 && self.compacted == 0 {
+            return Ok(Outcome::Compact);
+        }
         if revision <= self.compacted {
             return Err(KvError::Compacted { compact_revision: Revision(self.compacted) });
         }

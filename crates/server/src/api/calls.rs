@@ -50,6 +50,7 @@ macro_rules! methods {
     };
 }
 
+// A call is looked for from the first to the last, so what is called most stands first.
 methods! {
     "etcdserverpb.KV" {
         "Range" "unary",

@@ -256,6 +256,7 @@ impl From<KvError> for ApiError {
             KvError::LeaseExists => ApiError::LeaseExists,
             KvError::Compacted { .. } => ApiError::Compacted,
             KvError::FutureRevision { .. } => ApiError::FutureRevision,
+            KvError::TooLarge => ApiError::RequestTooLarge,
             KvError::NoSpace => ApiError::NoSpace,
             KvError::Corrupt => ApiError::Corrupt,
         }
@@ -416,6 +417,7 @@ mod tests {
         assert_eq!(ApiError::from(KvError::KeyNotFound), ApiError::KeyNotFound);
         assert_eq!(ApiError::from(KvError::LeaseNotFound), ApiError::LeaseNotFound);
         assert_eq!(ApiError::from(KvError::LeaseExists), ApiError::LeaseExists);
+        assert_eq!(ApiError::from(KvError::TooLarge), ApiError::RequestTooLarge);
         assert_eq!(ApiError::from(KvError::NoSpace), ApiError::NoSpace);
         assert_eq!(ApiError::from(KvError::Corrupt), ApiError::Corrupt);
     }

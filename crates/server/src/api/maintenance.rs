@@ -164,13 +164,18 @@ fn folded(hash: u64) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
+/// At the compact revision itself the history is not whole any more, and etcd refuses it as well.
 fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvError> {
+    let compact_revision = store.compact_revision();
+    if wanted > Revision(0) && wanted <= compact_revision {
+        return Err(KvError::Compacted { compact_revision });
+    }
     let hash = store.hash_kv(wanted)?;
     let hashed = if wanted == Revision(0) { store.revision() } else { wanted };
     Ok(pb::HashKvResponse {
         header: None,
         hash: folded(hash),
-        compact_revision: convert::signed(store.compact_revision().0),
+        compact_revision: convert::signed(compact_revision.0),
         hash_revision: convert::signed(hashed.0),
     })
 }
@@ -207,6 +212,7 @@ mod tests {
     use crate::proto::etcdserverpb::{DowngradeRequest, ResponseHeader};
     use bytes::Bytes;
     use quorate_core::{NodeId, Term};
+    use quorate_replica::AppliedCommands;
     use quorate_replica::store::{Alarm, AlarmKind, Command, KvError, Put, Revision, Store};
 
     fn status() -> Status {
@@ -220,7 +226,7 @@ mod tests {
             db_size_in_use: 1024,
             db_size_quota: 8192,
             is_learner: true,
-            applied_commands: [1, 2, 3],
+            applied_commands: AppliedCommands { puts: 1, deletes: 2, txns: 3 },
             alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
         }
@@ -258,6 +264,11 @@ mod tests {
         assert_ne!(after.hash, latest.hash);
         let future = KvError::FutureRevision { current: Revision(3) };
         assert_eq!(hash_kv(&short, Revision(9)), Err(future));
+        let mut compacted = long;
+        compacted.apply(&Command::Compact { revision: Revision(3) });
+        let refusal = KvError::Compacted { compact_revision: Revision(3) };
+        assert_eq!(hash_kv(&compacted, Revision(3)), Err(refusal), "as by etcd");
+        assert_eq!(hash_kv(&compacted, Revision(4)).map(|hash| hash.compact_revision), Ok(3));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
 use quorate_core::NodeId;
+use quorate_replica::AppliedCommands;
 use quorate_replica::store::Store;
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -167,7 +168,7 @@ fn store(page: &mut Page, sources: &Sources<'_>, status: &Status) {
     page.gauge(name, store.revision().0, "Latest revision.");
     let name = "etcd_debugging_mvcc_compact_revision";
     page.gauge(name, store.compact_revision().0, "Oldest revision that can be read.");
-    let [puts, deletes, txns] = status.applied_commands;
+    let AppliedCommands { puts, deletes, txns } = status.applied_commands;
     page.counter("etcd_mvcc_put_total", puts, "Puts applied by this member.");
     page.counter("etcd_debugging_mvcc_put_total", puts, "The same under its former name.");
     page.counter("etcd_mvcc_delete_total", deletes, "Deletes applied by this member.");
