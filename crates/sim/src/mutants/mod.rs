@@ -38,8 +38,7 @@ mod unit_only;
 pub use catalogue::CATALOGUE;
 #[cfg(feature = "mutants")]
 pub use plant::{
-    ClientMutant, HostMutant, MutantCase, Needs, PROPERTIES, Plant, UnknownMutant, Work, WorldName,
-    case_named,
+    ClientMutant, HostMutant, MutantCase, Needs, Plant, UnknownMutant, Work, WorldName, case_named,
 };
 #[cfg(feature = "mutants")]
 pub use unit_only::UNIT_ONLY;

@@ -28,7 +28,7 @@ quorate_core::planted_bugs! {
 }
 
 /// A planted bug, by where it is planted.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Plant {
     /// In a replica: [`quorate_replica::Replica::plant`], in each life between restore and start.
     /// In the world of Raft alone, whose nodes are no replicas: [`raft::Raft::plant`].
@@ -37,7 +37,7 @@ pub enum Plant {
     Replica(quorate_replica::Plant),
     /// In log and checkpoints: a [`quorate_storage::Planted`] is held while a member uses its disk.
     Storage(quorate_storage::Mutant),
-    /// In how watchers are told: in the desk of each member.
+    /// In the watches of a member: [`quorate_server::watch::desk::WatchDesk::plant`], in each life.
     Watch(quorate_server::watch::Mutant),
     /// In what surrounds a member.
     Host(HostMutant),
@@ -52,6 +52,16 @@ pub enum WorldName {
     Raft,
     /// The whole service.
     Service,
+}
+
+impl WorldName {
+    /// The properties that it checks.
+    pub const fn properties(self) -> &'static [&'static str] {
+        match self {
+            WorldName::Raft => crate::raft::PROPERTIES,
+            WorldName::Service => crate::service::PROPERTIES,
+        }
+    }
 }
 
 /// What clients and operators must do for a bug to show, beside puts.
@@ -105,7 +115,8 @@ pub struct MutantCase {
     pub name: &'static str,
     /// Where it is planted.
     pub plant: Plant,
-    /// The property that it must break, one of [`PROPERTIES`].
+    /// The property of that world which it must break. A campaign may catch it by another one that
+    /// breaks first.
     pub breaks: &'static str,
     /// The bug, paper or manual that it is taken from.
     pub source: &'static str,
@@ -116,47 +127,6 @@ pub struct MutantCase {
     /// What shows it.
     pub needs: Needs,
 }
-
-/// At most one leader in a term, also over time.
-pub(super) const ELECTION_SAFETY: &str = "election-safety";
-/// Logs that share a position agree up to it.
-pub(super) const LOG_MATCHING: &str = "log-matching";
-/// A leader holds what was committed in earlier terms.
-pub(super) const LEADER_COMPLETENESS: &str = "leader-completeness";
-/// No two members apply different entries at an index.
-pub(super) const STATE_MACHINE_SAFETY: &str = "state-machine-safety";
-/// Answers fit one order that respects real time.
-pub(super) const LINEARIZABLE: &str = "linearizable";
-/// What was acknowledged is there.
-pub(super) const DURABLE: &str = "durable";
-/// A watcher is told every change, in order, once, a revision at once, or that it was not.
-pub(super) const WATCH: &str = "watch";
-/// No lease ends early, or lives on without bound; and its keys with it.
-pub(super) const LEASE: &str = "lease";
-/// A lock has one holder at a time.
-pub(super) const LOCK: &str = "lock";
-/// States at the same point of the log are equal.
-pub(super) const DIGEST: &str = "digest";
-/// When the faults are over, all that is asked is done soon, and members catch up.
-pub(super) const LIVENESS: &str = "liveness";
-/// No assertion of a member fails.
-pub(super) const CRASH: &str = "crash";
-
-/// The properties that cases name. A campaign may catch a bug by another one that breaks first.
-pub const PROPERTIES: &[&str] = &[
-    ELECTION_SAFETY,
-    LOG_MATCHING,
-    LEADER_COMPLETENESS,
-    STATE_MACHINE_SAFETY,
-    LINEARIZABLE,
-    DURABLE,
-    WATCH,
-    LEASE,
-    LOCK,
-    DIGEST,
-    LIVENESS,
-    CRASH,
-];
 
 impl Plant {
     /// The name on a command line and in reports.
