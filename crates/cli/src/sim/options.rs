@@ -75,9 +75,10 @@ pub(super) struct Flags {
     /// Run these seeds: from A to just before B
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     seeds: Option<Seeds>,
-    /// End after so long [default: 60s without --seeds]
+    /// End after so long [default: 60s without --seeds; with --mutants, 60s of processor time for
+    /// each of them]
     #[arg(long = "for", id = "length", value_name = "TIME", value_parser = time)]
-    length: Option<Duration>,
+    pub(super) length: Option<Duration>,
     /// Faults happen for so long in each run; then the system must recover
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     sim_time: Duration,
@@ -143,6 +144,8 @@ pub(super) enum UsageError {
     Forbidden(Forbidden),
     /// This shard has none of the seeds.
     Empty(Seeds),
+    /// There is no such planted bug, or none at all.
+    Mutants(String),
 }
 
 impl fmt::Display for UsageError {
@@ -157,6 +160,7 @@ impl fmt::Display for UsageError {
                 let (protocol, names) = (entry.name, names.join(", "));
                 write!(f, "--workload: '{protocol}' has no '{name}'; it has {names}")
             }
+            UsageError::Mutants(why) => write!(f, "--mutants: {why}"),
             UsageError::Fault(why) => write!(f, "--faults: {why}"),
             UsageError::Forbidden(forbidden) => write!(f, "--faults: {forbidden}"),
             UsageError::Empty(Seeds { from, to, index, of }) => {
@@ -195,7 +199,7 @@ impl Flags {
         })
     }
 
-    fn jobs(&self) -> usize {
+    pub(super) fn jobs(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         self.jobs.map_or(processors, |jobs| usize::try_from(jobs).unwrap_or(usize::MAX))
     }

@@ -44,6 +44,14 @@ impl Progress {
         ));
     }
 
+    /// So many of the things to do are done, the last of which is this one.
+    #[cfg(feature = "mutants")]
+    pub(super) fn count(&self, done: u64, name: &str) {
+        let Some(bar) = &self.bar else { return };
+        bar.set_position(done * 1_000 / self.seeds.max(1));
+        bar.set_message(format!("{done}/{} {name}", self.seeds));
+    }
+
     /// Something else goes on.
     pub(super) fn say(&self, prefix: &'static str, text: String) {
         if let Some(bar) = &self.bar {
