@@ -14,7 +14,8 @@
 //! the earliest is all that the client may rely on. A revocation that was asked for, or one of
 //! unknown outcome, ends a lease at any time.
 //!
-//! *Bounds.* One entry per lease, one per key on a lease; a lease that ended is kept as its number and its end.
+//! *Bounds.* One entry per lease, one per key on a lease; one that ended is its number
+//! and its end.
 //!
 //! Source: Gray and Cheriton, "Leases", 1989; etcd's `LeaseGrant`, `LeaseKeepAlive`.
 

@@ -8,8 +8,8 @@
 //! | an acknowledged write is there, or overwritten | `durability.rs` | acknowledgements; the final state |
 //! | a client's revisions only grow | `revisions.rs` | answers |
 //!
-//! Each `on_..` takes one event and gives the first [`Broken`] that it completes. Events must come in
-//! the order in which they happened; a value that has reported is not to be fed any further.
+//! Each `on_..` takes one event and gives the first [`Broken`] that it completes. Events must come
+//! in the order in which they happened; a value that has reported is not to be fed any further.
 //!
 //! Bounds: memory grows with what is watched, leased or locked, as each file says; never with time.
 

@@ -471,7 +471,10 @@ impl Map {
             }
             Request::Revoke { .. } => Some("the end of a lease is checked by its revision"),
             Request::Txn { compares, success, failure } => {
-                let by_revision = |compare: &Compare| matches!(compare.target, Target::Create(n) | Target::Mod(n) if n != 0);
+                let by_revision = |compare: &Compare| match compare.target {
+                    Target::Create(number) | Target::Mod(number) => number != 0,
+                    _ => false,
+                };
                 if compares.iter().any(by_revision) {
                     return Some("a compare of revisions is checked by its revision");
                 }

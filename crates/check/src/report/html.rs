@@ -40,7 +40,8 @@ svg{display:block;font:12px ui-monospace,monospace}svg text{fill:var(--ink)}\
 .place{fill:var(--place)!important;font-weight:700}.open rect{fill-opacity:.45;stroke-dasharray:4}\
 rect{stroke:var(--dim);stroke-width:.5}table{border-collapse:collapse}\
 td,th{padding:.15rem .9rem .15rem 0;text-align:left}\
-.key span{display:inline-block;padding:0 .6rem;border-radius:4px;margin-right:.6rem;color:var(--ink)}\
+.key span{display:inline-block;padding:0 .6rem;border-radius:4px;margin-right:.6rem;\
+color:var(--ink)}\
 .key .c{background:var(--core)}.key .s{background:var(--stuck);color:#fff}\
 .key .h{background:var(--help)}.key .b{background:var(--bar)}";
 

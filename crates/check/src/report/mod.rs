@@ -4,7 +4,7 @@
 //! every answer has one, else by search. What it gives knows no model any more: texts, times as
 //! stamps, roles; [`html`] draws it, and the command line prints it.
 //!
-//! Bounds: a [`Conflict`] shows at most [`BARS_MAX`] operations, those nearest to the contradiction.
+//! Bounds: a [`Conflict`] shows at most [`BARS_MAX`] operations, those nearest to it.
 
 pub mod html;
 

@@ -242,7 +242,10 @@ fn accuse(
         return Breach { rule: Rule::Hole, revision, operations, story };
     };
     let value = found.first().map(|(pair, _)| &pair.value);
-    let puts = |request: &Request| matches!(request, Request::Put { key: k, value: v, .. } if k == key && Some(v) == value);
+    let puts = |request: &Request| match request {
+        Request::Put { key: other, value: put, .. } => other == key && Some(put) == value,
+        _ => false,
+    };
     let mut failed = history.operations().iter().enumerate();
     let failed = failed.find(|(_, op)| op.outcome == Outcome::Failed && puts(&op.input));
     if let Some((at, _)) = failed {

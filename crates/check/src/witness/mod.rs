@@ -12,15 +12,15 @@
 //!    unknown outcome that was under way, or by the end of a lease. What failed is never seen.
 //!                                                                                     (`gaps.rs`)
 //!
-//! And, for clients that stay with one member, **sessions**: no answer is older than the one before.
+//! And, for clients that stay with one member, **sessions**: none is older than the one before.
 //!
 //! *Unknown outcomes.* A revision that nobody acknowledged is a *gap*. What fills it is known from
-//! [`Seen`] (a watch, or the store's own log), or from reads which found a pair of that revision, or
-//! not at all. Where more than one operation of unknown outcome would do, the earliest is taken; if
+//! [`Seen`] (a watch, or the store's own log), or from reads which found a pair of that revision,
+//! or not at all. Where more than one operation of unknown outcome would do, the earliest is taken; if
 //! the rest then does not fit, the verdict is [`Verdict::Undecided`] and not a violation.
 //!
-//! *Guaranteed.* `Holds`: there is an order which explains all. `Violated`: the order that the store
-//! claimed is wrong; it is the first breach in the order of revisions.
+//! *Guaranteed.* `Holds`: there is an order which explains all. `Violated`: the order that the
+//! store claimed is wrong; it is the first breach in the order of revisions.
 //!
 //! *Bounds.* Time n log n; memory some 40 bytes an operation beside the history, and one state of
 //! the store. At most [`GAPS_MAX`] gaps.

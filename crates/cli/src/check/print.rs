@@ -116,6 +116,9 @@ pub(super) fn json(rows: &[Row]) -> Value {
     let row = |row: &Row| {
         let judgement = &row.judgement;
         let conflict = judgement.conflict.as_ref();
+        let is_told = |bar: &&Bar| bar.role != Role::Bystander;
+        let told = conflict
+            .map(|conflict| conflict.bars.iter().filter(is_told).map(bar).collect::<Vec<Value>>());
         json!({
             "file": row.file,
             "verdict": word(judgement.word),
@@ -126,9 +129,7 @@ pub(super) fn json(rows: &[Row]) -> Value {
             "micros": u64::try_from(row.took.as_micros()).unwrap_or(u64::MAX),
             "why": judgement.why,
             "minimal": conflict.and_then(|conflict| conflict.is_minimal),
-            "conflict": conflict.map(|conflict| {
-                conflict.bars.iter().filter(|b| b.role != Role::Bystander).map(bar).collect::<Vec<_>>()
-            }),
+            "conflict": told,
         })
     };
     Value::Array(rows.iter().map(row).collect())
