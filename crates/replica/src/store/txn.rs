@@ -69,7 +69,8 @@ impl Room {
 impl Store {
     /// Evaluates a transaction that does not write.
     ///
-    /// Errors as for the ranges in it, and [`KvError::TooLarge`]. Panics: if it is not [`Txn::is_read_only`].
+    /// Errors as for the ranges in it, and [`KvError::TooLarge`]. Panics: if it is not
+    /// [`Txn::is_read_only`].
     pub fn read(&self, txn: &Txn) -> Result<Outcome, KvError> {
         assert!(txn.is_read_only(), "writes go through the log");
         self.clone().apply_txn(txn)

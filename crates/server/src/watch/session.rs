@@ -106,8 +106,8 @@ pub(crate) struct Session {
     class_ids: HashMap<(Bytes, Bytes, Kinds, bool), u32>,
     pub(super) class_index: Index,
     /// Watchers that are marked; those that waited longest first. Who leaves stays in it, with an
-    /// empty slot that nobody is given, until its turn comes or such are the half of all: so leaving
-    /// costs no search.
+    /// empty slot that nobody is given, until its turn comes or such are the half of all: so to
+    /// leave costs no search.
     pub(super) queue: VecDeque<u32>,
     /// How many have left the queue that way.
     left: usize,
