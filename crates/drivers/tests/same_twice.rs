@@ -1,5 +1,5 @@
-//! A seed is a run: the same one each time, in every thread, in debug and release, on every machine.
-//! And a protocol that leaks something else into its run is found out by running it twice.
+//! A seed is a run: the same one each time, in every thread, in debug and release, on every
+//! machine. And a protocol that leaks something else into its run is found out by running it twice.
 
 mod beacon;
 
@@ -120,6 +120,7 @@ struct Leaky {
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl Leaky {
+    #[expect(clippy::disallowed_methods, reason = "the order of a hash map is the mistake")]
     fn look(&self) -> u64 {
         match self.leak {
             Leak::Nothing => self.rounds,

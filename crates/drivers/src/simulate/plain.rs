@@ -118,6 +118,7 @@ pub const TOLD_MAX: usize = 65_536;
 const WORK: u64 = 0;
 
 /// A world made of closures around a protocol of your own. See the module's text.
+#[expect(clippy::type_complexity, reason = "each is the type of one closure, and is said once")]
 pub struct Plain<P: Protocol>
 where
     P::Record: Clone,
