@@ -78,7 +78,17 @@ pub const CATALOGUE: &[MutantCase] = &[
         ("leader-completeness", "Ongaro and Ousterhout 2014, 5.4.1"),
         "the longer log wins, whatever its last term",
         WorldName::Raft,
-        three(&[Fault::Partition, Fault::IsolateLeader, Fault::Crash], &[]),
+        three(
+            &[
+                Fault::Partition,
+                Fault::IsolateLeader,
+                Fault::Loss,
+                Fault::Crash,
+                Fault::Kill,
+                Fault::Flapping,
+            ],
+            &[],
+        ),
     ),
     case(
         raft(Mutant::DenialCounted),
@@ -327,7 +337,10 @@ pub const CATALOGUE: &[MutantCase] = &[
         ("state-machine-safety", "Ongaro and Ousterhout 2014, figure 11"),
         "the joint configuration is left before it is committed",
         WorldName::Raft,
-        three(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+        three(
+            &[Fault::Partition, Fault::IsolateLeader, Fault::Loss, Fault::Crash, Fault::Kill],
+            &[Work::Reconfigure],
+        ),
     ),
     case(
         raft(Mutant::LearnerCounted),
@@ -341,7 +354,10 @@ pub const CATALOGUE: &[MutantCase] = &[
         ("state-machine-safety", "camunda#57386"),
         "a restart forgets a change that it does not know to be committed",
         WorldName::Raft,
-        three(&[Fault::Crash, Fault::Kill, Fault::Partition], &[Work::Reconfigure]),
+        three(
+            &[Fault::Partition, Fault::IsolateLeader, Fault::Loss, Fault::Crash, Fault::Kill],
+            &[Work::Reconfigure],
+        ),
     ),
     case(
         Plant::Host(HostMutant::LostDiskRejoins),
