@@ -28,7 +28,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["serve"],
         &["up"],
@@ -45,6 +45,8 @@ fn every_command_has_help_with_examples() {
         &["ctl", "snapshot"],
         &["bench"],
         &["bench", "age"],
+        &["sim"],
+        &["sim", "merge"],
     ];
     for command in commands {
         let output = quorate(&[command, &["--help"]].concat());
