@@ -172,22 +172,24 @@ fn smallest(
             let origin = Origin::Log(&small.log);
             let (trace, log) = bundle::trace(subject, &small.plan, origin, named, again);
             let (events, events_before) = (small.size, small.size_before);
-            (trace, Story { events, events_before, directory }, small.plan, log)
+            let steps = trace.steps.len() as u64;
+            (trace, Story { events, steps, events_before, directory }, small.plan, log)
         }
         // It does not replay from its choices, so that nothing of it can be left out.
         None => {
             let origin = Origin::Seed(named.seed);
             let (trace, log) = bundle::trace(subject, plan, origin, named, again);
-            let events = trace.steps.len() as u64;
-            (trace, Story { events, events_before: events, directory }, plan.clone(), log)
+            let steps = trace.steps.len() as u64;
+            let (events, events_before) = (steps, steps);
+            (trace, Story { events, steps, events_before, directory }, plan.clone(), log)
         }
     }
 }
 
 fn show_story(trace: &Trace, story: &Story) {
-    let Story { events, events_before, directory } = story;
+    let Story { events, steps, events_before, directory } = story;
     let from = words::count(*events_before);
-    output::line(format_args!("story       {events} events, made from {from}"));
+    output::line(format_args!("story       {events} events in {steps} steps, made from {from}"));
     output::line("");
     show_text(trace);
     output::line("");

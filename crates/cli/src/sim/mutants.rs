@@ -2,12 +2,17 @@
 //!
 //! Each bug is hunted by a campaign of its own, on one thread, until a property breaks or its time
 //! is over; then the same campaign runs without the bug for as long as the hunt took, and must find
-//! nothing. Time is that of the processor, so that a busy machine changes no figure.
+//! nothing. Time is that of the processor, so that a busy machine changes no figure. A line is
+//! printed when its hunt is over; the order of the catalogue is that of `--json`.
 //!
 //! A build without the feature `mutants` has no bugs, and says how to get one that has.
 
-use super::options::{Flags, UsageError};
-use super::{Verdict, boxed};
+#[cfg(not(feature = "mutants"))]
+use super::Verdict;
+use super::boxed;
+#[cfg(not(feature = "mutants"))]
+use super::options::Flags;
+use super::options::UsageError;
 use quorate_drivers::simulate::Subject;
 use quorate_sim::{Entry, Options};
 use std::fmt::Display;
@@ -68,6 +73,9 @@ mod hunt {
     /// The campaign without the bug takes at least so long.
     const CLEAN_MIN: Duration = Duration::from_secs(1);
 
+    /// Columns of a name.
+    const WIDTH: usize = 28;
+
     /// What became of one bug.
     #[derive(Debug, Serialize)]
     struct Hunted {
@@ -84,6 +92,7 @@ mod hunt {
         cpu_seconds: f64,
         /// Events of the story, and of the run that it was made from.
         events: Option<u64>,
+        steps: Option<u64>,
         events_before: Option<u64>,
         directory: Option<String>,
         /// Runs without the bug, and what broke in them.
@@ -98,6 +107,7 @@ mod hunt {
         median_cpu_seconds: f64,
         median_simulated_seconds: f64,
         median_events: f64,
+        median_steps: f64,
     }
 
     /// Runs these mutants, or all.
@@ -114,6 +124,9 @@ mod hunt {
                 .map_err(|unknown| boxed(UsageError::Mutants(unknown.to_string())))?,
         };
         let progress = Progress::new(!flags.quiet && !flags.json, None, cases.len() as u64);
+        if !flags.json {
+            show_head();
+        }
         let hunted = hunt_all(&cases, flags, &progress);
         progress.end();
         let hunted = hunted?;
@@ -134,6 +147,9 @@ mod hunt {
             while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let hunted = hunt(case, flags).map_err(|error| error.to_string());
                 let mut done = done.lock().expect("no hunt panics: each run is caught");
+                if let (Ok(hunted), false) = (&hunted, flags.json) {
+                    progress.above(|| show_one(hunted));
+                }
                 done.push((case.name, hunted));
                 progress.count(done.len() as u64, case.name);
             }
@@ -170,6 +186,7 @@ mod hunt {
             simulated_seconds: covered.tally.simulated as f64 / 1e9,
             cpu_seconds: took.as_secs_f64(),
             events: story.as_ref().map(|story| story.events),
+            steps: story.as_ref().map(|story| story.steps),
             events_before: story.as_ref().map(|story| story.events_before),
             directory: story.map(|story| story.directory),
             clean_runs: clean.tally.runs,
@@ -224,6 +241,7 @@ mod hunt {
         let cpu = median(&|one| one.cpu_seconds);
         let simulated = median(&|one| one.simulated_seconds);
         let events = median(&|one| one.events.unwrap_or(0) as f64);
+        let steps = median(&|one| one.steps.unwrap_or(0) as f64);
         if json {
             let printed = Printed {
                 mutants: hunted,
@@ -231,37 +249,43 @@ mod hunt {
                 median_cpu_seconds: cpu,
                 median_simulated_seconds: simulated,
                 median_events: events,
+                median_steps: steps,
             };
             output::line(serde_json::to_string(&printed).map_err(boxed)?);
             return Ok(());
         }
-        let width = hunted.iter().map(|one| one.name.len()).max().unwrap_or(0).max(6);
         output::line(format_args!(
-            "{:<width$}  {:<24} {:>6} {:>12} {:>9} {:>7}  without it",
-            "mutant", "caught by", "runs", "simulated", "CPU", "events"
-        ));
-        for one in hunted {
-            let property = one.property.as_deref().unwrap_or("NOT CAUGHT");
-            let events = one.events.map_or("-".to_owned(), |events| events.to_string());
-            let clean = match &one.clean_violation {
-                None => format!("{} runs hold", one.clean_runs),
-                Some(violation) => format!("BREAKS {violation}"),
-            };
-            output::line(format_args!(
-                "{:<width$}  {property:<24} {:>6} {:>12} {:>7.1} s {events:>7}  {clean}",
-                one.name,
-                one.runs,
-                span((one.simulated_seconds * 1e9) as u64),
-                one.cpu_seconds,
-            ));
-        }
-        output::line(format_args!(
-            "{} of {} caught; medians: {cpu:.1} CPU-seconds, {} simulated, {events:.0} events",
+            "{} of {} caught; medians: {cpu:.1} CPU-seconds, {} simulated, {events:.0} events in \
+             {steps:.0} steps",
             caught.len(),
             hunted.len(),
             span((simulated * 1e9) as u64),
         ));
         Ok(())
+    }
+
+    fn show_head() {
+        output::line(format_args!(
+            "{:<WIDTH$}  {:<22} {:>6} {:>12} {:>8} {:>6} {:>6}  without it",
+            "mutant", "caught by", "runs", "simulated", "CPU", "events", "steps"
+        ));
+    }
+
+    fn show_one(one: &Hunted) {
+        let property = one.property.as_deref().unwrap_or("NOT CAUGHT");
+        let number = |of: Option<u64>| of.map_or("-".to_owned(), |number| number.to_string());
+        let (events, steps) = (number(one.events), number(one.steps));
+        let clean = match &one.clean_violation {
+            None => format!("{} runs hold", one.clean_runs),
+            Some(violation) => format!("BREAKS {violation}"),
+        };
+        output::line(format_args!(
+            "{:<WIDTH$}  {property:<22} {:>6} {:>12} {:>6.1} s {events:>6} {steps:>6}  {clean}",
+            one.name,
+            one.runs,
+            span((one.simulated_seconds * 1e9) as u64),
+            one.cpu_seconds,
+        ));
     }
 
     /// The median; 0 of nothing.

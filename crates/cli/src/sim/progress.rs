@@ -52,6 +52,15 @@ impl Progress {
         bar.set_message(format!("{done}/{} {name}", self.seeds));
     }
 
+    /// Prints something above the bar.
+    #[cfg(feature = "mutants")]
+    pub(super) fn above(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Something else goes on.
     pub(super) fn say(&self, prefix: &'static str, text: String) {
         if let Some(bar) = &self.bar {

@@ -24,8 +24,10 @@ pub(super) struct Printed<'a> {
 /// A counter-example in numbers.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Story {
-    /// Events that a reader has to follow.
+    /// Events that make it, as the shrinker counts them.
     pub(super) events: u64,
+    /// Lines of the text, with all messages and timers.
+    pub(super) steps: u64,
     /// Those of the run that it was made from.
     pub(super) events_before: u64,
     /// Where it is written.

@@ -232,8 +232,8 @@ impl<W: World> Kernel<W> {
         let shell = &mut self.shells[at];
         let idle = shell.paused == 0 && shell.busy_until <= self.now;
         if idle && shell.backlog.is_empty() {
-            let effective = self.take_in(at, event);
-            self.finish_turn(at, effective);
+            let counts = self.take_in(at, event);
+            self.finish_turn(at, counts);
             return;
         }
         match event {
@@ -258,14 +258,14 @@ impl<W: World> Kernel<W> {
             Event::Timer { .. } => 3,
             _ => 2,
         });
-        let mut effective = false;
+        let mut counts = false;
         for event in backlog {
-            effective |= self.take_in(at, event);
+            counts |= self.take_in(at, event);
         }
-        self.finish_turn(at, effective);
+        self.finish_turn(at, counts);
     }
 
-    /// Hands one event to the node. True if a reader would want to see that it happened.
+    /// Hands one event to the node. True if what comes of it may count for the size of the run.
     fn take_in(&mut self, at: usize, event: Event) -> bool {
         match event {
             Event::Deliver { message } => self.receive(at, message),
@@ -273,7 +273,8 @@ impl<W: World> Kernel<W> {
             Event::Synced { life, .. } => self.synced(at, life),
             Event::Request { request, .. } => {
                 self.ask(at, request);
-                true
+                self.tally.size += 1;
+                false
             }
             _ => unreachable!("{event:?} is no event of a node"),
         }
@@ -406,11 +407,11 @@ impl<W: World> Kernel<W> {
     }
 
     /// Runs what a turn still has to do.
-    pub(super) fn finish_turn(&mut self, at: usize, effective: bool) {
+    pub(super) fn finish_turn(&mut self, at: usize, counts: bool) {
         if self.seats[at].state.is_none() {
             return;
         }
-        let mut asked = false;
+        let mut lasting = false;
         for round in 0.. {
             assert!(round < LOOPBACK_ROUNDS_MAX, "the node keeps talking to itself");
             while let Some(message) = self.shells[at].loopback.pop_front() {
@@ -421,12 +422,12 @@ impl<W: World> Kernel<W> {
             if let Some(node) = &self.seats[at].state {
                 node.invariants();
             }
-            asked |= self.carry_out(at);
+            lasting |= self.carry_out(at);
             if self.shells[at].loopback.is_empty() {
                 break;
             }
         }
-        if effective && asked {
+        if counts && lasting {
             self.tally.size += 1;
         }
         if self.seats[at].correct && at < self.nodes() {
@@ -440,14 +441,13 @@ impl<W: World> Kernel<W> {
         }
     }
 
-    /// Effects in order, as the live driver carries them out. True if there was more than timers.
+    /// Effects in order, as the live driver carries them out. True if something was written or told.
     fn carry_out(&mut self, at: usize) -> bool {
         let mut effects = std::mem::take(&mut self.effects);
-        let mut asked = false;
+        let mut lasting = false;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send { to, message, release } => {
-                    asked = true;
                     let leaving = match release {
                         Release::Immediately => Some((to, message)),
                         Release::OnceDurable => self.shells[at].gate.admit(to, message),
@@ -465,13 +465,13 @@ impl<W: World> Kernel<W> {
                 }
                 Effect::CancelTimer { timer } => self.shells[at].cancel_timer(timer),
                 Effect::Write { record } => {
-                    asked = true;
+                    lasting = true;
                     let shell = &mut self.shells[at];
                     shell.gate.wrote();
                     shell.pending.push(record);
                 }
                 Effect::Indicate { indication } => {
-                    asked = true;
+                    lasting = true;
                     self.indications.push(indication);
                 }
             }
@@ -479,7 +479,7 @@ impl<W: World> Kernel<W> {
         self.effects = effects;
         self.begin_sync(at);
         self.indicate(at);
-        asked
+        lasting
     }
 
     fn indicate(&mut self, at: usize) {

@@ -24,16 +24,19 @@
 //! sites have streams of their own is the trick of Hypothesis and of QuickCheck's successors
 //! (MacIver and Donaldson, "Test-Case Reduction via Test-Case Generation", 2020).
 //!
-//! The measure, in this order: [`Tally::size`](super::Tally::size), the events that a reader has to
-//! follow; kinds of faults; the choices that are not 0; the bits of their values.
+//! The measure, in this order: [`Tally::size`](super::Tally::size), the events that make the story;
+//! all events, so that it is told without idle time; the choices that are not 0; the bits of their
+//! values.
 //!
 //! Bounds: the caller's budget of runs, and of whatever else it looks at. A result is there from
 //! the first moment on, so that giving up early costs size and nothing else. The result depends on
 //! the budget alone, not on time, unless the caller cancels by time.
 
-use super::choices::{About, Choice, split_mix};
+use super::choices::{About, Choice, Site, split_mix};
 use super::run::{Keep, Origin, Outcome, Plan, Violation};
 use super::subject::Subject;
+use super::tally::Tally;
+use std::collections::BTreeSet;
 
 /// Other seeds that are tried in one pass.
 const SEEDS: u64 = 40;
@@ -43,7 +46,7 @@ const FINENESS: usize = 8;
 const ROUNDS_MAX: u32 = 12;
 /// Choices that are lowered one by one, at most.
 const LOWERED_MAX: usize = 400;
-/// A system is given so long to recover in an edited run, if recovery is not the property.
+/// A system is given so long to recover in an edited run, if something else breaks meanwhile.
 /// Unit: nanoseconds.
 const LIVENESS: u64 = 5_000_000_000;
 
@@ -89,19 +92,20 @@ pub struct Shrunk {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Measure {
     size: u64,
-    kinds: usize,
+    events: u64,
     /// Choices that are not 0.
     odd: usize,
     bits: u64,
-    /// How many nodes the plan leaves open.
+    /// What the plan leaves open: numbers of nodes, kinds of faults.
     open: usize,
 }
 
 impl Measure {
-    fn of(size: u64, plan: &Plan, log: &[Choice]) -> Measure {
+    fn of(tally: &Tally, plan: &Plan, log: &[Choice]) -> Measure {
+        let Tally { size, events, .. } = *tally;
         let odd = log.iter().filter(|choice| choice.value > 0);
         let bits = odd.clone().map(|choice| u64::from(64 - choice.value.leading_zeros())).sum();
-        Measure { size, kinds: plan.faults.len(), odd: odd.count(), bits, open: plan.nodes.len() }
+        Measure { size, events, odd: odd.count(), bits, open: plan.nodes.len() + plan.faults.len() }
     }
 }
 
@@ -136,7 +140,7 @@ pub fn shrink(
         return None;
     }
     let size_before = first.tally.size;
-    let measure = Measure::of(size_before, plan, &log);
+    let measure = Measure::of(&first.tally, plan, &log);
     let digest = first.digest;
     let best = Best { plan: plan.clone(), log, measure, violation, digest };
     let mut shrinker = Shrinker { subject, best, runs: 2, seed, budget, report };
@@ -200,7 +204,7 @@ impl Shrinker<'_> {
             return false;
         }
         let log = log.entries;
-        let measure = Measure::of(tally.size, &plan, &log);
+        let measure = Measure::of(&tally, &plan, &log);
         let is_smaller = measure < self.best.measure
             || (measure == self.best.measure && violation.at < self.best.violation.at);
         if is_smaller {
@@ -219,16 +223,18 @@ impl Shrinker<'_> {
     /// The faults end when the property breaks. If it breaks later than they end, they end earlier.
     fn time(&mut self) {
         let is_liveness = self.best.violation.property == "liveness";
-        if !is_liveness {
-            self.best.plan.liveness = self.best.plan.liveness.min(LIVENESS);
-        }
         loop {
             let plan = &mut self.best.plan;
             let at = self.best.violation.at;
             if at < plan.safety {
-                // Nothing of the run changes: its events lie before.
+                // Nothing of the run changes: its events lie before. An edited run that has come
+                // so far without a violation is of no use, and need not recover.
                 plan.safety = at + 1;
+                plan.liveness = 1;
                 return;
+            }
+            if !is_liveness {
+                plan.liveness = plan.liveness.min(LIVENESS);
             }
             let mut shorter = plan.clone();
             shorter.safety /= 2;
@@ -300,6 +306,7 @@ impl Shrinker<'_> {
             choice.site.about == About::Deliver && choice.value == 0
         });
         self.setup();
+        self.sites();
         for about in [
             About::Deliver,
             About::Loss,
@@ -319,6 +326,15 @@ impl Shrinker<'_> {
         let many = self.best.log.iter().filter(|choice| choice.value > 1).count();
         if many <= LOWERED_MAX {
             self.lower();
+        }
+    }
+
+    /// Whole sites are set to 0: the jitter of one node, the delays of one link.
+    fn sites(&mut self) {
+        let odd = self.best.log.iter().filter(|choice| choice.value > 0);
+        let sites: BTreeSet<Site> = odd.map(|choice| choice.site).collect();
+        for site in sites.into_iter().filter(|site| site.about != About::Setup) {
+            self.sweep(Edit::Zero, 1, |choice| choice.site == site && choice.value > 0);
         }
     }
 
@@ -495,12 +511,7 @@ mod tests {
 
     #[test]
     fn edits_do_what_they_say() {
-        let choice = |value| Choice {
-            site: super::super::choices::Site::new(About::Delay, 1),
-            bound: 100,
-            value,
-            at: 0,
-        };
+        let choice = |value| Choice { site: Site::new(About::Delay, 1), bound: 100, value, at: 0 };
         let log: Vec<Choice> = [7, 8, 9, 10].map(choice).to_vec();
         let values = |edit| -> Vec<u64> {
             edited(&log, &[1, 3], edit).iter().map(|choice| choice.value).collect()

@@ -23,9 +23,9 @@ pub struct Tally {
     pub faults: BTreeMap<String, u64>,
     /// What was seen, by the name of the mark.
     pub marks: BTreeMap<String, u64>,
-    /// Events that a reader of the run has to follow: faults, beginnings and ends of lives, and
-    /// turns of nodes in which something was sent, written or told. Not those in which nothing came
-    /// of a message or a timer; and of a run that breaks liveness, those until the faults end.
+    /// Events that make the story of the run: faults, beginnings and ends of lives, requests of
+    /// clients, and turns of nodes in which something was written or told. Not what only carries
+    /// them, such as heartbeats; and of a run that breaks liveness, those until the faults end.
     pub size: u64,
 }
 
