@@ -16,8 +16,8 @@
 //!
 //! *Unknown outcomes.* A revision that nobody acknowledged is a *gap*. What fills it is known from
 //! [`Seen`] (a watch, or the store's own log), or from reads which found a pair of that revision,
-//! or not at all. Where more than one operation of unknown outcome would do, the earliest is taken; if
-//! the rest then does not fit, the verdict is [`Verdict::Undecided`] and not a violation.
+//! or not at all. Where more than one operation of unknown outcome would do, the earliest is taken;
+//! if the rest then does not fit, the verdict is [`Verdict::Undecided`] and not a violation.
 //!
 //! *Guaranteed.* `Holds`: there is an order which explains all. `Violated`: the order that the
 //! store claimed is wrong; it is the first breach in the order of revisions.
