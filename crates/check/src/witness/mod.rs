@@ -10,7 +10,7 @@
 //!    `r` found is the state at `r`, a transaction compared rightly, a deletion counted rightly.
 //! 3. **Fate.** Each revision was made by one operation that was acknowledged with it, by one of
 //!    unknown outcome that was under way, or by the end of a lease. What failed is never seen.
-//!                                                                                     (`gaps.rs`)
+//!    (`gaps.rs`)
 //!
 //! And, for clients that stay with one member, **sessions**: none is older than the one before.
 //!
