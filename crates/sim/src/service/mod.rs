@@ -87,6 +87,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Bytes of log that a member keeps in memory for followers that are behind; as before.
     pub log_retain_bytes: usize,
+    /// Each run has exactly this, where it is otherwise drawn around it, and takes no rare paths:
+    /// for measurements.
+    pub exact: bool,
 }
 
 impl Default for Options {
@@ -98,6 +101,7 @@ impl Default for Options {
             think: Duration::from_millis(40),
             checkpoint_bytes: 8 << 10,
             log_retain_bytes: 4 << 10,
+            exact: false,
         }
     }
 }
@@ -590,6 +594,9 @@ impl World for Service {
 
     fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
         self.plants.begin();
+        if self.options.exact {
+            return;
+        }
         let mut pick = |number: usize, options: &[u64]| {
             let site = Site::new(About::Setup, 1_000 + number);
             options[hands.draw(site, options.len() as u64) as usize]
