@@ -329,6 +329,9 @@ impl World for Service {
 
     fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
         self.plants.begin();
+        if self.options.exact {
+            return;
+        }
         let mut pick = |number: usize, options: &[u64]| {
             let site = Site::new(About::Setup, 1_000 + number);
             options[hands.draw(site, options.len() as u64) as usize]

@@ -19,6 +19,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Bytes of log that a member keeps in memory for followers that are behind; as before.
     pub log_retain_bytes: usize,
+    /// Each run has exactly this, where it is otherwise drawn around it, and takes no rare paths:
+    /// for measurements.
+    pub exact: bool,
 }
 
 impl Default for Options {
@@ -30,6 +33,7 @@ impl Default for Options {
             think: Duration::from_millis(40),
             checkpoint_bytes: 8 << 10,
             log_retain_bytes: 4 << 10,
+            exact: false,
         }
     }
 }
