@@ -7,11 +7,13 @@ use quorate_check::models::keyed::Keyed;
 use quorate_check::models::kv::Kv;
 use quorate_check::models::register::Register;
 use quorate_check::parse::{self, Recorded};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 5;
 
-fn main() {
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout();
     let mut total = Duration::ZERO;
     for path in std::env::args().skip(1) {
         let text = std::fs::read_to_string(&path).expect("a file");
@@ -28,10 +30,10 @@ fn main() {
         };
         let name = path.rsplit('/').next().unwrap_or(&path);
         let micros = median.as_secs_f64() * 1e6;
-        println!("{name:<14} {word:<10} {micros:>10.1} us {:>9} steps", report.steps);
+        writeln!(out, "{name:<14} {word:<10} {micros:>10.1} us {:>9} steps", report.steps)?;
         total += median;
     }
-    println!("sum of medians of {ROUNDS}: {:.3} ms", total.as_secs_f64() * 1e3);
+    writeln!(out, "sum of medians of {ROUNDS}: {:.3} ms", total.as_secs_f64() * 1e3)
 }
 
 fn measure<M: Model>(model: &M, history: &HistoryOf<M>) -> (Report, Duration) {

@@ -151,7 +151,7 @@ pub fn detect(text: &str) -> Option<Format> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     if line.starts_with('{') && line.contains("\"quorate_history\"") {
         Some(Format::Json)
-    } else if line.starts_with("{") || line.starts_with("[") || line.starts_with("#") {
+    } else if line.starts_with("{") || line.starts_with("[") || line.starts_with("#jepsen") {
         Some(if line.contains(":key ") { Format::Porcupine } else { Format::Edn })
     } else if line.contains(" - ") && line.contains(':') {
         Some(Format::JepsenLog)

@@ -10,14 +10,14 @@
 //!    `r` found is the state at `r`, a transaction compared rightly, a deletion counted rightly.
 //! 3. **Fate.** Each revision was made by one operation that was acknowledged with it, by one of
 //!    unknown outcome that was under way, or by the end of a lease. What failed is never seen.
-//!                                                                                     (`gaps.rs`)
+//!    (`gaps.rs`)
 //!
 //! And, for clients that stay with one member, **sessions**: none is older than the one before.
 //!
 //! *Unknown outcomes.* A revision that nobody acknowledged is a *gap*. What fills it is known from
 //! [`Seen`] (a watch, or the store's own log), or from reads which found a pair of that revision,
-//! or not at all. Where more than one operation of unknown outcome would do, the earliest is taken; if
-//! the rest then does not fit, the verdict is [`Verdict::Undecided`] and not a violation.
+//! or not at all. Where more than one operation of unknown outcome would do, the earliest is taken;
+//! if the rest then does not fit, the verdict is [`Verdict::Undecided`] and not a violation.
 //!
 //! *Guaranteed.* `Holds`: there is an order which explains all. `Violated`: the order that the
 //! store claimed is wrong; it is the first breach in the order of revisions.

@@ -19,8 +19,8 @@ use std::fmt::Display;
 
 /// How to get a build that has them.
 #[cfg(not(feature = "mutants"))]
-const HOW: &str = "this build has no planted bugs; make one that has them with 'cargo run --release \
-                   --features mutants -- sim --mutants'";
+const HOW: &str = "this build has no planted bugs; make one that has them with \
+                   'cargo run --release --features mutants -- sim --mutants'";
 
 /// Runs these mutants, or all.
 #[cfg(not(feature = "mutants"))]

@@ -7,8 +7,8 @@
 //! Idea: seeds are begun in order, each is a run of its own, and what came of them is added up *in
 //! the order of the seeds*. When one breaks a property, those after it are neither begun nor
 //! counted, and those before it are finished first. So what is reported is a function of the first
-//! seed and of the number of seeds covered, and a campaign that was ended by a clock can be repeated
-//! as one over a range.
+//! seed and of the number of seeds covered, and a campaign that was ended by a clock can be
+//! repeated as one over a range.
 //!
 //! A shard takes every N-th seed; [`Report::merge`] adds shards up, and refuses what does not
 //! belong together. Run twice ([`Campaign::twice`]), each seed must give the same digest: a clock,

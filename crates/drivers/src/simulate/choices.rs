@@ -169,8 +169,17 @@ impl Choices {
     /// A number below `bound`.
     ///
     /// Panics: if `bound` is zero.
+    #[inline]
     pub fn draw(&mut self, site: Site, bound: u64) -> u64 {
         assert!(bound > 0, "a choice among nothing at {site:?}");
+        match (&mut self.source, &self.log) {
+            // Nearly every draw of a campaign.
+            (Source::Seed(generator), None) => generator.below(bound),
+            _ => self.draw_and_note(site, bound),
+        }
+    }
+
+    fn draw_and_note(&mut self, site: Site, bound: u64) -> u64 {
         let value = match &mut self.source {
             Source::Seed(generator) => generator.below(bound),
             Source::Log(streams) => read(streams, site, bound),
@@ -184,10 +193,12 @@ impl Choices {
     ///
     /// A choice of two, 0 for "no": the rate is how a seed weighs them, and no part of the log. So
     /// the log of a run without faults is all zeros, and an edit can undo a certainty.
+    #[inline]
     pub fn chance(&mut self, site: Site, per_million: u64) -> bool {
-        if per_million == 0 {
-            return false;
-        }
+        per_million > 0 && self.weighed(site, per_million)
+    }
+
+    fn weighed(&mut self, site: Site, per_million: u64) -> bool {
         let value = match &mut self.source {
             Source::Seed(generator) => {
                 u64::from(generator.below(MILLION) >= MILLION - per_million.min(MILLION))
@@ -200,7 +211,13 @@ impl Choices {
     }
 
     /// A choice that no seed ever makes: it is there for those who edit a log.
+    #[inline]
     pub(super) fn edited(&mut self, site: Site) -> bool {
+        let is_drawn = matches!(self.source, Source::Seed(_)) && self.log.is_none();
+        !is_drawn && self.edited_and_noted(site)
+    }
+
+    fn edited_and_noted(&mut self, site: Site) -> bool {
         let value = match &mut self.source {
             Source::Seed(_) | Source::Path { .. } => 0,
             Source::Log(streams) => read(streams, site, 2),
@@ -282,6 +299,7 @@ impl Xoshiro {
         Xoshiro([0; 4].map(|_: u64| split_mix(&mut state)))
     }
 
+    #[inline]
     fn next(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
@@ -297,6 +315,7 @@ impl Xoshiro {
 
     /// By multiplication (Lemire 2019), without rejection: the bias is below 2^-40 for the bounds
     /// that occur here.
+    #[inline]
     fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }

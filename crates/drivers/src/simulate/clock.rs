@@ -33,12 +33,14 @@ impl Clock {
     }
 
     /// What the node reads at true time `now`.
+    #[inline]
     pub(super) fn read(&mut self, now: u64) -> u64 {
         let line = self.line(now);
         self.floor = if self.has_no_floor { line } else { self.floor.max(line) };
         self.floor
     }
 
+    #[inline]
     fn line(&self, now: u64) -> u64 {
         let passed = now - self.from.0;
         if self.rate == 0 {
@@ -49,6 +51,7 @@ impl Clock {
     }
 
     /// The true time at which the clock shows `local`, at least `now`; none if it stands still.
+    #[inline]
     pub(super) fn when(&self, local: u64, now: u64) -> Option<u64> {
         let Some(ahead) = local.checked_sub(self.from.1) else { return Some(now) };
         if self.rate == 0 {

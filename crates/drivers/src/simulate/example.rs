@@ -1,8 +1,8 @@
 //! A complete example: a protocol, its world, and what must hold. Copy it to simulate your own.
 //!
 //! The protocol is a register with a primary and backups, as simple as it can be and still be of
-//! use: the primary answers at once and sends copies to its backups; when a backup has heard nothing
-//! for long enough, it takes over.
+//! use: the primary answers at once and sends copies to its backups; when a backup has heard
+//! nothing for long enough, it takes over.
 //!
 //! ```text
 //!   client --write--> primary --copy--> backup, backup
@@ -13,8 +13,8 @@
 //! true in a synchronous system with a reliable network, where silence means death: a copy arrives
 //! before anybody can have grown suspicious. In every weaker model it is false, and this is how
 //! data is lost in practice: asynchronous replication with automatic failover. Sources: Alsberg and
-//! Day, "A Principle for Resilient Sharing of Distributed Resources" (1976), for the scheme; Kingsbury,
-//! "Call me maybe: Redis" (2013), for what becomes of it when a network is partitioned.
+//! Day, "A Principle for Resilient Sharing of Distributed Resources" (1976), for the scheme;
+//! Kingsbury, "Call me maybe: Redis" (2013), for what becomes of it when a network is partitioned.
 //!
 //! ```
 //! use quorate_drivers::simulate::example::RegisterWorld;

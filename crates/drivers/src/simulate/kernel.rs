@@ -18,7 +18,7 @@ use super::setup::Promise;
 use super::tally::{Digest, Tally};
 use super::trace::Kind;
 use super::world::{BootError, Broken, Hands, Nodes, Seat, SyncError, Todo, World};
-use quorate_core::{Context, Effect, Network, NodeFaults, Protocol, Release, Time, Timing};
+use quorate_core::{Context, Effect, Network, NodeFaults, NodeId, Protocol, Release, Time, Timing};
 
 /// Rounds of messages to oneself within one turn; more would be a livelock of the protocol.
 const LOOPBACK_ROUNDS_MAX: usize = 1_000;
@@ -46,6 +46,8 @@ pub(super) struct Kernel<W: World> {
     pub(super) now: u64,
     pub(super) queue: Queue,
     pub(super) shells: Vec<Shell<W::Node>>,
+    /// The names of the nodes, by their numbers.
+    ids: Vec<NodeId>,
     pub(super) seats: Vec<Seat<W::Node, W::Disk>>,
     pub(super) messages: Slab<Flying<Message<W>>>,
     pub(super) requests: Slab<<W::Node as Protocol>::Request>,
@@ -85,6 +87,7 @@ impl<W: World> Kernel<W> {
             let correct = !shape.traitors.contains(&node);
             seats.push(Seat { state: None, disk: world.disk(node), correct, dead: false });
         }
+        let ids = shells.iter().map(|shell| shell.id).collect();
         let lossy = plan.model.network >= Network::FairLoss;
         let delay_max = match shape.promise {
             // The other half is for the time that a message is held back, or its node stands still.
@@ -99,6 +102,7 @@ impl<W: World> Kernel<W> {
             now: 0,
             queue: Queue::default(),
             shells,
+            ids,
             seats,
             messages: Slab::default(),
             requests: Slab::default(),
@@ -483,6 +487,9 @@ impl<W: World> Kernel<W> {
     }
 
     fn indicate(&mut self, at: usize) {
+        if self.indications.is_empty() {
+            return;
+        }
         let mut indications = std::mem::take(&mut self.indications);
         let heard = self.seats[at].correct && at < self.nodes();
         for indication in indications.drain(..).filter(|_| heard) {
@@ -524,13 +531,12 @@ impl<W: World> Kernel<W> {
     }
 
     /// A message leaves a node, or goes back to it.
-    fn transmit(&mut self, at: usize, to: quorate_core::NodeId, message: Message<W>) {
+    fn transmit(&mut self, at: usize, to: NodeId, message: Message<W>) {
         if to == self.shells[at].id {
             self.shells[at].loopback.push_back(message);
             return;
         }
-        let nodes = self.nodes();
-        let Some(to) = self.shells[..nodes].iter().position(|shell| shell.id == to) else { return };
+        let Some(to) = self.ids.iter().position(|id| *id == to) else { return };
         let from = self.shells[at].face;
         let omission = self.shells[at].send_omission;
         if self.choices.chance(Site::new(About::Malice, at), omission) {
@@ -649,7 +655,14 @@ impl<W: World> Kernel<W> {
         done
     }
 
+    #[inline]
     fn do_todo(&mut self) {
+        if !self.todo.is_empty() {
+            self.do_what_is_left();
+        }
+    }
+
+    fn do_what_is_left(&mut self) {
         for todo in self.todo.drain(..) {
             match todo {
                 Todo::Request { node, after, request } => {

@@ -102,6 +102,7 @@ impl Net {
     }
 
     /// What becomes of a message that is sent now.
+    #[inline]
     pub(super) fn send(&mut self, from: usize, to: usize, now: u64, choices: &mut Choices) -> Fate {
         let link = &mut self.table[from * self.nodes + to];
         if link.holds > 0 {
@@ -141,6 +142,7 @@ impl Net {
     }
 
     /// True if a message between the two is stopped at present.
+    #[inline]
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.table[from * self.nodes + to].cuts > 0
     }
@@ -198,6 +200,7 @@ impl Net {
 }
 
 /// How long a message takes, and whether that is out of the ordinary.
+#[inline]
 fn delay(links: &Links, site: Site, choices: &mut Choices) -> (u64, bool) {
     let mut delay = links.delay_min;
     if links.delay_span > 0 {

@@ -31,6 +31,7 @@ impl Recorder {
 
 impl<W: World> Kernel<W> {
     /// Notes a step, if anybody looks.
+    #[inline]
     pub(super) fn record(&mut self, kind: Kind, make: impl FnOnce(&mut Step)) {
         if let Some(recorder) = &mut self.recorder {
             let mut step = Step::new(kind, "");
@@ -45,6 +46,7 @@ impl<W: World> Kernel<W> {
     }
 
     /// Takes over what the world has told.
+    #[inline]
     pub(super) fn take_told(&mut self, told: Option<Vec<Step>>) {
         let Some(recorder) = &mut self.recorder else { return };
         for step in told.into_iter().flatten() {
@@ -53,6 +55,7 @@ impl<W: World> Kernel<W> {
     }
 
     /// Adds to the last step what has changed in the state of its node.
+    #[inline]
     pub(super) fn portray(&mut self, at: usize) {
         let Some(recorder) = &mut self.recorder else { return };
         let Some(state) = self.seats[at].state.as_ref().filter(|_| self.seats[at].correct) else {

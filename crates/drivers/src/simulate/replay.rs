@@ -1,10 +1,10 @@
 //! A run as a file: its plan and its choices, from which it is run again.
 //!
 //! A seed names a run only together with a build; a shrunk run has no seed at all. The file names
-//! it by what was chosen, site by site, in the order of the draws. Choices of 0 at the end of a site
-//! are left out, because that is what a stream gives that has ended. A run that a person wants to
-//! look at has a few dozen choices that are not 0, so the file is short enough to be read, changed
-//! and run again.
+//! it by what was chosen, site by site, in the order of the draws. Choices of 0 at the end of a
+//! site are left out, because that is what a stream gives that has ended. A run that a person wants
+//! to look at has a few dozen choices that are not 0, so the file is short enough to be read,
+//! changed and run again.
 //!
 //! ```text
 //! {"quorate_replay":1,"protocol":"register",..,"plan":{..},"sites":[

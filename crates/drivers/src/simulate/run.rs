@@ -4,6 +4,7 @@ use super::choices::{Choice, ChoiceLog, Choices};
 use super::faults::Fault;
 use super::kernel::Kernel;
 use super::mutant::Mutant;
+use super::network::Links;
 use super::recorder::Recorder;
 use super::tally::Tally;
 use super::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
@@ -50,6 +51,8 @@ pub struct Plan {
     pub liveness: u64,
     /// The numbers of the model.
     pub bounds: Bounds,
+    /// How links behave when nothing is wrong with them; drawn if this is left open.
+    pub links: Option<Links>,
     /// A mistake of the simulator itself.
     #[cfg(any(test, feature = "mutants"))]
     pub mutant: Option<Mutant>,
@@ -68,6 +71,7 @@ impl Plan {
             safety: Duration::from_secs(10).as_nanos() as u64,
             liveness: Duration::from_secs(60).as_nanos() as u64,
             bounds: Bounds::default(),
+            links: None,
             #[cfg(any(test, feature = "mutants"))]
             mutant: None,
         }
@@ -102,6 +106,15 @@ impl Plan {
     #[must_use]
     pub fn lasting(mut self, safety: Duration) -> Plan {
         self.safety = safety.as_nanos() as u64;
+        self
+    }
+
+    /// With links that behave like this as long as nothing is wrong with them.
+    ///
+    /// No delay is longer than the bound of a run in which one holds, whatever is asked for here.
+    #[must_use]
+    pub fn with_links(mut self, links: Links) -> Plan {
+        self.links = Some(links);
         self
     }
 

@@ -184,6 +184,9 @@ fn base_links(plan: &Plan, setup: &mut Setup<'_>) -> Links {
         let delay_span = 2 * plan.bounds.delay_max;
         return Links { delay_min: 50_000, delay_span, in_order, ..Links::default() };
     }
+    if let Some(links) = &plan.links {
+        return links.clone();
+    }
     let delay_min = 50_000.min(plan.bounds.delay_max);
     let delay_span = span.min(plan.bounds.delay_max - delay_min);
     let twice_rate = if plan.planted(Mutant::DuplicatesInReliable) { 1_000 } else { 0 };

@@ -10,7 +10,8 @@
 //!
 //! | pass | edit | makes fewer |
 //! |---|---|---|
-//! | other seeds | none: another seed, half of the time, the kinds of faults that are left | of everything |
+//! | other seeds | none: another seed, half of the time, the kinds of faults that are left | of
+//! everything |
 //! | time | the phase of faults ends where the property breaks, or earlier | seconds |
 //! | nodes, kinds | the plan | nodes, kinds of faults |
 //! | slices | all entries of a stretch of time are deleted: what comes later comes earlier | seconds |
@@ -453,8 +454,8 @@ mod tests {
     }
 
     /// The story of the register is: a write, a fault, a failover or a restart, and a read or a
-    /// write that does not know of the first. With three boots these are nine events, and heartbeats
-    /// between them.
+    /// write that does not know of the first. With three boots these are nine events, and
+    /// heartbeats between them.
     #[test]
     fn most_stories_of_the_register_end_at_sixteen_events_and_one_kind_of_fault() {
         let plan = Plan::of(SystemModel::DATA_CENTRE);

@@ -82,6 +82,7 @@ impl Digest {
         Digest(0x2545_f491_4f6c_dd1d)
     }
 
+    #[inline]
     pub(super) fn add(&mut self, word: u64) {
         self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }

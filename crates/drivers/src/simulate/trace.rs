@@ -6,7 +6,7 @@
 //! time, nodes see their own clocks.
 //!
 //! ```text
-//! {"quorate_trace":1,"protocol":"service","model":"network=...","seed":"7","nodes":["n1","n2"],...}
+//! {"quorate_trace":1,"protocol":"service","model":"network=...","seed":"7","nodes":["n1"],...}
 //! {"step":0,"at":0,"kind":"boot","node":0,"text":"starts with 0 records"}
 //! {"step":9,"at":1500000,"kind":"send","node":0,"peer":1,"message":4,"text":"RequestVote term 2"}
 //! ```

@@ -618,7 +618,7 @@ fn every_watcher_is_told_exactly_what_it_asked_for() {
 
 #[test]
 fn every_planted_bug_is_caught() {
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.iter().copied() {
         let config = ProptestConfig {
             cases: 3_000,
             failure_persistence: None,

@@ -5,9 +5,9 @@
 //! others, so that whatever is read can be traced to the write that it came from.
 //!
 //! Some operations belong together, as in the recipes of etcd's clients: a lock is a key that is
-//! created under a lease if it is not there; its create revision is the fencing token; whoever holds
-//! it writes to a resource outside, which refuses tokens older than it has seen (Kleppmann, "How to
-//! do distributed locking", 2016).
+//! created under a lease if it is not there; its create revision is the fencing token; whoever
+//! holds it writes to a resource outside, which refuses tokens older than it has seen (Kleppmann,
+//! "How to do distributed locking", 2016).
 
 use bytes::Bytes;
 use quorate_drivers::simulate::{About, Hands, Site, World};

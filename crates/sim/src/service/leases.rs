@@ -86,8 +86,9 @@ impl Leases {
         over(self.promises.get(&id))
     }
 
-    /// The replica that is ahead of all has applied something: looks for leases that have ended, and
-    /// whether they ended early if clocks can be `trusted`. Answers with how many of them ended without being revoked.
+    /// The replica that is ahead of all has applied something: looks for leases that have ended,
+    /// and whether they ended early if clocks can be `trusted`. Answers with how many of them ended
+    /// without being revoked.
     pub(super) fn look(&mut self, store: &Store, now: u64, trusted: bool) -> Result<usize, Broken> {
         let mut judged = Ok(());
         let mut ended = 0;

@@ -27,6 +27,7 @@
 //! | `crash` | no assertion of a node fails | |
 //! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
 
+mod checkpoints;
 mod clients;
 pub mod disk;
 #[cfg(feature = "mutants")]
@@ -34,18 +35,21 @@ mod focus;
 mod judge;
 mod leases;
 mod members;
+mod options;
 mod plants;
 mod truth;
 mod watchers;
+mod watching;
 
 pub use clients::Workload;
+pub use options::{Options, PROPERTIES, WORKLOADS, subject};
 
 use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
 use leases::Leases;
 use members::{Answered, Member, Operation, moment};
 use plants::Plants;
-use quorate_core::{Buggify, Index, NodeId, Position, Term};
+use quorate_core::{Buggify, Index, Position, Term};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
     About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
@@ -53,7 +57,6 @@ use quorate_drivers::simulate::{
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::store::Command;
 use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
-use quorate_server::checkpointing::Supply;
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
@@ -71,73 +74,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
 /// Segments of the log. Unit: bytes.
 const SEGMENT_BYTES: u32 = 64 << 10;
-
-/// What kind of service, and who uses it.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What clients do.
-    pub workload: Workload,
-    /// How many, at most.
-    pub clients: usize,
-    /// How many watch beside them, at most.
-    pub watchers: usize,
-    /// Pause of a client between two operations, about; each run draws a multiple of it.
-    pub think: Duration,
-    /// Log between two checkpoints, at least; each run draws a multiple of it. Unit: bytes.
-    pub checkpoint_bytes: u64,
-    /// Bytes of log that a member keeps in memory for followers that are behind; as before.
-    pub log_retain_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            workload: Workload::Mixed,
-            clients: 8,
-            watchers: 3,
-            think: Duration::from_millis(40),
-            checkpoint_bytes: 8 << 10,
-            log_retain_bytes: 4 << 10,
-        }
-    }
-}
-
-/// Names of the workloads, as [`crate::REGISTRY`] lists them.
-pub const WORKLOADS: &[crate::Workload] = &[
-    crate::Workload { name: "mixed", about: "everything" },
-    crate::Workload { name: "kv", about: "puts, deletes, reads and transactions" },
-    crate::Workload { name: "lease", about: "leases, and keys under them" },
-    crate::Workload { name: "lock", about: "locks by lease and compare, and what they protect" },
-    crate::Workload { name: "watch", about: "writes of keys that are watched, and compactions" },
-    crate::Workload { name: "idle", about: "nobody asks for anything" },
-];
-
-/// Names of the properties that are checked.
-pub const PROPERTIES: &[&str] = &[
-    "election-safety",
-    "state-machine-safety",
-    "raft",
-    "durable",
-    "linearizable",
-    "mvcc",
-    "once",
-    "monotone-revisions",
-    "watch",
-    "lease",
-    "lock",
-    "digest",
-    "crash",
-    "liveness",
-];
-
-/// The service with that workload.
-///
-/// Panics: if there is no workload of that name.
-pub fn subject(options: &crate::Options) -> impl Fn() -> Service + Sync + use<> {
-    let named = Workload::ALL.iter().find(|workload| workload.0 == options.workload);
-    let workload = named.expect("a workload of the registry").1;
-    move || Service::new(Options { workload, ..Options::default() })
-}
 
 /// What an alarm is about.
 #[derive(Clone, Debug)]
@@ -385,203 +321,6 @@ impl Service {
         }
         self.answered(number, Answered::Moved, hands);
     }
-
-    /// A checkpoint of a member is written, or has to be.
-    fn take_checkpoint(
-        &mut self,
-        member: usize,
-        checkpoint: quorate_replica::Checkpoint,
-        disk: &mut MemberDisk,
-        hands: &mut Hands<'_, Self>,
-    ) {
-        disk.begin_checkpoint(checkpoint);
-        let jitter = hands.draw(Site::new(About::Sync, 1_000 + member), 20);
-        let lives = self.members[member].lives;
-        let takes = CHECKPOINT_TIME + Duration::from_millis(jitter);
-        self.errand(takes, Errand::Written { member, lives }, hands);
-    }
-
-    fn written(&mut self, member: usize, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
-        let (state, disk) = nodes.with_disk(member);
-        let Some(state) = state else { return };
-        match disk.finish_checkpoint() {
-            Ok(_) => {
-                hands.mark("a checkpoint was written");
-                // Should this fail the next sync says so as well.
-                let _ = disk.release();
-                for to in self.members[member].checkpointing.written() {
-                    self.supply(member, to, state, disk, hands);
-                }
-            }
-            Err(_) => {
-                for to in self.members[member].checkpointing.failed() {
-                    hands.request(member, Duration::ZERO, Request::CheckpointNotSent { to });
-                }
-            }
-        }
-    }
-
-    /// A follower needs a checkpoint.
-    fn supply(
-        &mut self,
-        from: usize,
-        by: NodeId,
-        state: &Replica,
-        disk: &mut MemberDisk,
-        hands: &mut Hands<'_, Self>,
-    ) {
-        let newest = disk.newest();
-        match self.members[from].checkpointing.supply(by, state, newest) {
-            Supply::Send(position) => {
-                let to = (0..self.nodes).find(|node| self.id(*node) == by);
-                let to = to.expect("a member of the cluster asks");
-                let jitter = hands.draw(Site::new(About::Sync, 2_000 + from), 50);
-                let takes = CHECKPOINT_TIME + Duration::from_millis(jitter);
-                let lives = self.members[from].lives;
-                self.errand(takes, Errand::Sent { from, to, position, lives }, hands);
-            }
-            Supply::Take(checkpoint) => self.take_checkpoint(from, *checkpoint, disk, hands),
-            Supply::Wait | Supply::Withhold => {}
-        }
-    }
-
-    /// A checkpoint has travelled, if the link, both members and the checkpoint were there.
-    fn sent(
-        &mut self,
-        (from, to, position): (usize, usize, Position),
-        nodes: &mut Nodes<'_, Self>,
-        hands: &mut Hands<'_, Self>,
-    ) {
-        let by = self.id(to);
-        match self.transfer(from, to, position, nodes, hands) {
-            Ok(checkpoint) => {
-                hands.mark("a follower was sent a checkpoint");
-                hands.tell(Kind::Note, |step| {
-                    step.node = Some(to);
-                    step.text = format!("receives the checkpoint at {position} from {}", from + 1);
-                });
-                let install = Request::Install(Box::new(checkpoint));
-                hands.request(to, Duration::ZERO, install);
-                let sent = Request::CheckpointSent { to: by, position };
-                hands.request(from, Duration::from_millis(1), sent);
-            }
-            Err(why) => {
-                hands.tell(Kind::Note, |step| {
-                    step.node = Some(to);
-                    step.text = format!("does not receive the checkpoint at {position}: {why}");
-                });
-                hands.request(from, Duration::ZERO, Request::CheckpointNotSent { to: by });
-            }
-        }
-    }
-
-    fn transfer(
-        &self,
-        from: usize,
-        to: usize,
-        position: Position,
-        nodes: &mut Nodes<'_, Self>,
-        hands: &Hands<'_, Self>,
-    ) -> Result<quorate_replica::Checkpoint, String> {
-        if hands.is_cut(from, to) || nodes.get(from).is_none() || nodes.get(to).is_none() {
-            return Err("one of them is not there".to_owned());
-        }
-        let why = |failed: disk::CheckpointFailed| failed.why;
-        let announced = nodes.with_disk(from).1.announce(position).map_err(why)?;
-        let mut reply = nodes.with_disk(to).1.receive(announced).map_err(why)?;
-        while let disk::Reply::Send { offset } = reply {
-            let part = nodes.with_disk(from).1.part(position, offset).map_err(why)?;
-            reply = nodes.with_disk(to).1.receive_part(offset, &part).map_err(why)?;
-        }
-        nodes.with_disk(to).1.install(position).map_err(why)
-    }
-
-    fn connect(
-        &mut self,
-        watcher: usize,
-        nodes: &mut Nodes<'_, Self>,
-        hands: &mut Hands<'_, Self>,
-    ) {
-        let which = hands.draw(Site::new(About::Detail, 1_000 + watcher), self.nodes as u64);
-        let up = (0..self.nodes).map(|step| (which as usize + step) % self.nodes);
-        let member = up.into_iter().find(|member| self.members[*member].up);
-        let connected = member.and_then(|member| {
-            let history = nodes.get(member)?.store().history();
-            let now = moment(hands.now());
-            let desk = &mut self.members[member].desk;
-            let stream =
-                desk.open_stream(quorate_server::watch::desk::Leaderless::Ends, history, now);
-            let stream = stream.ok()?;
-            desk.request(stream, self.watchers[watcher].request());
-            self.watchers[watcher].seat = Some((member, stream));
-            Some(member)
-        });
-        match connected {
-            Some(member) => {
-                self.serve_watchers(member, hands);
-                let site = Site::new(About::Detail, 1_000 + watcher);
-                let after = Duration::from_millis(500 + hands.draw(site, 8_000));
-                self.errand(after, Errand::HangUp { watcher }, hands);
-            }
-            None => self.errand(RECONNECT, Errand::Connect { watcher }, hands),
-        }
-    }
-
-    fn hang_up(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
-        if self.calm {
-            return;
-        }
-        if let Some((member, stream)) = self.watchers[watcher].seat.take() {
-            self.members[member].desk.close(stream);
-            self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
-        }
-    }
-
-    /// Lets every stream of a member say what it has to say.
-    fn serve_watchers(&mut self, member: usize, hands: &mut Hands<'_, Self>) {
-        let now = moment(hands.now());
-        self.members[member].desk.walk(now);
-        let due = self.members[member].desk.due(now);
-        for stream in due {
-            let seat = Some((member, stream));
-            let Some(watcher) = self.watchers.iter().position(|w| w.seat == seat) else {
-                self.members[member].desk.close(stream);
-                continue;
-            };
-            let again = match self.members[member].desk.poll(stream, now) {
-                Ok(messages) => self.hear(watcher, &messages, hands),
-                Err(_) => true,
-            };
-            if again {
-                self.members[member].desk.close(stream);
-                self.watchers[watcher].seat = None;
-                self.errand(RECONNECT, Errand::Connect { watcher }, hands);
-            }
-        }
-    }
-
-    /// True if the watcher has to connect anew.
-    fn hear(
-        &mut self,
-        watcher: usize,
-        messages: &[quorate_server::proto::etcdserverpb::WatchResponse],
-        hands: &mut Hands<'_, Self>,
-    ) -> bool {
-        for message in messages {
-            match self.watchers[watcher].hear(message, &self.truth) {
-                Ok(watchers::Heard::Fine) => {}
-                Ok(watchers::Heard::Canceled) => {
-                    hands.mark("a watcher was cancelled by a compaction");
-                    return true;
-                }
-                Err(broken) => {
-                    hands.broken(broken);
-                    return false;
-                }
-            }
-        }
-        false
-    }
 }
 
 impl World for Service {
@@ -590,6 +329,9 @@ impl World for Service {
 
     fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
         self.plants.begin();
+        if self.options.exact {
+            return;
+        }
         let mut pick = |number: usize, options: &[u64]| {
             let site = Site::new(About::Setup, 1_000 + number);
             options[hands.draw(site, options.len() as u64) as usize]

@@ -1,9 +1,9 @@
 //! Clients that watch, and what they may rely on.
 //!
 //! A watcher follows a range from a revision on. Whatever member it is connected to, and however
-//! often it has to connect anew, it is told every change of the range: in order, each once, those of
-//! one revision together, and never that it has seen everything up to a revision before it has. It
-//! knows what it is owed from the [`Truth`].
+//! often it has to connect anew, it is told every change of the range: in order, each once, those
+//! of one revision together, and never that it has seen everything up to a revision before it has.
+//! It knows what it is owed from the [`Truth`].
 //!
 //! Source: etcd's "KV API guarantees", watch: ordered, unique, reliable, atomic, resumable,
 //! bookmarkable.
