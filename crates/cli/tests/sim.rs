@@ -1,4 +1,4 @@
-//! `quorate sim` as a user meets it: verdicts, exit status, repetition, counter-examples, bad input.
+//! `quorate sim` as a user meets it: verdicts, exit status, repetition, stories, bad input.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

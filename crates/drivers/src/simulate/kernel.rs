@@ -445,7 +445,7 @@ impl<W: World> Kernel<W> {
         }
     }
 
-    /// Effects in order, as the live driver carries them out. True if something was written or told.
+    /// Effects in order, as the live driver carries them out. True if one was a write, or told.
     fn carry_out(&mut self, at: usize) -> bool {
         let mut effects = std::mem::take(&mut self.effects);
         let mut lasting = false;
