@@ -15,9 +15,9 @@ use quorate_sim::service::{Options, Service, Workload};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// Runs of one round: seeds differ in their delays, clocks and clients.
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 2;
 
 struct Scenario {
     name: &'static str,
@@ -38,7 +38,7 @@ fn scenarios() -> [Scenario; 2] {
     };
     let busy = Options {
         workload: Workload::Mixed,
-        clients: 32,
+        clients: 105,
         think: Duration::from_millis(30),
         exact: true,
         ..Options::default()
@@ -46,7 +46,7 @@ fn scenarios() -> [Scenario; 2] {
     let seconds = Duration::from_secs;
     [
         Scenario { name: "idle", lasting: seconds(100), target: 1_000.0, options: idle },
-        Scenario { name: "busy", lasting: seconds(10), target: 20.0, options: busy },
+        Scenario { name: "busy", lasting: seconds(60), target: 20.0, options: busy },
     ]
 }
 
