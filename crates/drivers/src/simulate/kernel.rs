@@ -355,8 +355,9 @@ impl<W: World> Kernel<W> {
         self.shells[at].timers[slot].armed = false;
         self.digest.add(0x71_0000 ^ (at as u64) << 8 ^ slot as u64);
         if self.recorder.is_some() {
+            let face = self.shells[at].face;
             self.record(Kind::Timer, |step| {
-                step.node = Some(at);
+                step.node = Some(face);
                 step.text = format!("{timer:?}");
             });
         }
@@ -389,8 +390,9 @@ impl<W: World> Kernel<W> {
         let released: Vec<_> = shell.gate.synced(upto).collect();
         self.digest.add(0x5c ^ upto << 8);
         if self.recorder.is_some() {
+            let face = self.shells[at].face;
             self.record(Kind::Synced, |step| {
-                step.node = Some(at);
+                step.node = Some(face);
                 step.text = format!("{upto} records are durable");
             });
         }

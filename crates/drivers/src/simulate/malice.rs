@@ -11,15 +11,19 @@
 use super::choices::{About, Site};
 use super::faults::Fault;
 use super::kernel::{Flying, Kernel};
+use super::nemesis::Power;
 use super::node::Shell;
 use super::run::Plan;
 use super::setup::Shape;
+use super::trace::Kind;
 use super::world::{Seat, World};
 use quorate_core::Protocol;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Old messages that may be sent again.
 const OLD_MAX: usize = 64;
+/// Numbers of treasons among the faults of a trace: the number of the traitor is added.
+const TREASON: u64 = 1 << 32;
 /// How often a liar lies, an echo is sent, a message is altered. Unit: parts per million.
 const RATE: u64 = 50_000;
 
@@ -92,6 +96,10 @@ impl<W: World> Kernel<W> {
         let traitors = self.nemesis.malice.traitors.clone();
         for traitor in traitors {
             let nodes = self.nodes();
+            self.record(Kind::Fault, |step| {
+                (step.fault, step.nodes) = (Some(TREASON + traitor as u64), vec![traitor]);
+                step.text = format!("n{} is Byzantine", traitor + 1);
+            });
             if self.nemesis.malice.withhold {
                 let site = Site::new(About::Malice, traitor);
                 let peer = self.choices.draw(site, nodes as u64) as usize;
@@ -100,6 +108,26 @@ impl<W: World> Kernel<W> {
             if self.nemesis.malice.twins {
                 self.double(traitor);
             }
+        }
+    }
+
+    /// The calm has come: the network behaves, and traitors say nothing more. Of those who behaved
+    /// well so far nobody would know, and nothing could be demanded of them.
+    pub(super) fn silence_traitors(&mut self) {
+        self.nemesis.malice.stop();
+        for at in 0..self.seats.len() {
+            if self.seats[at].correct {
+                continue;
+            }
+            if self.seats[at].state.is_some() {
+                self.crash(at, Power::Stays, "the traitor falls silent");
+            }
+            self.seats[at].dead = true;
+            let face = self.shells[at].face as u64;
+            self.record(Kind::Heal, |step| {
+                step.fault = Some(TREASON + face);
+                step.text = "the traitor is silent".to_owned();
+            });
         }
     }
 

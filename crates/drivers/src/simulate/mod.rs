@@ -1,5 +1,40 @@
 //! The simulator: a protocol under a named system model, with every fault that the model permits,
-//! until a property breaks.
+//! until a property breaks; then the smallest story of how it broke.
+//!
+//! **Problem.** What goes wrong in a distributed system is rare, and hardly ever happens twice.
+//!
+//! **Idea.** One thread, virtual time, and every choice drawn from one log: which message is late,
+//! whose power fails, what a client asks. The same choices give the same run, on every machine; so
+//! a run can be drawn, replayed, made smaller, and enumerated.
+//!
+//! ```text
+//!   Plan (model, faults, nodes) --+                                  Outcome: tally, digest,
+//!   Origin (seed, or log) --------+--> run --> kernel <--> World --> violation, choices, trace
+//!                                                |                      |
+//!            campaign: many seeds, threads ------+      shrink <--------+--> show: text, page
+//! ```
+//!
+//! | what | file |
+//! |---|---|
+//! | one run | `run.rs`: [`Plan`], [`run`], [`Outcome`] |
+//! | its choices | `choices.rs`: [`Choices`], [`Site`]; `setup.rs` draws its shape |
+//! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `network.rs` |
+//! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `malice.rs` lies |
+//! | what surrounds the nodes | `world.rs`: [`World`]; `plain.rs`: [`Plain`], for a protocol of yours |
+//! | many runs | `campaign.rs`, `tally.rs`, `subject.rs` |
+//! | a smaller run | `shrink.rs`, `replay.rs` |
+//! | looking at it | `trace.rs`, `recorder.rs`, `show/` |
+//! | does it find anything? | `mutant.rs`: mistakes of the simulator itself; `example.rs` breaks |
+//!
+//! **Guarantees.** The simulator does nothing that the model of the run forbids, and counts what it
+//! did. Every run ends in a *calm*: faults end, who can return returns, Byzantine nodes fall
+//! silent, and the system must come to serve within a bound, unless it is asynchronous.
+//!
+//! **Bounds.** Those of each file; a run keeps its choices and its steps only if asked to.
+//!
+//! Sources: FoundationDB's simulator (Zhou et al., 2021) and TigerBeetle's VOPR for the idea; Groce
+//! et al., "Swarm Testing" (2012); Zeller and Hildebrandt, "Simplifying and Isolating
+//! Failure-Inducing Input" (2002), for making runs smaller.
 
 pub mod campaign;
 mod choices;

@@ -120,7 +120,7 @@ impl<W: World> Kernel<W> {
         }
         let Links { delay_min, delay_span, in_order, .. } = self.net.links;
         self.net.links = Links { delay_min, delay_span, in_order, ..Links::default() };
-        self.nemesis.malice.stop();
+        self.silence_traitors();
         if self.plan.is_live() && !self.plan.planted(Mutant::NeverStabilizes) {
             // From here on bounds hold, also for what is under way.
             let delay_max = self.plan.bounds.delay_max;

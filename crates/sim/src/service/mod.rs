@@ -617,7 +617,9 @@ impl World for Service {
     }
 
     fn clients(&self) -> Vec<String> {
-        (0..self.options.clients).map(|client| format!("c{client}")).collect()
+        // The last one asks each member, after the faults, whether it serves.
+        let clients = (0..self.options.clients).map(|client| format!("c{client}"));
+        clients.chain(std::iter::once("probe".to_owned())).collect()
     }
 
     fn marks(&self) -> &'static [&'static str] {
