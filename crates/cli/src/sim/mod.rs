@@ -6,12 +6,14 @@
 //! | `progress.rs`, `words.rs` | what is shown meanwhile, and how numbers read |
 //! | `verdict.rs` | what came of it |
 //! | `bundle.rs` | a counter-example as files |
+//! | `list.rs` | every word that can be said |
 //! | `merge.rs` | campaigns of several machines |
 //! | `mutants.rs` | whether planted bugs are caught |
 //!
 //! Exit status: 0 every property held, 1 one was violated, 2 usage or environment.
 
 mod bundle;
+mod list;
 mod merge;
 mod mutants;
 mod options;
@@ -51,6 +53,10 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let flags = &options.flags;
     let done = match (&options.task, &flags.mutants, &flags.replay) {
         (Some(Task::Merge { files, json }), ..) => merge::run(files, *json),
+        (Some(Task::List { json }), ..) => {
+            list::run(*json);
+            Ok(Verdict::Holds)
+        }
         (None, Some(names), _) => mutants::run(flags, names),
         (None, None, Some(file)) => replay(flags, file),
         (None, None, None) => campaign(flags),
@@ -241,11 +247,13 @@ fn replay(flags: &Flags, file: &Path) -> Result<Verdict, Box<dyn Display>> {
         show_text(&trace);
     }
     if trace.head.digest != recorded.digest {
-        output::complain(format_args!(
-            "this is another run than the one that was written down (digest {}, and {} then): it \
-             was written by version {}, or edited",
-            trace.head.digest, recorded.digest, recorded.version
-        ));
+        let (now, then) = (&trace.head.digest, &recorded.digest);
+        return Err(named(format!(
+            "this is another run than the one that was written down (digest {now}, and {then} \
+             then), so it says nothing of that one: the file was edited, or written by another \
+             build; run the seed {} again with this one",
+            recorded.seed
+        )));
     }
     Ok(Verdict::of(trace.head.property.is_some()))
 }

@@ -18,6 +18,7 @@ Examples:
   quorate sim --model network=reliable,node=crash-stop,timing=synchronous
   quorate sim --faults crash,partition --nodes 5 --sim-time 30s
   quorate sim --protocol register               an example that breaks, and its story
+  quorate sim list                              every fault, protocol and planted bug
   quorate sim --seeds 0..1000000 --shard 3/16 --json > 3.json
   quorate sim merge 0.json 1.json 2.json 3.json
 
@@ -52,6 +53,12 @@ pub(super) enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Name what can be chosen: protocols, workloads, properties, faults, planted bugs
+    List {
+        /// One JSON object instead of tables
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What is run, and for how long.
@@ -63,7 +70,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MODEL", value_parser = model)]
     model: Option<SystemModel>,
     /// Faults by name, all of which take part in each run; 'none' [default: all that the model
-    /// permits, of which each run draws some]
+    /// permits, of which each run draws some]. 'quorate sim list' names them
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     faults: Option<Vec<String>>,
     /// How many nodes [default: drawn from 3 to 5; 4 to 7 if they may be Byzantine]
@@ -72,7 +79,7 @@ pub(super) struct Flags {
     /// Run exactly this seed
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "length", "shard"])]
     pub(super) seed: Option<u64>,
-    /// Run these seeds: from A to just before B
+    /// Run these seeds: from A to just before B, or to the first that breaks a property
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     seeds: Option<Seeds>,
     /// End after so long [default: 60s without --seeds; with --mutants, 60s of processor time for
@@ -88,9 +95,11 @@ pub(super) struct Flags {
     /// What its clients do [default: the first of the protocol]
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
-    /// Plant these bugs, or all, one after the other; each must be caught
+    /// Plant these bugs, or all, one after the other; each must be caught. Each says by itself what
+    /// is run, and under which faults
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', num_args = 0..=1)]
     #[arg(default_missing_value = "all")]
+    #[arg(conflicts_with_all = ["model", "faults", "nodes", "workload", "seed", "seeds", "shard"])]
     pub(super) mutants: Option<Vec<String>>,
     /// Threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_024))]
@@ -112,7 +121,7 @@ pub(super) struct Flags {
     pub(super) out: PathBuf,
     /// Run a choices.json again
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "length", "shard"])]
-    #[arg(conflicts_with_all = ["model", "faults", "nodes", "mutants", "twice"])]
+    #[arg(conflicts_with_all = ["model", "faults", "nodes", "mutants", "twice", "workload"])]
     pub(super) replay: Option<PathBuf>,
     /// No progress bar, even on a terminal
     #[arg(long)]
@@ -146,6 +155,8 @@ pub(super) enum UsageError {
     Empty(Seeds),
     /// There is no such planted bug, or none at all.
     Mutants(String),
+    /// So few nodes can bear no Byzantine one.
+    Byzantine { fault: Fault, nodes: usize },
 }
 
 impl fmt::Display for UsageError {
@@ -162,6 +173,11 @@ impl fmt::Display for UsageError {
             }
             UsageError::Mutants(why) => write!(f, "--mutants: {why}"),
             UsageError::Fault(why) => write!(f, "--faults: {why}"),
+            UsageError::Byzantine { fault, nodes } => write!(
+                f,
+                "--faults: '{fault}' wants a Byzantine node, and {nodes} nodes can bear none; take \
+                 --nodes 4 or more"
+            ),
             UsageError::Forbidden(forbidden) => write!(f, "--faults: {forbidden}"),
             UsageError::Empty(Seeds { from, to, index, of }) => {
                 write!(f, "--shard: {index}/{of} has none of the seeds {from}..{to}")
@@ -229,7 +245,14 @@ impl Flags {
                 let faults: Vec<Fault> = names.iter().map(parse).collect::<Result<_, _>>()?;
                 let mut plan = plan.with_faults(&faults).map_err(UsageError::Forbidden)?;
                 plan.all = true;
-                Ok(plan)
+                let bears_none = plan.nodes.iter().copied().find(|nodes| *nodes < 4);
+                let treason = faults.iter().find(|fault| fault.is_treason());
+                match (treason, bears_none) {
+                    (Some(fault), Some(nodes)) => {
+                        Err(UsageError::Byzantine { fault: *fault, nodes })
+                    }
+                    _ => Ok(plan),
+                }
             }
         }
     }
@@ -277,7 +300,9 @@ fn seeds(text: &str) -> Result<Seeds, String> {
         Some(Seeds::range(from.parse().ok()?, to.parse().ok()?))
     };
     let seeds = parse().filter(|seeds| seeds.from < seeds.to);
-    seeds.ok_or_else(|| "write 0..1000: the first seed, and the one after the last".to_owned())
+    seeds.ok_or_else(|| {
+        "write 0..1000: the first seed, and one that is larger, which is not run".to_owned()
+    })
 }
 
 fn shard(text: &str) -> Result<(u64, u64), String> {

@@ -185,6 +185,11 @@ impl Fault {
         matches!(self, Fault::StepForward | Fault::StepBack | Fault::Freeze | Fault::LeapSecond)
     }
 
+    /// True if it is what Byzantine nodes do, of which there are less than a third.
+    pub fn is_treason(self) -> bool {
+        matches!(self, Fault::Twins | Fault::Withhold | Fault::Lie | Fault::Echo | Fault::Amnesia)
+    }
+
     /// True if it damages a disk for good, so that it may hit a minority of the nodes only.
     pub fn damages(self) -> bool {
         matches!(

@@ -195,7 +195,7 @@ impl Service {
             return;
         }
         let home = self.clients[client].home;
-        if !self.members[home].up {
+        if !self.members[home].up || !nodes.is_correct(home) {
             // It was refused a connection: nothing has happened. The next member is tried.
             self.clients[client].home = (home + 1) % self.nodes;
             return;
