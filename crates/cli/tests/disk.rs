@@ -14,6 +14,9 @@ use support::cluster::{Cluster, SOON, Settings};
 use support::files::{copy_tree, data_end, files_below, find_last, flip_bit};
 use support::net::{free_port, loopback};
 
+/// After so long without writes a log thread has nothing left to do, also on a busy machine.
+const LOG_AT_REST: Duration = Duration::from_millis(500);
+
 /// Keys of a store that is small but has more than one checkpoint with [`small_logs`].
 const KEYS: usize = 300;
 
@@ -432,6 +435,12 @@ async fn write_markers(cluster: &Cluster) -> Snapshot {
         cluster.client(0).put(&format!("marker/{i}"), marker(i)).await.expect("a write");
         fill(&cluster.client(0), &format!("k{i}"), 10, 200).await;
     }
+    cluster.wait_agreement().await;
+    // A follower applies what a quorum holds, perhaps before its own log has it. Damage in a batch
+    // that a kill interrupts is a torn tail, so a second batch must be on every disk as well.
+    tokio::time::sleep(LOG_AT_REST).await;
+    fill(&cluster.client(0), "later", 10, 200).await;
+    tokio::time::sleep(LOG_AT_REST).await;
     cluster.wait_agreement().await
 }
 
