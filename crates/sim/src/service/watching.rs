@@ -17,7 +17,8 @@ impl Service {
     ) {
         let which = hands.draw(Site::new(About::Detail, 1_000 + watcher), self.nodes as u64);
         let up = (0..self.nodes).map(|step| (which as usize + step) % self.nodes);
-        let member = up.into_iter().find(|member| self.members[*member].up && nodes.is_correct(*member));
+        let serves = |at: &usize| self.members[*at].up && nodes.is_correct(*at);
+        let member = up.into_iter().find(serves);
         let connected = member.and_then(|member| {
             let history = nodes.get(member)?.store().history();
             let now = moment(hands.now());
