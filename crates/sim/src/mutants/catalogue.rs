@@ -265,7 +265,7 @@ pub const CATALOGUE: &[MutantCase] = &[
         ("durable", "Jepsen, Redis-Raft 1b3fbf6"),
         "a put is answered before it is committed",
         WorldName::Service,
-        three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Read]),
+        three(&[Fault::IsolateLeader, Fault::Pause, Fault::Hold], &[Work::Read]),
     ),
     case(
         Plant::Client(ClientMutant::RetriedBlindly),
@@ -280,7 +280,7 @@ pub const CATALOGUE: &[MutantCase] = &[
         ("linearizable", "d-engine#381"),
         "a read is answered without asking a quorum",
         WorldName::Service,
-        three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Read]),
+        three(&[Fault::IsolateLeader, Fault::Pause, Fault::Hold], &[Work::Read]),
     ),
     case(
         raft(Mutant::ReadBeforeOwnCommit),

@@ -303,8 +303,9 @@ impl Client {
         let mut success = vec![put(first.clone(), 0), put(Bytes::from_static(b"k/batch"), 0)];
         let compare = vec![Compare {
             keys: Keys { key: first, range_end: Bytes::from_static(b"k9") },
+            // Of some keys of a range this is true, and of others not.
             relation: Relation::Greater,
-            operand: Operand::Mod(1),
+            operand: Operand::Version(1),
         }];
         match shape {
             0 => {}

@@ -22,7 +22,7 @@ pub(super) struct Watcher {
     pub(super) keys: Keys,
     /// The member and the stream that it listens to.
     pub(super) seat: Option<(usize, StreamId)>,
-    /// It has seen everything before this revision.
+    /// It has seen everything before this revision; 0 if it wants what happens from now on.
     pub(super) next: u64,
     /// The stream has confirmed it.
     created: bool,
@@ -85,6 +85,10 @@ impl Watcher {
             return Ok(Heard::Canceled);
         }
         if message.created {
+            let now = message.header.as_ref().map_or(0, |header| header.revision as u64);
+            if self.next == 0 {
+                self.next = now + 1;
+            }
             return Ok(Heard::Fine);
         }
         if !self.created {

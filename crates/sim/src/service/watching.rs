@@ -46,6 +46,10 @@ impl Service {
         }
         if let Some((member, stream)) = self.watchers[watcher].seat.take() {
             self.members[member].desk.close(stream);
+            // It goes on where it was, or is another one that begins now.
+            if hands.draw(Site::new(About::Detail, 1_000 + watcher), 3) == 2 {
+                self.watchers[watcher].next = 0;
+            }
             self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
         }
     }
