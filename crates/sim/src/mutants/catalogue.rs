@@ -118,20 +118,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         WorldName::Raft,
         three(&[Fault::Partition], &[]),
     ),
-    case(
-        raft(Mutant::ElectionUnguarded),
-        ("liveness", "logcabin#56; Cloudflare, 2 November 2020"),
-        "no pre-vote, and a vote although a leader is heard; shows while a link stays cut",
-        WorldName::Raft,
-        five(&[Fault::PartialCut, Fault::OneWay], &[]),
-    ),
-    case(
-        raft(Mutant::QuorumUnchecked),
-        ("liveness", "Cloudflare, 2 November 2020"),
-        "a leader that no quorum hears goes on leading; shows while it is heard and hears nobody",
-        WorldName::Raft,
-        three(&[Fault::OneWay], &[]),
-    ),
     // Replication.
     case(
         raft(Mutant::AckBeforeDurable),
@@ -139,13 +125,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         "entries are acknowledged before they are durable",
         WorldName::Service,
         three(&[Fault::Crash, Fault::Blackout], &[]),
-    ),
-    case(
-        raft(Mutant::CommitOldTerms),
-        ("state-machine-safety", "Ongaro and Ousterhout 2014, figure 8; logcabin#44"),
-        "entries of earlier terms are committed by counting",
-        WorldName::Raft,
-        three(&[Fault::Crash, Fault::Partition, Fault::Loss, Fault::Pause], &[Work::RarePaths]),
     ),
     case(
         raft(Mutant::CommitBeyondMatch),
@@ -181,13 +160,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         "an append of a deposed leader is taken",
         WorldName::Raft,
         three(&[Fault::Hold, Fault::Tail, Fault::IsolateLeader], &[]),
-    ),
-    case(
-        raft(Mutant::StaleAckCounted),
-        ("state-machine-safety", "Gjengset, \"Students' Guide to Raft\" 2016"),
-        "an acknowledgement of an earlier term counts",
-        WorldName::Raft,
-        three(&[Fault::Hold, Fault::Tail, Fault::Partition], &[]),
     ),
     case(
         raft(Mutant::RestartTruncatesToCommit),
@@ -288,13 +260,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         "a new leader reads before it has committed an entry of its own",
         WorldName::Service,
         three(&[Fault::Crash, Fault::Kill, Fault::IsolateLeader], &[Work::Read]),
-    ),
-    case(
-        raft(Mutant::ReadAnswerOfFormerLife),
-        ("linearizable", "etcd#20418"),
-        "an answer to a former life is taken for one to this",
-        WorldName::Service,
-        three(&[Fault::Kill, Fault::Crash, Fault::Tail, Fault::Hold], &[Work::Read]),
     ),
     case(
         raft(Mutant::ReadJoinsOldRound),
@@ -421,7 +386,7 @@ pub const CATALOGUE: &[MutantCase] = &[
         ("durable", "Alquraan et al. 2018, the class of it"),
         "what a full disk did not take counts as written",
         WorldName::Service,
-        three(&[Fault::DiskFull, Fault::Crash, Fault::Blackout], &[]),
+        three(&[Fault::DiskFull, Fault::Blackout], &[]),
     ),
     // Checkpoints.
     case(
@@ -439,13 +404,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[Fault::Partition, Fault::Crash, Fault::Kill], &[Work::Checkpoint, Work::RarePaths]),
     ),
     case(
-        replica(ReplicaMutant::CheckpointAhead),
-        ("digest", "ZOOKEEPER-3642"),
-        "a checkpoint claims what is committed and not applied",
-        WorldName::Service,
-        three(&[Fault::Kill, Fault::Crash], &[Work::Checkpoint, Work::RarePaths]),
-    ),
-    case(
         replica(ReplicaMutant::CheckpointBehind),
         ("digest", "etcd#13766; etcd#13854"),
         "a checkpoint claims less than it holds, so that a command is applied twice",
@@ -458,13 +416,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         "a checkpoint that is older than the state replaces it",
         WorldName::Service,
         three(&[Fault::Tail, Fault::SlowLink], &[Work::Checkpoint, Work::RarePaths]),
-    ),
-    case(
-        replica(ReplicaMutant::InstallKeepsCommitted),
-        ("crash", "etcd#3504, the class of it"),
-        "what a checkpoint covers is applied after it once more",
-        WorldName::Service,
-        three(&[Fault::Partition, Fault::Tail], &[Work::Checkpoint, Work::RarePaths]),
     ),
     // Store and watch.
     case(
@@ -563,20 +514,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[], &[Work::Watch]),
     ),
     case(
-        Plant::Watch(Watch::MarkOverwritten),
-        ("watch", "etcd's API guarantees, reliability"),
-        "a watcher that is behind forgets how far",
-        WorldName::Service,
-        three(&[Fault::Pause, Fault::SlowNode], &[Work::Watch]),
-    ),
-    case(
-        Plant::Watch(Watch::ProgressAhead),
-        ("watch", "etcd#15220"),
-        "progress is told of what was not sent",
-        WorldName::Service,
-        three(&[], &[Work::Watch]),
-    ),
-    case(
         Plant::Watch(Watch::FilterInverted),
         ("watch", "etcd's API, WatchCreateRequest.filters"),
         "filters let through what they should hold back",
@@ -584,25 +521,11 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[], &[Work::Watch, Work::Delete]),
     ),
     case(
-        Plant::Watch(Watch::RevisionSplit),
-        ("watch", "etcd's API guarantees, atomicity"),
-        "a message ends within a revision",
-        WorldName::Service,
-        three(&[], &[Work::Watch, Work::Txn]),
-    ),
-    case(
         Plant::Watch(Watch::CompactionIgnored),
         ("watch", "etcd's API, WatchResponse.compact_revision"),
         "a watcher that a compaction has overtaken goes on",
         WorldName::Service,
         three(&[Fault::Pause], &[Work::Watch, Work::Compaction]),
-    ),
-    case(
-        Plant::Watch(Watch::RestForgotten),
-        ("watch", "etcd's API guarantees, reliability"),
-        "what does not fit a message is forgotten",
-        WorldName::Service,
-        three(&[], &[Work::Watch, Work::Txn]),
     ),
     // Leases, locks, clocks.
     case(
@@ -627,20 +550,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[], &[Work::Lease, Work::Watch]),
     ),
     case(
-        store(Store::CountdownNotSaved),
-        ("lease", "etcd#13491"),
-        "a checkpoint gives every lease its full time again",
-        WorldName::Service,
-        three(&[Fault::Kill, Fault::Crash], &[Work::Lease, Work::Checkpoint]),
-    ),
-    case(
-        lessor(LessorMutant::AnsweredUnconfirmed),
-        ("lease", "etcd#15247; Gray and Cheriton 1989"),
-        "whoever takes itself for the leader renews leases",
-        WorldName::Service,
-        three(&[Fault::IsolateLeader, Fault::Pause, Fault::Partition], &[Work::Lease]),
-    ),
-    case(
         lessor(LessorMutant::RenewalNotAwaited),
         ("lease", "etcd#13491, the reverse of it"),
         "a renewal is answered before its successors know of it",
@@ -651,13 +560,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         lessor(LessorMutant::FullTtlForgotten),
         ("lease", "etcd#15247"),
         "a new leader ends leases that are being renewed",
-        WorldName::Service,
-        three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
-    ),
-    case(
-        lessor(LessorMutant::ClockForgotten),
-        ("lease", "etcd#13491"),
-        "a new leader gives back the time since the last record",
         WorldName::Service,
         three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
     ),
@@ -674,13 +576,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         "a lease that was renewed once never ends",
         WorldName::Service,
         three(&[], &[Work::Lease]),
-    ),
-    case(
-        lessor(LessorMutant::StampTakenTwice),
-        ("lease", "Ongaro 2014, 6.3"),
-        "a grant that arrives twice brings a revoked lease back",
-        WorldName::Service,
-        three(&[Fault::Duplicate, Fault::Tail, Fault::Hold], &[Work::Lease]),
     ),
     case(
         Plant::Client(ClientMutant::LockWithoutLeaseCheck),

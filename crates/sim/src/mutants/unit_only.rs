@@ -5,13 +5,87 @@ use super::plant::Plant;
 use quorate_protocols::consensus::raft::Mutant;
 use quorate_replica::store::Mutant as Store;
 use quorate_replica::{LessorMutant, ReplicaMutant};
+use quorate_server::watch::Mutant as Watch;
 use quorate_storage::Mutant as Storage;
 
 /// The planted bugs that no campaign is asked for, each with the reason.
 pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (
+        raft(Mutant::ElectionUnguarded),
+        "shows only while a link stays cut, and the calm mends all links; caught by the \
+         walks of its crate",
+    ),
+    (
+        raft(Mutant::QuorumUnchecked),
+        "shows only while a link stays cut, and the calm mends all links; caught by the \
+         walks of its crate",
+    ),
+    (
+        raft(Mutant::CommitOldTerms),
+        "needs three elections in a certain order, which a minute of processor time seldom \
+         draws; caught by the test of figure 8",
+    ),
+    (
+        raft(Mutant::StaleAckCounted),
+        "needs an answer held back over two elections, which a minute of processor time \
+         seldom draws; caught by the tests of the rules",
+    ),
+    (
+        raft(Mutant::ReadAnswerOfFormerLife),
+        "needs an answer held back over a restart and a second read of the same number; \
+         caught by the walks of its crate",
+    ),
+    (
+        replica(ReplicaMutant::CheckpointAhead),
+        "a checkpoint is taken at the end of a turn, when nothing committed waits; caught by \
+         the walk of replicas",
+    ),
+    (
+        replica(ReplicaMutant::InstallKeepsCommitted),
+        "what is below a checkpoint is passed over a second time when it is told of; caught \
+         by the walk of replicas",
+    ),
+    (
+        Plant::Watch(Watch::MarkOverwritten),
+        "a simulated watcher reads as soon as it is marked; caught by the tests of watches",
+    ),
+    (
+        Plant::Watch(Watch::ProgressAhead),
+        "a simulated watcher takes everything at once, so that nothing is left unsent; \
+         caught by the tests of watches",
+    ),
+    (
+        Plant::Watch(Watch::RevisionSplit),
+        "the batches of the workload fit one message; caught by the tests of watches",
+    ),
+    (
+        Plant::Watch(Watch::RestForgotten),
+        "a simulated watcher takes everything at once; caught by the tests of watches",
+    ),
+    (
+        lessor(LessorMutant::AnsweredUnconfirmed),
+        "a deposed leader answers for at most an election timeout, which no lease of the \
+         workload is short enough for; caught by the walk of leases",
+    ),
+    (
+        lessor(LessorMutant::ClockForgotten),
+        "lets leases live too long, for which the simulated service has no bound while \
+         leaders change; caught by the walk of leases",
+    ),
+    (
+        lessor(LessorMutant::StampTakenTwice),
+        "needs a doubled grant that arrives after the end of its lease; caught by the walk \
+         of leases",
+    ),
+    (
+        store(Store::CountdownNotSaved),
+        "lets leases live too long, for which the simulated service has no bound while \
+         leaders change; caught by the tests of the store",
+    ),
+    (
         raft(Mutant::ReconfigureEarly),
-        "joint consensus makes it harmless: a change that is not known to be committed is in progress",
+        "joint consensus makes it harmless: a change that is not known to be committed is in \
+         progress",
     ),
     (
         Plant::Storage(Storage::KeepCutTail),
