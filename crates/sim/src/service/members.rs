@@ -55,6 +55,11 @@ pub(super) struct Member {
     pub(super) wanted: Vec<NodeId>,
     pub(super) desk: WatchDesk,
     pub(super) checkpointing: Checkpointing,
+    /// A batch is on its way to the disk.
+    pub(super) syncing: bool,
+    /// The end of the log is not yet marked as synced, since then (0: since the last sync). True
+    /// time, in nanoseconds.
+    pub(super) unmarked: Option<u64>,
     /// Where its state stood after the last turn.
     pub(super) applied: Position,
     /// The last revision that this member told in this life.
@@ -73,6 +78,8 @@ impl Member {
             wanted: Vec::new(),
             desk: desk(id),
             checkpointing: Checkpointing::new(u64::MAX),
+            syncing: false,
+            unmarked: Some(0),
             applied: Position::ZERO,
             told: 0,
         }

@@ -72,6 +72,8 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// What a checkpoint takes to be written, or to travel, at least.
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
+/// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
+const LOG_REST: u64 = 50_000_000;
 /// Segments of the log. Unit: bytes.
 const SEGMENT_BYTES: u32 = 64 << 10;
 
@@ -181,6 +183,20 @@ impl Service {
             election_timeout: Duration::from_millis(1_000),
             log_retain_bytes: self.options.log_retain_bytes,
             buggify: self.buggify,
+        }
+    }
+
+    /// As the log thread of a member does it when nothing has been written for a while.
+    fn mark_log(&mut self, node: usize, nodes: &mut Nodes<'_, Self>, now: u64) {
+        let member = &mut self.members[node];
+        match member.unmarked {
+            Some(0) => member.unmarked = Some(now),
+            // Should this fail the next sync says so as well.
+            Some(since) if now >= since + LOG_REST && !member.syncing => {
+                let _ = nodes.with_disk(node).1.idle();
+                member.unmarked = None;
+            }
+            _ => {}
         }
     }
 
@@ -388,12 +404,16 @@ impl World for Service {
         }
     }
 
-    fn append(&mut self, _node: usize, disk: &mut MemberDisk, records: &mut Vec<Record>) {
+    fn append(&mut self, node: usize, disk: &mut MemberDisk, records: &mut Vec<Record>) {
+        let member = &mut self.members[node];
+        (member.syncing, member.unmarked) = (true, Some(0));
         disk.append(records);
     }
 
-    fn sync(&mut self, _node: usize, disk: &mut MemberDisk) -> Result<(), SyncError> {
-        disk.sync()
+    fn sync(&mut self, node: usize, disk: &mut MemberDisk) -> Result<(), SyncError> {
+        disk.sync()?;
+        self.members[node].syncing = false;
+        Ok(())
     }
 
     fn power_cut(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
@@ -409,12 +429,16 @@ impl World for Service {
 
     fn damage(
         &mut self,
-        _node: usize,
+        node: usize,
         disk: &mut MemberDisk,
         fault: Fault,
         choose: Choose<'_>,
     ) -> Option<String> {
+        // Damage in a batch that is not marked yet cannot be told from a torn one: the log promises
+        // nothing of it until it has been at rest.
+        let at_rest = self.members[node].unmarked.is_none();
         match fault {
+            Fault::BitRot | Fault::Misdirected if !at_rest => None,
             Fault::BitRot => disk.rot(choose),
             Fault::Misdirected => disk.misdirect(choose),
             Fault::SyncError => {
@@ -527,6 +551,7 @@ impl World for Service {
         hands: &mut Hands<'_, Self>,
     ) {
         self.seen.drain(..).for_each(|seen| hands.mark(seen));
+        self.mark_log(node, nodes, hands.now());
         let (Some(state), disk) = nodes.with_disk(node) else { return };
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);
