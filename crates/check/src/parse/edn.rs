@@ -117,14 +117,34 @@ impl<'a> Reader<'a> {
             } else if letter.is_whitespace() || letter == ',' {
                 self.bump();
             } else if letter == '#' && self.follows('_') {
-                self.bump();
-                self.bump();
-                self.inner()?;
+                self.ignored()?;
             } else {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// `#_` and the form that it takes away. The form may begin with another `#_`: that nests too.
+    fn ignored(&mut self) -> Result<(), ParseError> {
+        let place = self.place;
+        self.bump();
+        self.bump();
+        self.descend(place)?;
+        self.inner()?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn descend(&mut self, place: Place) -> Result<(), ParseError> {
+        self.depth += 1;
+        match self.depth > DEPTH_MAX {
+            true => {
+                let what = format!("forms nest more than {DEPTH_MAX} deep");
+                Err(ParseError::new(place, what))
+            }
+            false => Ok(()),
+        }
     }
 
     /// True if `letter` comes after the next one.
@@ -145,11 +165,7 @@ impl<'a> Reader<'a> {
 
     fn form(&mut self) -> Result<Edn, ParseError> {
         let place = self.place;
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            let what = format!("forms nest more than {DEPTH_MAX} deep");
-            return Err(ParseError::new(place, what));
-        }
+        self.descend(place)?;
         let letter = *self.rest.peek().expect("the caller looked");
         let form = match letter {
             '[' => self.items(place, ']').map(Form::Sequence),
@@ -300,5 +316,9 @@ mod tests {
         assert_eq!(complaint("\"abc"), "1:5: the string that begins at 1:1 is not closed");
         assert_eq!(complaint("[12x4]"), "1:2: '12x4' is no form");
         assert_eq!(complaint(&"[".repeat(65)), "1:65: forms nest more than 64 deep");
+        assert_eq!(complaint(&"#_".repeat(1_000_000)), "1:129: forms nest more than 64 deep");
+        assert_eq!(read("#_ #_ 1 2 3").expect("two are taken away").map(|form| form.form), {
+            Some(Form::Number(3))
+        });
     }
 }

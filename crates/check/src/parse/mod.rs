@@ -30,6 +30,9 @@ use std::fmt;
 
 pub use ndjson::{HISTORY_VERSION, write};
 
+/// A complaint may repeat what stands in the file; it is cut off after so many characters.
+const WHAT_MAX: usize = 200;
+
 /// A place in a file. Both count from 1; columns are characters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place {
@@ -56,7 +59,12 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(place: Place, what: impl Into<String>) -> Self {
-        ParseError { place, what: what.into() }
+        let mut what = what.into();
+        if let Some((end, _)) = what.char_indices().nth(WHAT_MAX) {
+            what.truncate(end);
+            what.push_str(" ..");
+        }
+        ParseError { place, what }
     }
 }
 
@@ -170,5 +178,21 @@ pub fn parse(text: &str, format: Format, kind: Option<Kind>) -> Result<Recorded,
         Format::Json => ndjson::read(text, kind),
         Format::JepsenLog => jepsen::assemble(&jepsen::log_events(text)?, kind),
         Format::Edn | Format::Porcupine => jepsen::assemble(&jepsen::edn_events(text)?, kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_about_a_long_line_is_short() {
+        let line = "ä".repeat(100_000);
+        for format in [Format::Json, Format::JepsenLog, Format::Edn, Format::Porcupine] {
+            let error = parse(&line, format, None).expect_err("no history");
+            assert!(error.to_string().chars().count() < WHAT_MAX + 20, "{format:?}");
+        }
+        let error = parse(&line, Format::Edn, None).expect_err("no history");
+        assert!(error.to_string().ends_with("ää .."), "{error}");
     }
 }
