@@ -801,6 +801,19 @@ fn damage_of_the_last_vote_or_of_the_only_log_is_an_error() {
 }
 
 #[test]
+fn damage_is_none_when_a_checkpoint_outlives_the_term_it_came_in() {
+    let configuration = Configuration::of(ids(&[1, 2, 3]));
+    let config = Config::new(id(2), configuration.clone());
+    let voted = Record::HardState { term: Term(1), vote: Some(id(3)) };
+    let snapshot = Record::Snapshot { position: Position::new(2, 9), configuration };
+    let records = [snapshot, voted, Record::Entry(entry(1, 1))];
+    let raft = Raft::restore(&config, &mut records.into_iter());
+    assert_eq!(raft.restore_error(), None);
+    assert_eq!((raft.term(), raft.vote), (Term(2), None), "a vote of another term");
+    assert_eq!(raft.last(), Position::new(2, 9));
+}
+
+#[test]
 fn damage_of_a_record_of_unknown_kind_keeps_only_what_was_committed() {
     let config = Config::new(id(2), Configuration::of(ids(&[1, 2, 3])));
     let records = [

@@ -177,7 +177,11 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
     let last = log.last();
     let mending = replay.mending.max(end).filter(|end| *end > last);
     let sole = log.configuration().1.voters().eq([config.id]);
-    let restore_error = if replay.vote_in_doubt || last.term > replay.term {
+    // A checkpoint that a peer sent may outlive the crash that cut off the term it came in: then
+    // this member has not voted in that term, as a vote leaves only once it is durable. An entry
+    // is written after its term.
+    let term = replay.term.max(log.base().term);
+    let restore_error = if replay.vote_in_doubt || last.term > term {
         Some(RestoreError::VoteDamaged)
     } else if sole && mending.is_some() {
         Some(RestoreError::NobodyToMendFrom)
@@ -190,8 +194,8 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
         config: config.clone(),
         restore_error,
         life: replay.life + 1,
-        term: replay.term.max(last.term), // the same, unless a damaged record held it
-        vote: replay.vote,
+        term: term.max(last.term), // the same, unless a damaged record held it
+        vote: replay.vote.filter(|_| term == replay.term),
         written_hard_state: (replay.term, replay.vote),
         indicated: log.base().index,
         log,
