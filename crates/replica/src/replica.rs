@@ -484,6 +484,7 @@ impl Replica {
             self.committed.retain(|entry| entry.position.index > position.index);
         }
         self.configuration = configuration.clone();
+        self.leases_installed(cx.now);
         let request = raft::Request::Installed { position, configuration };
         let heard = cx.child(|cx| self.raft.on_request(request, cx));
         self.hear(heard, cx);

@@ -50,7 +50,8 @@ pub(super) struct Kernel<W: World> {
     ids: Vec<NodeId>,
     pub(super) seats: Vec<Seat<W::Node, W::Disk>>,
     pub(super) messages: Slab<Flying<Message<W>>>,
-    pub(super) requests: Slab<<W::Node as Protocol>::Request>,
+    /// Each with the life of the node that is asked.
+    pub(super) requests: Slab<(u32, <W::Node as Protocol>::Request)>,
     pub(super) choices: Choices,
     pub(super) net: Net,
     pub(super) nemesis: Nemesis<Message<W>>,
@@ -285,7 +286,10 @@ impl<W: World> Kernel<W> {
     }
 
     fn ask(&mut self, at: usize, request: u32) {
-        let request = self.requests.take(request);
+        let (life, request) = self.requests.take(request);
+        if life != self.shells[at].life {
+            return;
+        }
         self.digest.add(0x5e ^ at as u64);
         if self.recorder.is_some()
             && self.seats[at].state.is_some()
@@ -668,7 +672,7 @@ impl<W: World> Kernel<W> {
         for todo in self.todo.drain(..) {
             match todo {
                 Todo::Request { node, after, request } => {
-                    let request = self.requests.insert(request);
+                    let request = self.requests.insert((self.shells[node].life, request));
                     let node = node as u16;
                     self.queue.push(self.now + after, Event::Request { node, request });
                 }

@@ -296,7 +296,7 @@ impl<W: World> Hands<'_, W> {
         self.choices.chance(site, per_million)
     }
 
-    /// Asks a node, `after` from now, if it is up then.
+    /// Asks a node, `after` from now, if it is up then and in the same life.
     pub fn request(
         &mut self,
         node: usize,

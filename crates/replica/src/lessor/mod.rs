@@ -449,6 +449,15 @@ impl Lessor {
         }
     }
 
+    /// A checkpoint of a peer has replaced the state. The leases in it count on a leader's clock
+    /// that this member may never have heard.
+    pub(crate) fn installed(&mut self, view: View<'_>) {
+        if self.planted.is(LessorMutant::InstalledUnstamped) {
+            return;
+        }
+        self.clock.stamped(view.applied.term, view.store.lease_clock(), view.now);
+    }
+
     /// Every [`TICK`]. `patience` is how long a question may wait.
     pub(crate) fn tick(&mut self, patience: Duration, view: View<'_>) {
         self.follow(view);

@@ -19,6 +19,9 @@ quorate_core::planted_bugs! {
         ClockForgotten = "clock-forgotten",
         /// A grant carries no moment of the lease clock.
         GrantUnstamped = "grant-unstamped",
+        /// A member that takes in a checkpoint keeps its own estimate of the lease clock (found by
+        /// the simulator, in this very service).
+        InstalledUnstamped = "installed-unstamped",
         /// A lease that was renewed once never counts down again (etcd#17132).
         SettleForgotten = "settle-forgotten",
         /// A leader that stood still ends leases as soon as it wakes.

@@ -61,6 +61,11 @@ impl Replica {
         lessor.applied(command, term, view);
     }
 
+    pub(super) fn leases_installed(&mut self, now: Time) {
+        let (lessor, view) = self.lessor(now);
+        lessor.installed(view);
+    }
+
     pub(super) fn tick_leases(&mut self, cx: &mut Context<'_, Self>) {
         let patience = self.request_timeout;
         let (lessor, view) = self.lessor(cx.now);

@@ -157,6 +157,45 @@ fn what_is_left_of_a_lease_survives_a_change_of_leader() {
 }
 
 #[test]
+fn a_checkpoint_brings_the_clock_that_its_leases_count_on() {
+    story(
+        |mutant| {
+            let mut town = settled_with(mutant);
+            let behind = town.follower();
+            town.cut_off = vec![behind];
+            town.pass(secs(30));
+            // The others begin a new life, and know nothing of the time before.
+            for id in town.nodes.keys().copied().filter(|id| *id != behind).collect::<Vec<_>>() {
+                let records = town.nodes[&id].records.clone();
+                town.start(id, None, records);
+            }
+            town.pass(secs(5));
+            let leader = town.leader();
+            grant(&mut town, leader, ID, 10);
+            let granted = town.now;
+            let checkpoint = town.nodes[&leader].node.checkpoint();
+            let install = Request::Install(Box::new(checkpoint));
+            town.call(behind, |node, cx| node.on_request(install, cx));
+            town.cut_off.clear();
+            let mut leads = false;
+            for _ in 0..20 {
+                town.call(leader, |node, cx| {
+                    node.on_request(Request::MoveLeader { to: behind }, cx)
+                });
+                town.pass(millis(100));
+                leads |= town.nodes[&behind].node.raft().role() == RoleName::Leader;
+            }
+            assert!(leads, "it never led");
+            town.pass(secs(3));
+            let spent = town.now.since(granted).as_millis() as u64;
+            let left = left(&mut town, behind, ID).expect("it lives");
+            assert!(left >= 10_000 - spent, "{left} ms are left after {spent}");
+        },
+        &[LessorMutant::InstalledUnstamped],
+    );
+}
+
+#[test]
 fn a_lease_that_is_renewed_gets_all_its_time_from_a_new_leader() {
     story(
         |mutant| {
