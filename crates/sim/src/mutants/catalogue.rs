@@ -571,13 +571,6 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
     ),
     case(
-        lessor(LessorMutant::InstalledUnstamped),
-        ("lease", "found by a campaign, in this service"),
-        "a member keeps its own clock when it takes in a checkpoint",
-        WorldName::Service,
-        three(&[Fault::Crash, Fault::IsolateLeader], &[Work::Lease, Work::Transfer]),
-    ),
-    case(
         lessor(LessorMutant::SettleForgotten),
         ("lease", "etcd#17132"),
         "a lease that was renewed once never ends",

@@ -46,6 +46,11 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
          by the walk of replicas",
     ),
     (
+        lessor(LessorMutant::InstalledUnstamped),
+        "needs a member that hears no clock from its start, takes in a checkpoint and then leads: \
+         one run of 15,000; caught by a story of the town",
+    ),
+    (
         Plant::Watch(Watch::MarkOverwritten),
         "a simulated watcher reads as soon as it is marked; caught by the tests of watches",
     ),
