@@ -106,6 +106,11 @@ pub enum Request {
         /// The peer.
         to: NodeId,
     },
+    /// There is evidence that the peer's process has ended. Only ever costs an election.
+    Suspect {
+        /// The peer.
+        peer: NodeId,
+    },
 }
 
 /// Commands that were applied, by what they write.
@@ -563,7 +568,7 @@ impl Protocol for Replica {
             reads: BTreeMap::new(),
             digests: Digests::default(),
             lessor: Lessor::new(config.life, config.raft.election_timeout),
-            wakefulness: Wakefulness::new(config.raft.election_timeout),
+            wakefulness: Wakefulness::new(),
             fenced: None,
             announced: Index(0),
             leader_seen: None,
@@ -613,6 +618,11 @@ impl Protocol for Replica {
                 let heard = cx.child(|cx| self.raft.on_request(request, cx));
                 self.hear(heard, cx);
             }
+            Request::Suspect { peer } => {
+                let request = raft::Request::Suspect { peer };
+                let heard = cx.child(|cx| self.raft.on_request(request, cx));
+                self.hear(heard, cx);
+            }
         }
     }
 
@@ -657,7 +667,7 @@ impl Protocol for Replica {
     }
 
     fn on_flush(&mut self, cx: &mut Context<'_, Self>) {
-        self.wakefulness.note(cx.now);
+        self.wakefulness.note(cx.now, self.raft.patience());
         if self.leader_seen != self.raft.leader() {
             self.leader_seen = self.raft.leader();
             self.send_queued(cx);

@@ -144,6 +144,7 @@ mod tests {
                 voters: [ME].into(),
                 heartbeat_interval: Duration::from_millis(100),
                 election_timeout: Duration::from_secs(1),
+                election_timeout_min: Duration::from_secs(1),
                 log_retain_bytes: 16 * VALUE_BYTES,
                 buggify: quorate_core::Buggify::Off,
             };

@@ -77,6 +77,10 @@ pub struct Config {
 
     /// Time between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
+    /// Silence after which a follower campaigns at the earliest, when the leader has been heard
+    /// regularly and a quorum is fast. `None`: five heartbeats. Equal to `election_timeout`: always
+    /// that.
+    pub election_timeout_min: Option<Duration>,
     /// Silence after which a follower suspects the leader.
     pub election_timeout: Duration,
     /// Let the first election of a freshly started member come early.
@@ -226,6 +230,15 @@ pub enum ConfigError {
         /// Unit: milliseconds.
         heartbeat_ms: u128,
     },
+    /// The shortest election timeout is less than five heartbeats, or beyond the longest.
+    ElectionMin {
+        /// Unit: milliseconds.
+        min_ms: u128,
+        /// Unit: milliseconds.
+        heartbeat_ms: u128,
+        /// Unit: milliseconds.
+        election_ms: u128,
+    },
     /// The election timeout is beyond [`ELECTION_TIMEOUT_MAX`].
     ElectionTooLong {
         /// Unit: milliseconds.
@@ -286,6 +299,12 @@ impl fmt::Display for ConfigError {
                 "--election-timeout[{election_ms}ms] should be at least as 5 times as \
                  --heartbeat-interval[{heartbeat_ms}ms]"
             ),
+            ConfigError::ElectionMin { min_ms, heartbeat_ms, election_ms } => write!(
+                f,
+                "--election-timeout-min[{min_ms}ms] must be at least 5 times \
+                 --heartbeat-interval[{heartbeat_ms}ms] and at most \
+                 --election-timeout[{election_ms}ms]"
+            ),
             ConfigError::ElectionTooLong { election_ms } => write!(
                 f,
                 "--election-timeout[{election_ms}ms] is too long, and should be set less than \
@@ -336,7 +355,8 @@ impl Default for Config {
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
             force_new_cluster: false,
-            heartbeat_interval: Duration::from_millis(100),
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: None,
             election_timeout: Duration::from_millis(1_000),
             initial_election_tick_advance: true,
             pre_vote: true,
@@ -459,6 +479,12 @@ impl Config {
         settings.iter().filter(|(_, set)| *set).map(|(flag, _)| *flag).collect()
     }
 
+    /// See the field of this name.
+    pub fn election_timeout_min(&self) -> Duration {
+        let beats = self.heartbeat_interval.saturating_mul(HEARTBEATS_PER_ELECTION_MIN);
+        self.election_timeout_min.unwrap_or(beats)
+    }
+
     fn validate_timing(&self) -> Result<(), ConfigError> {
         let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout);
         if heartbeat.is_zero() {
@@ -474,6 +500,12 @@ impl Config {
         }
         if election > ELECTION_TIMEOUT_MAX {
             return Err(ConfigError::ElectionTooLong { election_ms });
+        }
+        let least = heartbeat.saturating_mul(HEARTBEATS_PER_ELECTION_MIN);
+        let min = self.election_timeout_min();
+        if !(least..=election).contains(&min) {
+            let (min_ms, heartbeat_ms) = (min.as_millis(), heartbeat.as_millis());
+            return Err(ConfigError::ElectionMin { min_ms, heartbeat_ms, election_ms });
         }
         Ok(())
     }

@@ -86,6 +86,8 @@ pub(crate) enum Ask {
     MoveLeader { to: NodeId, reply: Reply<Result<(), Refusal>> },
     /// Hand leadership over to whoever can take it, because this member stops.
     StepAside { reply: Reply<Result<(), Refusal>> },
+    /// The process of a peer has ended.
+    Suspect { peer: NodeId },
     /// A checkpoint of a peer is on our disk.
     Install(Box<Checkpoint>),
     /// A checkpoint of ours is on our disk, or could not be written.
@@ -442,6 +444,7 @@ impl Host<Replica> for ReplicaHost {
             }
             Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
             Ask::StepAside { reply } => self.step_aside(node, reply, requests),
+            Ask::Suspect { peer } => requests.push(Request::Suspect { peer }),
             Ask::Install(checkpoint) => requests.push(Request::Install(checkpoint)),
             Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node, requests),
             Ask::CheckpointSent { to, outcome } => requests.push(match outcome {

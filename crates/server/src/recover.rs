@@ -178,8 +178,10 @@ pub struct ReplicaSettings {
     pub voters: BTreeSet<NodeId>,
     /// Between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
-    /// A follower that hears nothing for so long, or up to twice as long, campaigns.
+    /// A follower that hears nothing for so long, or up to twice as long, campaigns at the latest,
     pub election_timeout: Duration,
+    /// and after this at the earliest, if all has gone smoothly.
+    pub election_timeout_min: Duration,
     /// Bytes of log kept in memory for followers that are a little behind.
     pub log_retain_bytes: usize,
     /// Rare paths, for simulations; off in production.
@@ -193,6 +195,7 @@ impl ReplicaSettings {
         let mut raft = raft::Config::new(self.me, configuration);
         raft.heartbeat_interval = self.heartbeat_interval;
         raft.election_timeout = self.election_timeout;
+        raft.election_timeout_min = self.election_timeout_min;
         raft.news_delay = NEWS_DELAY;
         raft.buggify = self.buggify;
         quorate_replica::Config {

@@ -300,6 +300,7 @@ fn replica_settings(config: &Config) -> ReplicaSettings {
         voters: config.initial_members().into_keys().map(NodeId).collect(),
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
+        election_timeout_min: config.election_timeout_min(),
         log_retain_bytes: config.log_retain_bytes,
         buggify: quorate_core::Buggify::Off,
     }
@@ -443,6 +444,11 @@ impl Receive for Receiver {
         if dropped > 0 {
             tracing::warn!(peer = %from, dropped, "too many messages wait: dropped some");
         }
+    }
+
+    fn ended(&self, peer: NodeId) {
+        // News from a socket must not wait; if the inbox is full, silence will tell the same.
+        let _ = self.shared.inbox.ask(Ask::Suspect { peer });
     }
 
     fn received(&self, from: NodeId, bytes: usize) {

@@ -55,7 +55,7 @@ const MEMBER: &[Flag] = &[
     Flag::used("wal-dir", Text, "", "directory of the write-ahead log, if apart"),
     Flag::accepted("snapshot-count", Count, "10000", "checkpoints go by --checkpoint-bytes"),
     Flag::accepted("snapshot-catchup-entries", Count, "5000", "see --log-retain-bytes"),
-    Flag::used("heartbeat-interval", Count, "100", "milliseconds between two heartbeats"),
+    Flag::used("heartbeat-interval", Count, "50", "milliseconds between two heartbeats"),
     Flag::used("election-timeout", Count, "1000", "milliseconds of silence before an election"),
     Flag::used("initial-election-tick-advance", Bool, "true", "faster first election"),
     Flag::used("listen-peer-urls", List, "http://localhost:2380", "where to listen for peers"),
@@ -100,6 +100,13 @@ const MEMBER: &[Flag] = &[
 ];
 
 const OWN: &[Flag] = &[
+    Flag::used(
+        "election-timeout-min",
+        Count,
+        "",
+        "milliseconds of silence before an election when all goes smoothly; as long as \
+         --election-timeout: always that (default: five heartbeats)",
+    ),
     Flag::used(
         "client-threads",
         Text,

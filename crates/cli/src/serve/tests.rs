@@ -32,7 +32,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 46] = [
+const ALL_USED: [(&str, &str); 47] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -40,6 +40,7 @@ const ALL_USED: [(&str, &str); 46] = [
     ("log-retain-bytes", "8"),
     ("heartbeat-interval", "20"),
     ("election-timeout", "200"),
+    ("election-timeout-min", "150"),
     ("initial-election-tick-advance", "false"),
     ("listen-peer-urls", "http://10.0.0.1:1,http://127.0.0.1:1"),
     ("listen-client-urls", "http://10.0.0.1:2"),
@@ -136,6 +137,7 @@ fn everything() -> Config {
         force_new_cluster: false,
         heartbeat_interval: Duration::from_millis(20),
         election_timeout: Duration::from_millis(200),
+        election_timeout_min: Some(Duration::from_millis(150)),
         initial_election_tick_advance: false,
         pre_vote: false,
         strict_reconfig_check: false,

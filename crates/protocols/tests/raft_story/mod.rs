@@ -100,7 +100,7 @@ impl Transcript for RaftStory {
             Body::AppendRejected { prev, hint } => {
                 ("AppendRejected", format!("prev={prev} hint={hint}"))
             }
-            Body::Heartbeat { round, commit } => {
+            Body::Heartbeat { round, commit, .. } => {
                 ("Heartbeat", format!("round={round} commit={commit}"))
             }
             Body::Committed { commit } => ("Committed", format!("commit={commit}")),

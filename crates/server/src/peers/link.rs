@@ -24,6 +24,11 @@ const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two calls: what a returning peer may have to wait for us.
 const REDIAL_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// After a connection broke, so many calls follow each other at once: a process that has ended
+/// refuses them, and a new one takes them.
+const CALLS_AT_ONCE: u32 = 4;
+/// Between them.
+const CALL_AT_ONCE_PAUSE: Duration = Duration::from_millis(3);
 /// A peer that takes a call answers the hello within this time.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -84,6 +89,7 @@ impl Link {
     pub(super) async fn keep(self: Arc<Self>, shared: Arc<Shared>) {
         let mut pause = REDIAL_PAUSE_MIN;
         let mut complained = false;
+        let mut at_once = 0;
         loop {
             match self.connect(&shared).await {
                 Ok(stream) => {
@@ -92,16 +98,28 @@ impl Link {
                     (pause, complained) = (REDIAL_PAUSE_MIN, false);
                     self.serve(stream).await;
                     tracing::warn!(peer = %self.peer, "lost the connection to peer");
+                    at_once = CALLS_AT_ONCE;
+                    continue;
                 }
                 Err(error) => {
                     if let PeerError::DiskLost(lost) = &error {
                         return shared.fail(PeerError::DiskLost(*lost));
+                    }
+                    if at_once > 0 && error.is_refused_connection() {
+                        tracing::warn!(peer = %self.peer, "the process of the peer has ended");
+                        shared.receiver.ended(self.peer);
+                        at_once = 0;
                     }
                     if !complained {
                         tracing::warn!(peer = %self.peer, %error, "cannot reach peer; trying on");
                         complained = true;
                     }
                 }
+            }
+            if at_once > 0 {
+                at_once -= 1;
+                tokio::time::sleep(CALL_AT_ONCE_PAUSE).await;
+                continue;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(REDIAL_PAUSE_MAX);

@@ -95,6 +95,13 @@ impl std::fmt::Display for PeerError {
 
 impl std::error::Error for PeerError {}
 
+impl PeerError {
+    /// True if the host is there and nobody listens: evidence that the process has ended.
+    fn is_refused_connection(&self) -> bool {
+        matches!(self, PeerError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
 impl From<io::Error> for PeerError {
     fn from(error: io::Error) -> PeerError {
         PeerError::Io(error)
@@ -117,6 +124,9 @@ impl From<BadHello> for PeerError {
 pub(crate) trait Receive: Send + Sync + 'static {
     /// Messages of one peer, in order. Leaves `messages` empty.
     fn deliver(&self, from: NodeId, messages: &mut Vec<quorate_replica::Message>);
+
+    /// The process of a peer has ended: its host refuses the port on which it listened.
+    fn ended(&self, peer: NodeId);
 
     /// So many bytes of messages came from a peer.
     fn received(&self, from: NodeId, bytes: usize);

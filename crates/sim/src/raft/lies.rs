@@ -38,7 +38,7 @@ pub(super) fn alter(message: &Message, choose: Choose<'_>) -> Message {
             0 => prev.0 = near(prev.0, choose),
             _ => *hint = near_position(*hint, choose),
         },
-        Body::Heartbeat { round, commit } => match choose(2) {
+        Body::Heartbeat { round, commit, .. } => match choose(2) {
             0 => *round = near(*round, choose),
             _ => commit.0 = near(commit.0, choose),
         },
@@ -109,7 +109,7 @@ pub(super) fn describe(message: &Message) -> String {
         Body::AppendRejected { prev, hint } => {
             format!("Append rejected term {term} after {prev}, hint {hint}")
         }
-        Body::Heartbeat { round, commit } => {
+        Body::Heartbeat { round, commit, .. } => {
             format!("Heartbeat term {term} round {round} commit {commit}")
         }
         Body::Committed { commit } => format!("Committed term {term} up to {commit}"),

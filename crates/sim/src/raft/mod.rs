@@ -98,6 +98,7 @@ pub struct RaftWorld {
 /// What a run is like.
 #[derive(Clone, Debug, Default)]
 struct Settings {
+    nodes: usize,
     election_timeout: Duration,
     news_delay: Duration,
     uncommitted_bytes_max: usize,
@@ -140,6 +141,8 @@ impl RaftWorld {
         let configuration = if founds { founders.clone() } else { Configuration::default() };
         Config {
             election_timeout: *election_timeout,
+            election_timeout_min: *election_timeout / 2,
+            suspicion_spread: *election_timeout / 20,
             heartbeat_interval: *election_timeout / 10,
             append_bytes_max: 150,
             inflight_bytes_max: 400,
@@ -409,6 +412,7 @@ impl World for RaftWorld {
         let members_change = pick(0, &[0, 1]) == 1;
         let founders = if members_change && nodes > 3 { 3 } else { nodes };
         self.settings = Settings {
+            nodes,
             election_timeout: Duration::from_millis(pick(1, &[1_000, 300, 100])),
             news_delay: Duration::from_millis(pick(2, &[0, 1])),
             uncommitted_bytes_max: pick(3, &[2_000, 80]) as usize,
@@ -518,7 +522,16 @@ impl World for RaftWorld {
         }
     }
 
-    fn on_down(&mut self, node: usize, _hands: &mut Hands<'_, RaftWorld>) {
+    fn on_down(&mut self, node: usize, hands: &mut Hands<'_, RaftWorld>) {
+        // Half of the others notice that the process has ended; one of them notices it wrongly
+        // when the node is back already.
+        for other in (0..self.settings.nodes).filter(|other| *other != node) {
+            let site = Site::new(About::Detail, 1_000 + other);
+            if hands.draw(site, 2) == 1 {
+                let after = Duration::from_millis(1 + hands.draw(site, 200));
+                hands.request(other, after, Request::Suspect { peer: own(node) });
+            }
+        }
         self.judge.down(node);
         self.reinstall.remove(&node);
         self.open.retain(|_, (_, at)| *at != node);

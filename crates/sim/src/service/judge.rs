@@ -480,7 +480,7 @@ pub(super) fn fingerprint(message: &Message) -> u64 {
                     (1, prev.index.0 << 24 ^ (entries.len() as u64) << 12 ^ commit.0)
                 }
                 raft::Body::Appended { matched } => (2, matched.0),
-                raft::Body::Heartbeat { round, commit } => (3, round << 20 ^ commit.0),
+                raft::Body::Heartbeat { round, commit, .. } => (3, round << 20 ^ commit.0),
                 raft::Body::HeartbeatReply { round } => (4, *round),
                 raft::Body::Committed { commit } => (5, commit.0),
                 _ => (6, 0),
@@ -506,7 +506,7 @@ pub(super) fn describe(message: &Message) -> String {
                 raft::Body::Appended { matched } => {
                     format!("Appended term {term}: matched up to {matched}")
                 }
-                raft::Body::Heartbeat { round, commit } => {
+                raft::Body::Heartbeat { round, commit, .. } => {
                     format!("Heartbeat term {term}: round {round}, commit {commit}")
                 }
                 raft::Body::HeartbeatReply { round } => {

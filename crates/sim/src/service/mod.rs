@@ -74,6 +74,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
 /// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
 const LOG_REST: u64 = 50_000_000;
+/// Each time that a client acts somebody suspects somebody for nothing. Unit: one in a million.
+const WRONG_SUSPICIONS: u64 = 3_000;
 /// Segments of the log. Unit: bytes.
 const SEGMENT_BYTES: u32 = 64 << 10;
 
@@ -179,11 +181,36 @@ impl Service {
         ReplicaSettings {
             me: self.id(node),
             voters: (0..self.nodes).map(|node| self.id(node)).collect(),
-            heartbeat_interval: Duration::from_millis(100),
+            heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(1_000),
+            election_timeout_min: self.options.election_timeout_min,
             log_retain_bytes: self.options.log_retain_bytes,
             buggify: self.buggify,
         }
+    }
+
+    /// The host of a process that has ended refuses connections, and peers notice: mostly.
+    fn tell_the_end(&mut self, node: usize, hands: &mut Hands<'_, Self>) {
+        for other in (0..self.nodes).filter(|other| *other != node) {
+            let site = Site::new(About::Detail, 1_000 + other);
+            if hands.is_cut(node, other) || hands.draw(site, 4) == 3 {
+                continue;
+            }
+            let after = Duration::from_millis(1 + hands.draw(site, 10));
+            hands.request(other, after, Request::Suspect { peer: self.id(node) });
+        }
+    }
+
+    /// Now and then a connection breaks, and is refused, for no reason that has to do with the
+    /// process: a wrong suspicion.
+    fn suspect_wrongly(&mut self, hands: &mut Hands<'_, Self>) {
+        let site = Site::new(About::Detail, 2_000);
+        if self.options.exact || !hands.chance(site, WRONG_SUSPICIONS) {
+            return;
+        }
+        let by = hands.draw(site, self.nodes as u64) as usize;
+        let of = hands.draw(site, self.nodes as u64) as usize;
+        hands.request(by, Duration::ZERO, Request::Suspect { peer: self.id(of) });
     }
 
     /// As the log thread of a member does it when nothing has been written for a while.
@@ -207,6 +234,7 @@ impl Service {
         let think = self.options.think;
         let jitter = hands.draw(Site::new(About::Detail, client), 1 + think.as_micros() as u64);
         self.errand(think / 2 + Duration::from_micros(jitter), Errand::Act { client }, hands);
+        self.suspect_wrongly(hands);
         if self.clients[client].busy {
             return;
         }
@@ -363,6 +391,7 @@ impl World for Service {
             0 => Buggify::Off,
             times => Buggify::OneIn(times as u32),
         };
+        self.options.election_timeout_min = Duration::from_millis(pick(6, &[250, 1_000, 500]));
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
     }
@@ -584,6 +613,7 @@ impl World for Service {
 
     fn on_down(&mut self, node: usize, hands: &mut Hands<'_, Self>) {
         self.members[node].up = false;
+        self.tell_the_end(node, hands);
         let waiting = std::mem::take(&mut self.members[node].waiting);
         let moving = std::mem::take(&mut self.members[node].moving);
         for asked in waiting.into_values().chain(moving) {

@@ -11,7 +11,7 @@
 //! | 5 | Append | prev position, commit u64, count u32, entries |
 //! | 6 | Appended | matched u64 |
 //! | 7 | AppendRejected | prev u64, hint position |
-//! | 8 | Heartbeat | round u64, commit u64 |
+//! | 8 | Heartbeat | round u64, commit u64, pace u64 (microseconds) |
 //! | 9 | HeartbeatReply | round u64 |
 //! | 10 | Committed | commit u64 |
 //! | 11 | Forward | life u64, batch u64, count u32, commands (length u32, bytes) |
@@ -36,6 +36,7 @@ use bytes::{Buf, BufMut, Bytes};
 use quorate_core::{BadFrame, Frame, Index, NodeId, Persist, Position, Term};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 /// The smallest entry: position, kind, length.
 const ENTRY_BYTES_MIN: usize = 16 + 1 + 4;
@@ -130,7 +131,10 @@ pub fn encode(message: &Message, out: &mut impl BufMut) {
         Body::AppendRejected { prev, hint } => {
             put_numbers(7, &[prev.0, hint.term.0, hint.index.0], out);
         }
-        Body::Heartbeat { round, commit } => put_numbers(8, &[*round, commit.0], out),
+        Body::Heartbeat { round, commit, pace } => {
+            let pace = u64::try_from(pace.as_micros()).unwrap_or(u64::MAX);
+            put_numbers(8, &[*round, commit.0, pace], out);
+        }
         Body::HeartbeatReply { round } => put_numbers(9, &[*round], out),
         Body::Committed { commit } => put_numbers(10, &[commit.0], out),
         Body::Forward { life, batch, commands } => {
@@ -174,7 +178,11 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, BadMessage> {
         5 => append_of(input)?,
         6 => Body::Appended { matched: Index(u64_of(input)?) },
         7 => Body::AppendRejected { prev: Index(u64_of(input)?), hint: position_of(input)? },
-        8 => Body::Heartbeat { round: u64_of(input)?, commit: Index(u64_of(input)?) },
+        8 => Body::Heartbeat {
+            round: u64_of(input)?,
+            commit: Index(u64_of(input)?),
+            pace: Duration::from_micros(u64_of(input)?),
+        },
         9 => Body::HeartbeatReply { round: u64_of(input)? },
         10 => Body::Committed { commit: Index(u64_of(input)?) },
         11 => {
@@ -527,7 +535,9 @@ mod tests {
                 .prop_map(|(prev, entries, commit)| Body::Append { prev, entries, commit }),
             index().prop_map(|matched| Body::Appended { matched }),
             (index(), position()).prop_map(|(prev, hint)| Body::AppendRejected { prev, hint }),
-            (any::<u64>(), index()).prop_map(|(round, commit)| Body::Heartbeat { round, commit }),
+            (any::<u64>(), index(), any::<u64>()).prop_map(|(round, commit, pace)| {
+                Body::Heartbeat { round, commit, pace: Duration::from_micros(pace) }
+            }),
             any::<u64>().prop_map(|round| Body::HeartbeatReply { round }),
             index().prop_map(|commit| Body::Committed { commit }),
             (any::<(u64, u64)>(), proptest::collection::vec(bytes(), 0..4))

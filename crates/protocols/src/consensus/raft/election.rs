@@ -41,7 +41,7 @@ impl Raft {
 
     /// True while nobody here needs another leader.
     pub(super) fn hears_a_leader(&self, now: Time) -> bool {
-        let recently = |heard: Time| now.since(heard) < self.config.election_timeout;
+        let recently = |heard: Time| now.since(heard) < self.patience.timeout();
         self.is_leader() || self.leader.is_some() && self.heard_leader.is_some_and(recently)
     }
 
@@ -71,6 +71,7 @@ impl Raft {
         }
         if self.leader != leader {
             self.leader = leader;
+            self.patience.forget_leader();
             self.questions.ask_again();
         }
         if leader.is_some() {
@@ -83,17 +84,38 @@ impl Raft {
         assert!(!self.is_leader(), "{from} and we lead in term {}", self.term);
         self.follow(self.term, Some(from), cx);
         self.heard_leader = Some(cx.now);
+        self.patience.hear(cx.now);
         self.owed.election_timer = true;
     }
 
     pub(super) fn set_election_timer(&mut self, cx: &mut Context<'_, Raft>) {
-        let timeout = self.config.election_timeout;
-        let latest = match self.role {
+        self.hurried = false;
+        let within = match self.role {
             // Nobody competes with a leader's question whether it is still heard.
-            Role::Leader(_) => timeout + timeout / 4 + Duration::from_nanos(1),
-            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => timeout * 2,
+            Role::Leader(_) => {
+                let timeout = self.config.election_timeout;
+                timeout..timeout + timeout / 4 + Duration::from_nanos(1)
+            }
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => {
+                let timeout = self.patience.timeout();
+                timeout..timeout * 2
+            }
         };
-        cx.set_timer(Timer::Election, timeout..latest);
+        cx.set_timer(Timer::Election, within);
+    }
+
+    /// The process of `peer` has ended, as somebody saw: its silence need not be waited for. Whoever
+    /// follows it campaigns soon, and no longer protects it from those who do.
+    pub(super) fn suspect(&mut self, peer: NodeId, cx: &mut Context<'_, Raft>) {
+        if self.leader != Some(peer) || self.is_leader() {
+            return;
+        }
+        self.follow(self.term, None, cx);
+        self.heard_leader = None;
+        self.hurried = true;
+        self.owed.election_timer = false;
+        let spread = self.config.suspicion_spread.max(Duration::from_nanos(1));
+        cx.set_timer(Timer::Election, Duration::ZERO..spread);
     }
 
     /// Starts the election timer anew. For whoever knows that this member stood still, so that the
@@ -217,6 +239,10 @@ impl Raft {
             true => Verdict::Granted,
             false => Verdict::Denied,
         };
+        if verdict == Verdict::Granted && self.hurried {
+            // Two who campaign at once may both fail. Whoever hurries lets another go first, once.
+            self.owed.election_timer = true;
+        }
         cx.send(from, self.say(Body::PreVoteReply { campaign, verdict }));
     }
 
@@ -306,6 +332,7 @@ impl Raft {
             uncommitted_bytes,
             forwarders: BTreeMap::new(),
             stalled: (Index(0), 0),
+            slow_since: None,
             news: None,
         }));
         self.forwards.forget_outstanding();

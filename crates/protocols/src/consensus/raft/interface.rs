@@ -16,8 +16,13 @@ pub struct Config {
     pub configuration: Configuration,
     /// Time between two heartbeats of a leader. Range: well below the election timeout.
     pub heartbeat_interval: Duration,
-    /// Silence of the leader after which a member campaigns, drawn from `t..2t`.
+    /// Silence of the leader after which a member campaigns at the latest, drawn from `t..2t`.
     pub election_timeout: Duration,
+    /// The same at the earliest: in between, a member waits as long as what it has measured of
+    /// the leader's silences and of the cluster's pace says. The same value makes it fixed.
+    pub election_timeout_min: Duration,
+    /// Somebody who knows that the leader's process has ended campaigns after a time below this.
+    pub suspicion_spread: Duration,
     /// Bytes of entries in one append message (at least one entry travels) and in one
     /// [`Indication::Committed`].
     pub append_bytes_max: usize,
@@ -42,6 +47,8 @@ impl Config {
             configuration,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
+            election_timeout_min: Duration::from_millis(1_000),
+            suspicion_spread: Duration::from_millis(50),
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 16 << 20,
             inflight_max: 256,
@@ -120,6 +127,12 @@ pub enum Request {
         to: NodeId,
         /// What it now holds.
         position: Position,
+    },
+    /// There is evidence that the process of `peer` has ended: silence need not be waited for. A
+    /// wrong one costs an election at most.
+    Suspect {
+        /// The member.
+        peer: NodeId,
     },
     /// The follower which a [`Indication::SnapshotWanted`] named could not be served.
     SnapshotFailed {

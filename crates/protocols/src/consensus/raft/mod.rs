@@ -34,6 +34,7 @@
 //! | `snapshot.rs` | compaction, states from elsewhere | paper 7; dissertation 5.1 |
 //! | `transfer.rs` | handing over leadership | dissertation 3.10 |
 //! | `restore.rs` | what a crash and a bad disk leave | Alagappan et al. 2018, conservatively |
+//! | `patience.rs` | how long a silence counts as an end | Jacobson 1988; Chen et al. 2002 |
 //! | `progress.rs`, `quorum.rs`, `log.rs` | pure parts | |
 //! | `safety.rs` | what must hold across members | paper, figure 3 |
 //!
@@ -70,6 +71,7 @@ mod log;
 mod membership;
 mod message;
 mod mutant;
+mod patience;
 mod progress;
 mod quorum;
 mod read;
@@ -102,10 +104,12 @@ use forward::Forwards;
 use log::Log;
 #[cfg(not(any(test, feature = "mutants")))]
 use mutant::Mutant;
+use patience::Patience;
 use progress::Progress;
 use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
 use read::{Questions, Rounds};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One member of a Raft cluster.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -125,6 +129,9 @@ pub struct Raft {
     role: Role,
     leader: Option<NodeId>,
     heard_leader: Option<Time>,
+    patience: Patience,
+    /// The election timer is short, because the leader's process is known to have ended.
+    hurried: bool,
     last_event: Time,
     commit: Index,
     /// Last index that the layer above was told to be committed.
@@ -177,6 +184,8 @@ struct Leader {
     /// How far our own disk had come at the last check of the quorum, and for how many checks it
     /// has stood there although others went on.
     stalled: (Index, u32),
+    /// Since when our own disk has been much slower than a quorum's.
+    slow_since: Option<Time>,
     /// The commit index when [`Timer::News`] was set; what was committed later waits for the next.
     news: Option<Index>,
 }
@@ -258,6 +267,11 @@ impl Raft {
     /// True while entries that this member once held are missing.
     pub fn is_mending(&self) -> bool {
         self.mending.is_some()
+    }
+
+    /// A silence of the leader of this length means to this member that it is gone.
+    pub fn patience(&self) -> Duration {
+        self.patience.timeout()
     }
 
     /// Why this member must not take part: its records contradict what it may have promised. It
@@ -345,7 +359,10 @@ impl Raft {
             }
             Body::Appended { matched } => self.on_appended(from, matched, cx),
             Body::AppendRejected { prev, hint } => self.on_append_rejected(from, prev, hint),
-            Body::Heartbeat { round, commit } => self.on_heartbeat(from, round, commit, cx),
+            Body::Heartbeat { round, commit, pace } => {
+                self.patience.told(pace);
+                self.on_heartbeat(from, round, commit, cx);
+            }
             Body::Committed { commit } => self.on_committed(from, commit, cx),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round, cx),
             Body::Forward { life, batch, commands } => {
@@ -446,6 +463,7 @@ impl Protocol for Raft {
                 self.installed(position, configuration, cx);
             }
             Request::SnapshotSent { to, position } => self.snapshot_sent(to, position),
+            Request::Suspect { peer } => self.suspect(peer, cx),
             Request::SnapshotFailed { to } => self.snapshot_failed(to),
         }
         self.persist(cx);

@@ -12,7 +12,8 @@
 //! All transitions are methods of this file. `matched` may go back in one case only: a follower
 //! that lost acknowledged entries to its disk says so by rejecting them, and is sent them again.
 
-use quorate_core::Index;
+use super::patience::Stopwatch;
+use quorate_core::{Index, Time};
 use std::collections::VecDeque;
 
 /// What kind of conversation a leader has with a follower.
@@ -56,6 +57,10 @@ pub(super) struct Progress {
     forwarded: Index,
     heard: bool,
     moved: bool,
+    /// From a heartbeat to its answer.
+    pub(super) answer: Stopwatch,
+    /// From an append to its acknowledgement, which waits for the disk.
+    pub(super) disk: Stopwatch,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -84,6 +89,8 @@ impl Progress {
             forwarded: Index(0),
             heard: false,
             moved: false,
+            answer: Stopwatch::default(),
+            disk: Stopwatch::default(),
         }
     }
 
@@ -210,8 +217,14 @@ impl Progress {
         }
     }
 
+    /// An append that ends at `last`, with entries, leaves now.
+    pub(super) fn clock_append(&mut self, last: Index, now: Time) {
+        self.disk.begin(last.0, now);
+    }
+
     /// The log no longer holds what the follower needs.
     pub(super) fn needs_snapshot(&mut self) {
+        self.disk.give_up();
         self.flow = Flow::Snapshot;
     }
 
@@ -276,6 +289,7 @@ impl Progress {
     }
 
     fn probe_after(&mut self, index: Index) {
+        self.disk.give_up();
         self.next = index.next();
         self.flow = Flow::Probe(Attempt::First);
     }

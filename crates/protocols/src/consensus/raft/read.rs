@@ -255,6 +255,7 @@ impl Raft {
         }
         progress.hear();
         progress.answered(round);
+        progress.answer.end(round, cx.now);
         if !leader.rounds.waiting.is_empty() {
             self.confirm_reads(cx);
         }

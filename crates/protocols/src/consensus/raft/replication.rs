@@ -13,11 +13,13 @@
 //! Sources: paper 5.3 and 5.4.2; dissertation 10.2.1 (write in parallel).
 
 use super::mutant::Mutant;
+use super::patience::Stopwatch;
 use super::progress::{Allowance, Limits, Progress};
 use super::record::{Entry, Payload, Record};
 use super::{Body, Indication, Leader, Raft, Refusal, Request, Role, Timer};
 use bytes::Bytes;
 use quorate_core::{Context, Index, NodeId, Position};
+use std::cmp::Reverse;
 use std::time::Duration;
 
 impl Raft {
@@ -75,6 +77,7 @@ impl Raft {
         leader.uncommitted_bytes += entry.size();
         if let Some(own) = leader.progress.get_mut(&self.config.id) {
             own.sent(position.index, entry.size());
+            own.clock_append(position.index, cx.now);
         }
         self.append(entry, cx);
         self.owed.acknowledgement = Some(position.index);
@@ -183,6 +186,7 @@ impl Raft {
         }
         progress.hear();
         progress.acknowledge(matched, base);
+        progress.disk.end(matched.0, cx.now);
         self.commit_by_counting();
         self.hand_over_if_ready(from, cx);
     }
@@ -293,6 +297,9 @@ impl Raft {
             let end = Index(prev.index.0 + count as u64);
             let bytes = entries.iter().map(Entry::size).sum();
             progress.sent(end, bytes);
+            if count > 0 {
+                progress.clock_append(end, cx.now);
+            }
             progress.told_commit(commit.min(progress.matched()));
             cx.send(to, super::Message { term, body: Body::Append { prev, entries, commit } });
             if end == last {
@@ -387,13 +394,14 @@ impl Raft {
             self.start_round(cx);
         }
         self.remind_transferee(cx);
+        self.spare_the_cluster(cx);
         cx.set_timer(Timer::Heartbeat, interval..interval + interval / 8 + Duration::from_nanos(1));
     }
 
     /// Sends a heartbeat of a new round to every follower.
     pub(super) fn start_round(&mut self, cx: &mut Context<'_, Raft>) {
         let own = self.id();
-        let (term, commit) = (self.term, self.commit);
+        let (term, commit, pace) = (self.term, self.commit, self.pace());
         let uncapped = self.planted(Mutant::HeartbeatCommitUncapped);
         let Role::Leader(leader) = &mut self.role else { return };
         let Leader { progress, rounds, .. } = leader.as_mut();
@@ -401,8 +409,22 @@ impl Raft {
         for (id, progress) in progress.iter_mut().filter(|(id, _)| **id != own) {
             let commit = if uncapped { commit } else { commit.min(progress.matched()) };
             progress.told_commit(commit);
-            cx.send(*id, super::Message { term, body: Body::Heartbeat { round, commit } });
+            progress.answer.begin(round, cx.now);
+            let body = Body::Heartbeat { round, commit, pace };
+            cx.send(*id, super::Message { term, body });
         }
+    }
+
+    /// A quorum answers within this time, and writes within this time, nearly always.
+    fn pace(&self) -> Duration {
+        let Role::Leader(leader) = &self.role else { return Duration::ZERO };
+        let of = |id: NodeId, watch: fn(&Progress) -> Stopwatch| {
+            Reverse(leader.progress.get(&id).map_or(Duration::ZERO, |of| watch(of).bound()))
+        };
+        let answer = self.agreed(|id| of(id, |progress| progress.answer));
+        let disk = self.agreed(|id| of(id, |progress| progress.disk));
+        let pace = answer.0.max(disk.0);
+        Duration::from_micros(u64::try_from(pace.as_micros()).unwrap_or(u64::MAX))
     }
 }
 

@@ -17,6 +17,7 @@
 //! Source: after Alagappan et al. (FAST 2018), more conservatively: whole tails are fetched again.
 
 use super::forward::Forwards;
+use super::patience::Patience;
 use super::read::Questions;
 use super::record::{Entry, Payload, Record};
 use super::{Config, Configuration, Log, Owed, Raft, Role};
@@ -203,6 +204,12 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
         role: Role::Follower,
         leader: None,
         heard_leader: None,
+        patience: Patience::new(
+            config.election_timeout_min,
+            config.election_timeout,
+            config.heartbeat_interval,
+        ),
+        hurried: false,
         last_event: Time::default(),
         commit,
         hinted: replay.hint,

@@ -9,6 +9,15 @@
 use super::mutant::Mutant;
 use super::{Body, Cause, Indication, Raft, Role, Timer, TransferOutcome};
 use quorate_core::{Context, NodeId};
+use std::cmp::Reverse;
+use std::time::Duration;
+
+/// A disk is slow if it takes longer than this to take an entry,
+const SLOW_DISK: Duration = Duration::from_millis(100);
+/// and so many times as long as a quorum's,
+const SLOWER_THAN_QUORUM: u32 = 4;
+/// for this long.
+const SLOW_FOR: Duration = Duration::from_secs(10);
 
 impl Raft {
     pub(super) fn transfer_leadership(&mut self, to: NodeId, cx: &mut Context<'_, Raft>) {
@@ -37,6 +46,43 @@ impl Raft {
         if leader.progress.get(&heard).is_some_and(|progress| progress.matched() == last) {
             cx.send(heard, self.say(Body::TimeoutNow));
         }
+    }
+
+    /// A leader whose own disk stands still, or is much slower than the others', makes room for one
+    /// whose disk is not: until then every write of its clients' would wait for the network twice,
+    /// and what is proposed here would pile up. A quorum commits without it meanwhile.
+    pub(super) fn spare_the_cluster(&mut self, cx: &mut Context<'_, Raft>) {
+        let (own, commit, now) = (self.id(), self.commit, cx.now);
+        let quorum = self.agreed(|id| Reverse(self.disk_bound(id))).0;
+        let patience = self.config.election_timeout;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get(&own) else { return };
+        let stalled = progress.matched() < commit && progress.disk.elapsed(now) > patience;
+        let bound = progress.disk.bound();
+        let slow = bound > SLOW_DISK && bound > quorum * SLOWER_THAN_QUORUM && !quorum.is_zero();
+        leader.slow_since = if slow { leader.slow_since.or(Some(now)) } else { None };
+        let slow_for_long = leader.slow_since.is_some_and(|since| now.since(since) > SLOW_FOR);
+        if !(stalled || slow_for_long) || self.transfer.is_some() {
+            return;
+        }
+        if let Some(to) = self.healthiest() {
+            self.transfer_leadership(to, cx);
+        }
+    }
+
+    fn disk_bound(&self, id: NodeId) -> Duration {
+        let Role::Leader(leader) = &self.role else { return Duration::ZERO };
+        leader.progress.get(&id).map_or(Duration::ZERO, |progress| progress.disk.bound())
+    }
+
+    /// The voter that holds most of the log; of several the one that writes fastest.
+    fn healthiest(&self) -> Option<NodeId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let others = self.configuration().incoming.iter().filter(|id| **id != self.id());
+        let known = others.filter_map(|id| Some((*id, leader.progress.get(id)?)));
+        let heard = known.filter(|(_, progress)| progress.is_heard());
+        let best = heard.max_by_key(|(_, of)| (of.matched(), Reverse(of.disk.bound())));
+        best.map(|(id, _)| id)
     }
 
     /// The request to campaign may have been lost.

@@ -30,6 +30,7 @@ fn settings() -> ReplicaSettings {
         voters: (1..=3).map(NodeId).collect(),
         heartbeat_interval: Duration::from_millis(100),
         election_timeout: Duration::from_secs(1),
+        election_timeout_min: Duration::from_secs(1),
         log_retain_bytes: 64 << 20,
         buggify: quorate_core::Buggify::Off,
     }
