@@ -13,6 +13,7 @@
 //! | `watch.rs`, `leases.rs`, `age.rs` | workloads with a life of their own |
 //! | `contest.rs`, `cluster.rs` | rounds of several clusters in turn |
 //! | `fill.rs` | keys before, books after |
+//! | `failover/` | how long nobody is served when the leader goes |
 //! | `echo.rs` | what a bare gRPC server does with the same clients |
 //! | `cpu.rs` | what the processes of a cluster use |
 //! | `report.rs`, `progress.rs` | what is shown |
@@ -22,6 +23,7 @@ mod cluster;
 mod contest;
 mod cpu;
 mod echo;
+mod failover;
 mod fill;
 mod leases;
 mod ledger;
@@ -59,11 +61,27 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if options.is_echo_server() {
         return echo::serve();
     }
+    if let Some((options, json, quiet)) = options.failover() {
+        return fail_over(options, json, quiet);
+    }
     match options.plan().and_then(|plan| measure(&plan)) {
         Ok(code) => code,
         Err(error) => {
             output::complain(error);
             ExitCode::from(crate::EXIT_USAGE)
+        }
+    }
+}
+
+fn fail_over(options: &failover::Options, json: bool, quiet: bool) -> ExitCode {
+    let mut progress = Progress::new(if quiet { Wish::Quiet } else { Wish::Shown });
+    let measured = crate::client::block_on(failover::run(options, json, &mut progress));
+    progress.end();
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(error);
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The words of `quorate bench`.
 
 use super::cluster::{Cluster, Kind};
+use super::failover;
 use super::ledger::Ledger;
 use super::round::Load;
 use super::space::{KEYS_MAX, Random};
@@ -95,6 +96,8 @@ enum Workload {
     /// Wear a cluster out with puts, deletes, transactions, leases and ranges
     #[command(after_help = AGE_EXAMPLES)]
     Age,
+    /// Kill the leader again and again, and see how long nobody is served
+    Failover(failover::Options),
     /// Measure a bare gRPC server with the clients of 'get', as a yardstick
     Echo,
     /// The server of 'echo'
@@ -212,6 +215,12 @@ impl Options {
         matches!(self.workload, Workload::EchoServer)
     }
 
+    /// The flags of `failover`, if that is wanted; then whether it speaks JSON, and shows no bar.
+    pub(super) fn failover(&self) -> Option<(&failover::Options, bool, bool)> {
+        let Workload::Failover(options) = &self.workload else { return None };
+        Some((options, self.common.json, self.common.quiet))
+    }
+
     /// What these words ask for.
     pub(super) fn plan(&self) -> Result<Plan<'_>, UsageError> {
         let common = &self.common;
@@ -271,6 +280,7 @@ impl Workload {
             Workload::LeaseKeepalive { leases } => {
                 ("lease-keepalive", "keep-alives", Work::KeepAlive { leases })
             }
+            Workload::Failover(_) => ("failover", "puts", Work::Put),
             Workload::Fill => ("fill", "keys", Work::Put),
             Workload::Age => ("age", "ops", Work::Age),
             Workload::Echo | Workload::EchoServer => ("echo", "echoes", Work::Echo),

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! **Guarantees.** None for safety: an election may always come early or late. A follower that has
-//! not listened for the longest timeout knows nothing yet, and waits for the longest.
+//! not listened for a while knows nothing yet, and waits for the longest.
 //!
 //! **Bounds.** Two windows of silence and two numbers for each follower; whole nanoseconds.
 //!
@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// The longest silence of this time and of the one before it counts.
 const WINDOW: Duration = Duration::from_secs(10);
+/// Who has not listened for so many of the shortest timeouts knows nothing yet.
+const LISTEN_FOR: u32 = 2;
 /// An election takes two answers of a quorum, and must be likely to end before the next begins.
 const PACES: u32 = 5;
 
@@ -85,7 +87,7 @@ impl Patience {
     /// A silence of this length means that the leader is gone.
     pub(super) fn timeout(&self) -> Duration {
         let listened = self.heard.map_or(Duration::ZERO, |(last, first)| last.since(first));
-        if listened < self.longest && self.silences[1].is_zero() {
+        if listened < self.shortest * LISTEN_FOR && self.silences[1].is_zero() {
             return self.longest;
         }
         let silence = self.silences[0].max(self.silences[1]);
