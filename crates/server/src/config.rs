@@ -652,8 +652,16 @@ mod tests {
             case(|c| c.heartbeat_interval = Duration::ZERO, "--heartbeat-interval must be >0"),
             case(|c| c.election_timeout = Duration::ZERO, "--election-timeout must be >0"),
             case(
-                |c| c.election_timeout = Duration::from_millis(499),
-                "--election-timeout[499ms] should be at least as 5 times",
+                |c| c.election_timeout = Duration::from_millis(249),
+                "--election-timeout[249ms] should be at least as 5 times",
+            ),
+            case(
+                |c| c.election_timeout_min = Some(Duration::from_millis(249)),
+                "--election-timeout-min[249ms] must be at least 5 times",
+            ),
+            case(
+                |c| c.election_timeout_min = Some(Duration::from_millis(1_001)),
+                "at most --election-timeout[1000ms]",
             ),
             case(|c| c.election_timeout = Duration::from_secs(51), "is too long"),
             case(|c| c.listen_client_urls.clear(), "--listen-client-urls: no valid URLs given"),
@@ -673,7 +681,7 @@ mod tests {
             let error = config.validate().expect_err(message).to_string();
             assert!(error.contains(message), "{error}");
         }
-        let limit = Config { election_timeout: ms(500), ..Config::default() };
+        let limit = Config { election_timeout: ms(250), ..Config::default() };
         assert_eq!(limit.validate(), Ok(()), "exactly five heartbeats are enough");
     }
 
