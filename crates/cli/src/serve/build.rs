@@ -55,10 +55,9 @@ fn member(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     let ms = Duration::from_millis(1);
     settings.duration_in("heartbeat-interval", ms, &mut config.heartbeat_interval)?;
     settings.duration_in("election-timeout", ms, &mut config.election_timeout)?;
-    if settings.text("election-timeout-min").is_some() {
-        let min = config.election_timeout_min.insert(Duration::ZERO);
-        settings.duration_in("election-timeout-min", ms, min)?;
-    }
+    let mut min = Duration::ZERO;
+    settings.duration_in("election-timeout-min", ms, &mut min)?;
+    config.election_timeout_min = Some(min).filter(|min| !min.is_zero());
     settings.switch("initial-election-tick-advance", &mut config.initial_election_tick_advance);
     settings.switch("pre-vote", &mut config.pre_vote);
     settings.switch("strict-reconfig-check", &mut config.strict_reconfig_check);

@@ -103,9 +103,8 @@ const OWN: &[Flag] = &[
     Flag::used(
         "election-timeout-min",
         Count,
-        "",
-        "milliseconds of silence before an election when all goes smoothly; as long as \
-         --election-timeout: always that (default: five heartbeats)",
+        "0",
+        "milliseconds of silence before an election when all goes well (0: five heartbeats)",
     ),
     Flag::used(
         "client-threads",

@@ -300,7 +300,7 @@ fn mistakes_are_named_with_what_to_do() {
         ("--listen-peer-urls=unix:///tmp/s", "unix sockets are not supported"),
         ("--listen-peer-urls=https://127.0.0.1:1", "https is not supported yet"),
         ("--listen-peer-urls=http://example.com:1", "expected IP in URL for binding"),
-        ("--election-timeout=400", "should be at least as 5 times"),
+        ("--election-timeout=200", "should be at least as 5 times"),
         ("--feature-gates=Levitation=true", "feature gates that etcd has"),
         ("--config-file other.yml", "cannot read the configuration file other.yml"),
     ];
@@ -414,6 +414,7 @@ tls-min-version: 'TLS1.2'
 ";
     let (config, warnings) = by_file(file).expect("the sample");
     let mut wanted = Config { strict_reconfig_check: false, ..Config::default() };
+    wanted.heartbeat_interval = Duration::from_millis(100);
     wanted.log.level = LogLevel::Debug;
     wanted.auto_compaction = Some(AutoCompaction::Periodic(Duration::from_secs(3_600)));
     wanted.grpc_keepalive_timeout = Duration::from_secs(30);

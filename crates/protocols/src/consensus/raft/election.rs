@@ -104,8 +104,8 @@ impl Raft {
         cx.set_timer(Timer::Election, within);
     }
 
-    /// The process of `peer` has ended, as somebody saw: its silence need not be waited for. Whoever
-    /// follows it campaigns soon, and no longer protects it from those who do.
+    /// The process of `peer` has ended, as somebody saw: its silence need not be waited for.
+    /// Whoever follows it campaigns soon, and no longer protects it from those who do.
     pub(super) fn suspect(&mut self, peer: NodeId, cx: &mut Context<'_, Raft>) {
         if self.leader != Some(peer) || self.is_leader() {
             return;
