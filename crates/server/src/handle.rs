@@ -5,10 +5,12 @@ use crate::metrics::Metrics;
 use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
+use quorate_drivers::live::monotonic_now;
 use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
 use quorate_replica::{AppliedCommands, LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use quorate_replica::Refusal;
@@ -37,6 +39,12 @@ pub enum Consistency {
     Linearizable,
     /// The state of this member, however old.
     Serializable,
+    /// The state of this member, if it is proven to be no older than this; else as
+    /// [`Consistency::Linearizable`].
+    Bounded {
+        /// The age.
+        at_most: Duration,
+    },
 }
 
 /// What the store answered, and when.
@@ -48,6 +56,8 @@ pub struct Applied {
     pub term: Term,
     /// The answer itself.
     pub outcome: Result<Outcome, KvError>,
+    /// Of a read: how old what was read can be at most, if that was asked.
+    pub staleness: Option<Duration>,
 }
 
 /// A member of the cluster as clients see it.
@@ -132,12 +142,13 @@ impl Handle {
         // A host that drops its replies has ended; the command may be on its way to the leader.
         let answer = answer.await.map_err(|_| Refusal::Stopping)??;
         let quorate_replica::Answer { revision, term, outcome } = answer;
-        Ok(Applied { revision, term, outcome })
+        Ok(Applied { revision, term, outcome, staleness: None })
     }
 
     /// Reads one snapshot.
     pub async fn read(&self, read: Read, consistency: Consistency) -> Result<Applied, Refusal> {
         let snapshot = self.snapshot(consistency).await?;
+        let staleness = snapshot.staleness;
         let store = snapshot.store;
         let revision = store.revision();
         let outcome = match may_be_long(&read, &store) {
@@ -147,24 +158,61 @@ impl Handle {
                 computing.await.expect("a read does not panic")
             }
         };
-        Ok(Applied { revision, term: snapshot.term, outcome })
+        Ok(Applied { revision, term: snapshot.term, outcome, staleness })
     }
 
     /// A frozen copy of the store; it costs nothing to take and stays as it is.
     pub async fn snapshot(&self, consistency: Consistency) -> Result<Snapshot, Refusal> {
-        if consistency == Consistency::Serializable {
-            self.shared.is_whole()?;
-            if let Some(snapshot) = self.shared.published() {
-                return Ok(snapshot);
-            }
+        match consistency {
+            Consistency::Linearizable => self.proven().await,
+            Consistency::Serializable => self.present().await,
+            Consistency::Bounded { at_most } => self.bounded(at_most).await,
+        }
+    }
+
+    /// How long ago this member's state was last proven to be fresh. None if it never was.
+    pub fn staleness(&self) -> Option<Duration> {
+        self.shared.fresh_since().map(|since| monotonic_now().since(since))
+    }
+
+    async fn present(&self) -> Result<Snapshot, Refusal> {
+        self.shared.is_whole()?;
+        if let Some(snapshot) = self.shared.published() {
+            return Ok(snapshot);
         }
         let (reply, snapshot) = self.reply()?;
-        let ask = match consistency {
-            Consistency::Linearizable => Ask::Read { reply },
-            Consistency::Serializable => Ask::Publish { reply },
-        };
+        let ask = Ask::Publish { reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         snapshot.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// A quorum proves that the state is as of this call, at least.
+    async fn proven(&self) -> Result<Snapshot, Refusal> {
+        let asked = monotonic_now();
+        let (reply, snapshot) = self.reply()?;
+        let ask = Ask::Read { reply };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        let snapshot = snapshot.await.map_err(|_| Refusal::Stopping)??;
+        self.shared.proven_fresh(asked);
+        Ok(snapshot)
+    }
+
+    /// The present state counts from the last proof, which is looked at first: what is read after
+    /// it is no older.
+    async fn bounded(&self, at_most: Duration) -> Result<Snapshot, Refusal> {
+        let since = self.shared.fresh_since();
+        if let Some(since) = since
+            && monotonic_now().since(since) <= at_most
+        {
+            let snapshot = self.present().await?;
+            let staleness = monotonic_now().since(since);
+            if staleness <= at_most {
+                return Ok(Snapshot { staleness: Some(staleness), ..snapshot });
+            }
+        }
+        let asked = monotonic_now();
+        let snapshot = self.proven().await?;
+        Ok(Snapshot { staleness: Some(monotonic_now().since(asked)), ..snapshot })
     }
 
     /// Returns when this member has applied everything committed before the call.

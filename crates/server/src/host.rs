@@ -8,7 +8,7 @@ use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
 use crate::watch::{Feeder, Hub};
 use bytes::Bytes;
-use quorate_core::{NodeId, Position, Term};
+use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
 use quorate_replica::store::Store;
 use quorate_replica::{
@@ -69,6 +69,8 @@ pub struct Snapshot {
     pub store: Arc<Store>,
     /// Term of this member at that moment.
     pub term: Term,
+    /// How old it can be at most, if that was asked.
+    pub staleness: Option<Duration>,
 }
 
 /// A question to the loop thread.
@@ -120,6 +122,9 @@ pub(crate) struct Shared {
     /// Where writes begin to be refused, in bytes; 0 for nowhere.
     pub(crate) quota: AtomicU64,
     fenced: AtomicBool,
+    /// The state of this member is no older than this. Unit: nanoseconds of its monotonic clock; 0
+    /// if nothing is known.
+    fresh_since: AtomicU64,
     leader: watch::Sender<(Term, Option<NodeId>)>,
 }
 
@@ -133,7 +138,7 @@ impl Shared {
     ) -> Shared {
         let others = members.iter().map(|member| NodeId(member.id)).filter(|id| id.0 != member_id);
         let metrics = Metrics::new(others);
-        let empty = Snapshot { store: Arc::new(Store::new()), term: Term(0) };
+        let empty = Snapshot { store: Arc::new(Store::new()), term: Term(0), staleness: None };
         Shared {
             cluster_id,
             member_id,
@@ -151,6 +156,7 @@ impl Shared {
             conditions: RwLock::default(),
             quota: AtomicU64::new(0),
             fenced: AtomicBool::new(false),
+            fresh_since: AtomicU64::new(0),
             leader: watch::Sender::new((Term(0), None)),
         }
     }
@@ -167,6 +173,17 @@ impl Shared {
     /// Errors: this member was found to differ from a quorum.
     pub(crate) fn is_whole(&self) -> Result<(), Refusal> {
         if self.fenced.load(Ordering::Acquire) { Err(Refusal::Corrupt) } else { Ok(()) }
+    }
+
+    /// A quorum has proven that this member's state is no older than that.
+    pub(crate) fn proven_fresh(&self, since: Time) {
+        self.fresh_since.fetch_max(since.as_nanos(), Ordering::AcqRel);
+    }
+
+    /// The latest of these proofs.
+    pub(crate) fn fresh_since(&self) -> Option<Time> {
+        let since = self.fresh_since.load(Ordering::Acquire);
+        (since > 0).then(|| Time::from_nanos(since))
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -366,7 +383,8 @@ impl ReplicaHost {
     }
 
     fn snapshot(&self, node: &Replica) -> Snapshot {
-        Snapshot { store: Arc::new(node.store().clone()), term: node.raft().term() }
+        let store = Arc::new(node.store().clone());
+        Snapshot { store, term: node.raft().term(), staleness: None }
     }
 
     /// Shows readers the present state, or tells them that what they see is old.

@@ -22,13 +22,15 @@ mod watch;
 
 use crate::client;
 use crate::output;
+use crate::serve::duration;
 use call::{CallError, Effect, call};
 use clap::{Args, Subcommand};
 use keys::{KeyFlags, KeyRange};
 use print::Show;
+use quorate_server::api::freshness;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
 };
 use quorate_server::url::{Url, UrlError};
 use serde_json::json;
@@ -38,6 +40,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tonic::metadata::AsciiMetadataValue;
 
 /// Largest message accepted: a range is not limited by the size of a request.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -159,6 +162,16 @@ struct Get {
     /// From the member asked, without consulting the others: fast, perhaps stale
     #[arg(long)]
     serializable: bool,
+    /// From the member asked, if what it has is no older than this: 500ms or 2s
+    #[arg(long, value_name = "TIME", conflicts_with = "serializable", value_parser = staleness)]
+    max_staleness: Option<AsciiMetadataValue>,
+}
+
+/// As the server wants it.
+fn staleness(text: &str) -> Result<AsciiMetadataValue, String> {
+    let time = duration::parse(text).ok_or("write 500ms or 2s")?;
+    let text = format!("{}ms", time.as_millis());
+    AsciiMetadataValue::try_from(text).map_err(|error| error.to_string())
 }
 
 #[derive(Args, Debug)]
@@ -284,11 +297,15 @@ struct Caller {
 async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
     let json = match &options.command {
         Command::Get(get) => {
-            let answer = caller.range(get.request()).await?;
+            let (answer, staleness) = caller.read(get).await?;
             if !options.json {
                 print::range(&answer, get.show());
             }
-            print::range_json(&answer)
+            let mut json = print::range_json(&answer);
+            if let (Some(staleness), Some(fields)) = (staleness, json.as_object_mut()) {
+                fields.insert("staleness".to_owned(), json!(staleness));
+            }
+            json
         }
         Command::Put(put) => {
             let answer = caller.put(put.request()?).await?;
@@ -331,10 +348,23 @@ impl Caller {
         }
     }
 
-    async fn range(
-        &self,
-        request: RangeRequest,
-    ) -> Result<quorate_server::proto::etcdserverpb::RangeResponse, CallError> {
+    /// A range, and how old the server says that its answer can be.
+    async fn read(&self, get: &Get) -> Result<(RangeResponse, Option<String>), CallError> {
+        call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
+            let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut request = tonic::Request::new(get.request());
+            if let Some(at_most) = &get.max_staleness {
+                request.metadata_mut().insert(freshness::MAX_STALENESS, at_most.clone());
+            }
+            let response = kv.range(request).await?;
+            let staleness = response.metadata().get(freshness::STALENESS);
+            let staleness = staleness.and_then(|text| text.to_str().ok()).map(str::to_owned);
+            Ok(response.map(|answer| (answer, staleness)))
+        })
+        .await
+    }
+
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, CallError> {
         call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             kv.range(request.clone()).await

@@ -5,9 +5,10 @@
 
 use super::convert::{self, Plan};
 use super::errors::ApiError;
+use super::freshness;
 use super::header::Headers;
 use super::large::{self, Answer};
-use crate::handle::{Applied, Handle, Read};
+use crate::handle::{Applied, Consistency, Handle, Read, Refusal};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
 use quorate_replica::store::{
@@ -45,6 +46,11 @@ impl Kv {
         self.opened(self.handle.write(command).await?)
     }
 
+    /// A read that was refused.
+    fn unread(&self, why: Refusal, consistency: Consistency) -> Status {
+        freshness::refused(why.into(), consistency, self.handle.staleness())
+    }
+
     fn opened(&self, applied: Applied) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
         Ok((self.headers.at(applied.revision, applied.term), applied.outcome?))
     }
@@ -56,21 +62,29 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
-        let (range, consistency) = convert::range(request.into_inner())?;
+        let (metadata, _, request) = request.into_parts();
+        let (range, consistency) = convert::range(request)?;
+        let consistency = freshness::wanted(&metadata, consistency)?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
         if !large::is_short(&range) {
-            let snapshot = self.handle.snapshot(consistency).await.map_err(ApiError::from)?;
+            let snapshot = self.handle.snapshot(consistency).await;
+            let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
+            let staleness = snapshot.staleness;
             let header = self.headers.at(snapshot.store.revision(), snapshot.term);
-            return Ok(match self.large.answer(snapshot.store, range, header).await? {
+            let response = match self.large.answer(snapshot.store, range, header).await? {
                 Answer::Small(found) => {
                     Response::new(convert::found_response(Some(header), &found))
                 }
                 Answer::Large(answer) => answer.into_response(),
-            });
+            };
+            return Ok(freshness::stamp(response, staleness));
         }
         let applied = self.handle.read(Read::Range(range), consistency).await;
-        let (header, outcome) = self.opened(applied.map_err(ApiError::from)?)?;
-        Ok(Response::new(convert::range_response(header, outcome)))
+        let applied = applied.map_err(|why| self.unread(why, consistency))?;
+        let staleness = applied.staleness;
+        let (header, outcome) = self.opened(applied)?;
+        let response = Response::new(convert::range_response(header, outcome));
+        Ok(freshness::stamp(response, staleness))
     }
 
     type RangeStreamStream = Slices;
@@ -118,15 +132,21 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
-        let (header, outcome) = match convert::plan_txn(request.into_inner())? {
+        let (metadata, _, request) = request.into_parts();
+        let mut staleness = None;
+        let (header, outcome) = match convert::plan_txn(request)? {
             Plan::Read(txn, consistency) => {
+                let consistency = freshness::wanted(&metadata, consistency)?;
                 self.limits.admit_txn(&txn).map_err(ApiError::from)?;
                 let applied = self.handle.read(Read::Txn(txn), consistency).await;
-                self.opened(applied.map_err(ApiError::from)?)?
+                let applied = applied.map_err(|why| self.unread(why, consistency))?;
+                staleness = applied.staleness;
+                self.opened(applied)?
             }
             Plan::Write(command) => self.write(command).await?,
         };
-        Ok(Response::new(convert::txn_response(header, outcome)))
+        let response = Response::new(convert::txn_response(header, outcome));
+        Ok(freshness::stamp(response, staleness))
     }
 
     /// Answers when the compaction has been applied here, which is all that `physical` asks for:

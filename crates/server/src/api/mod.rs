@@ -28,6 +28,7 @@ mod cluster;
 mod convert;
 mod dispatch;
 mod errors;
+pub mod freshness;
 mod header;
 mod health;
 mod http;

@@ -160,7 +160,7 @@ mod tests {
             let (key, value) = (Bytes::from(format!("k{number}")), Bytes::from(vec![7; 900]));
             store.apply(&Command::Put(Put { key, value, ..Put::default() }));
         }
-        Frozen { store: Arc::new(store), term: Term(3) }
+        Frozen { store: Arc::new(store), term: Term(3), staleness: None }
     }
 
     async fn next(pieces: &mut Pieces) -> Option<Result<pb::SnapshotResponse, Status>> {
