@@ -107,7 +107,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "on|off", value_parser = switch)]
     buggify: Option<Switch>,
     /// How many nodes, 1 to 25 [default: drawn from 3 to 5; 4 to 7 if they may be Byzantine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=NODES_MAX as u64))]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=NODES_MAX as u64))]
     nodes: Option<u64>,
     /// Run exactly this seed
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "length", "shard"])]

@@ -10,8 +10,8 @@
 //! seed and of the number of seeds covered, and a campaign that was ended by a clock can be
 //! repeated as one over a range.
 //!
-//! A shard takes every N-th seed; [`Report::merge`](super::report::Report::merge) adds shards up, and refuses what does not
-//! belong together. Run twice ([`Campaign::twice`]), each seed must give the same digest: a clock,
+//! A shard takes every N-th seed; `report.rs` adds shards up, and refuses what does not belong
+//! together. Run twice ([`Campaign::twice`]), each seed must give the same digest: a clock,
 //! a thread or a hash order that leaks into a run is a violation of the property `determinism`.
 //!
 //! Bounds: [`AHEAD_MAX`] results wait for a slow seed before them; then the other threads wait too.
