@@ -33,7 +33,7 @@ fn the_service_names_members_operations_leases_and_watchers() {
 }
 
 #[test]
-fn raft_and_the_register_name_what_is_not_done() {
+fn raft_names_what_is_not_done() {
     let text = awaited("raft");
     assert!(text.contains("no command that was proposed after the faults is committed"), "{text}");
     assert!(text.contains("no read that was asked for after the faults is confirmed"), "{text}");
