@@ -42,7 +42,13 @@ fn assert_complaint(name: &str, more: &[&str], what: &str) {
 #[test]
 fn a_stale_read_is_told_with_the_operations_that_contradict_each_other() {
     let out = assert_verdict("stale.edn", &[], "violated", 1);
-    for line in ["read -> 3", "read -> 2", "fits nowhere", "contradicts it"] {
+    for line in [
+        "read -> 3",
+        "has no place in any order: it and 2 others contradict each other",
+        "read -> 2         [9, 10]  has no place in any order\n",
+        "contradicts it\n",
+        "must have happened, or more would be unexplained\n",
+    ] {
         assert!(out.contains(line), "{out}");
     }
     assert!(!out.contains("write 1"), "the first write has nothing to do with it: {out}");
@@ -100,6 +106,80 @@ fn a_spent_budget_is_undecided_and_says_how_far_it_got() {
     let more = ["--budget-steps", "20"];
     let out = assert_verdict("porcupine/etcd/etcd_099.log", &more, "undecided", 2);
     assert!(out.contains("the budget of steps is spent; "), "{out}");
+}
+
+#[test]
+fn what_is_no_history_is_refused_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("it can be written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let hole = file("hole", b"");
+    let opened = std::fs::OpenOptions::new().write(true).open(&hole).expect("it is there");
+    opened.set_len(1 << 42).expect("a hole");
+    let zeros = file("zeros", b"");
+    let opened = std::fs::OpenOptions::new().write(true).open(&zeros).expect("it is there");
+    opened.set_len(7 << 30).expect("a hole");
+    let mixed = "{:process 0, :type :invoke, :f :write, :value 3}\n\
+                 {:process 0, :type :ok, :f :write, :value 4}\n";
+    let cases = [
+        (folder.path().to_str().expect("a path").to_owned(), "this is a directory"),
+        ("/dev/zero".to_owned(), "this is no regular file"),
+        (hole, "this is larger than the 8192 MiB"),
+        (zeros, "zeros:1:1: this is no text"),
+        (file("utf16", b"\xff\xfe{\0"), "this is text in UTF-16; convert it"),
+        (
+            file("mixed.edn", mixed.as_bytes()),
+            "mixed.edn:2:43: this :ok of a :write has the value 4",
+        ),
+    ];
+    for (path, expected) in cases {
+        let output = check(&[&path, "--json"]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{path}: {error}");
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_history() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["stale.edn", "map.ndjson"] {
+        let history = std::fs::read_to_string(data(name)).expect("a history");
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("\u{feff}{history}")).expect("it can be written");
+        let marked = check(&[path.to_str().expect("a path")]);
+        assert_eq!(marked.status.code(), check_file(name, &[]).status.code(), "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_has_a_row_of_its_own() {
+    let (holds, violated) = (data("queue.edn"), data("stale.edn"));
+    let [holds, violated] = [&holds, &violated].map(|path| path.to_str().expect("a path"));
+    let output = check(&["no-such", holds, "--json"]);
+    assert_eq!(output.status.code(), Some(2), "one could not be judged");
+    let rows: Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!(rows[0]["file"], "no-such");
+    assert_eq!(rows[0]["verdict"], "unread");
+    assert!(rows[0]["why"].as_str().is_some_and(|why| why.starts_with("No such file")), "{rows}");
+    assert_eq!(rows[1]["verdict"], "holds");
+    let output = check(&["no-such", violated, holds]);
+    assert_eq!(output.status.code(), Some(1), "a violation is one, whatever else is not known");
+    let out = text(&output.stdout);
+    assert!(out.contains("no-such") && out.contains("  unread\n"), "{out}");
+    assert!(out.contains("1 hold, 1 violated, 0 undecided, 1 unread; "), "{out}");
+}
+
+#[test]
+fn help_says_what_decides_the_exit_status() {
+    let out = text(&check(&["--help"]).stdout);
+    for part in ["Examples:", "Exit status: 1 if one is violated", "unread", "up to 8 GiB"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
 }
 
 /// Checks every file that the table of a README names.

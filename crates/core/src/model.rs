@@ -62,49 +62,87 @@ impl SystemModel {
         timing: Timing::PartiallySynchronous,
     };
 
+    /// All 27 cells; on each axis the strong words come first.
+    pub fn all() -> impl Iterator<Item = SystemModel> {
+        let networks = [Network::Reliable, Network::FairLoss, Network::Arbitrary];
+        let nodes = [NodeFaults::CrashStop, NodeFaults::CrashRecovery, NodeFaults::Byzantine];
+        let timings = [Timing::Synchronous, Timing::PartiallySynchronous, Timing::Asynchronous];
+        networks.into_iter().flat_map(move |network| {
+            nodes.into_iter().flat_map(move |node| {
+                timings.into_iter().map(move |timing| SystemModel { network, node, timing })
+            })
+        })
+    }
+
+    /// What it says of each axis, as it is written: network, node, timing.
+    pub fn parts(&self) -> [&'static str; 3] {
+        let network = match self.network {
+            Network::Reliable => "network=reliable",
+            Network::FairLoss => "network=fair-loss",
+            Network::Arbitrary => "network=arbitrary",
+        };
+        let node = match self.node {
+            NodeFaults::CrashStop => "node=crash-stop",
+            NodeFaults::CrashRecovery => "node=crash-recovery",
+            NodeFaults::Byzantine => "node=byzantine",
+        };
+        let timing = match self.timing {
+            Timing::Synchronous => "timing=synchronous",
+            Timing::PartiallySynchronous => "timing=partial",
+            Timing::Asynchronous => "timing=asynchronous",
+        };
+        [network, node, timing]
+    }
+
     /// True if a protocol that needs `needed` keeps its promises in this model: no axis of this
     /// model is weaker than what is needed.
     pub fn supports(&self, needed: &SystemModel) -> bool {
-        self.network <= needed.network && self.node <= needed.node && self.timing <= needed.timing
+        self.weaker_than(needed).is_empty()
+    }
+
+    /// The axes on which this model is weaker than `needed`: what it says, and what is needed.
+    pub fn weaker_than(&self, needed: &SystemModel) -> Vec<(&'static str, &'static str)> {
+        let weaker =
+            [self.network > needed.network, self.node > needed.node, self.timing > needed.timing];
+        let pairs = self.parts().into_iter().zip(needed.parts());
+        pairs.zip(weaker).filter(|(_, weaker)| *weaker).map(|(pair, _)| pair).collect()
     }
 }
 
 impl fmt::Display for SystemModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let network = match self.network {
-            Network::Reliable => "reliable",
-            Network::FairLoss => "fair-loss",
-            Network::Arbitrary => "arbitrary",
-        };
-        let node = match self.node {
-            NodeFaults::CrashStop => "crash-stop",
-            NodeFaults::CrashRecovery => "crash-recovery",
-            NodeFaults::Byzantine => "byzantine",
-        };
-        let timing = match self.timing {
-            Timing::Synchronous => "synchronous",
-            Timing::PartiallySynchronous => "partial",
-            Timing::Asynchronous => "asynchronous",
-        };
-        write!(f, "network={network},node={node},timing={timing}")
+        f.write_str(&self.parts().join(","))
     }
 }
 
 /// Text that names no system model.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ParseModelError {
-    /// The part that was not understood.
-    pub part: String,
+pub enum ParseModelError {
+    /// This part was not understood.
+    Unknown {
+        /// The part.
+        part: String,
+    },
+    /// It says two things of this axis, which contradict each other or are one too many.
+    Twice {
+        /// `network`, `node` or `timing`.
+        axis: &'static str,
+    },
 }
 
 impl fmt::Display for ParseModelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "'{}' is no part of a system model; write network=reliable|fair-loss|arbitrary, \
-             node=crash-stop|crash-recovery|byzantine, timing=synchronous|partial|asynchronous",
-            self.part
-        )
+        match self {
+            ParseModelError::Unknown { part } => write!(
+                f,
+                "'{part}' is no part of a system model; write network=reliable|fair-loss|arbitrary, \
+                 node=crash-stop|crash-recovery|byzantine, timing=synchronous|partial|asynchronous"
+            ),
+            ParseModelError::Twice { axis } => write!(
+                f,
+                "it says two things of '{axis}'; name each of network, node and timing once"
+            ),
+        }
     }
 }
 
@@ -116,18 +154,21 @@ impl FromStr for SystemModel {
     /// Parts that are not named are those of [`SystemModel::DATA_CENTRE`].
     fn from_str(text: &str) -> Result<SystemModel, ParseModelError> {
         let mut model = SystemModel::DATA_CENTRE;
+        let mut named = [false; 3];
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            match part {
-                "network=reliable" => model.network = Network::Reliable,
-                "network=fair-loss" => model.network = Network::FairLoss,
-                "network=arbitrary" => model.network = Network::Arbitrary,
-                "node=crash-stop" => model.node = NodeFaults::CrashStop,
-                "node=crash-recovery" => model.node = NodeFaults::CrashRecovery,
-                "node=byzantine" => model.node = NodeFaults::Byzantine,
-                "timing=synchronous" => model.timing = Timing::Synchronous,
-                "timing=partial" => model.timing = Timing::PartiallySynchronous,
-                "timing=asynchronous" => model.timing = Timing::Asynchronous,
-                _ => return Err(ParseModelError { part: part.to_owned() }),
+            let found = SystemModel::all().find_map(|cell| {
+                Some((cell, cell.parts().iter().position(|known| *known == part)?))
+            });
+            let Some((cell, axis)) = found else {
+                return Err(ParseModelError::Unknown { part: part.to_owned() });
+            };
+            if std::mem::replace(&mut named[axis], true) {
+                return Err(ParseModelError::Twice { axis: ["network", "node", "timing"][axis] });
+            }
+            match axis {
+                0 => model.network = cell.network,
+                1 => model.node = cell.node,
+                _ => model.timing = cell.timing,
             }
         }
         Ok(model)
@@ -140,19 +181,12 @@ mod tests {
 
     #[test]
     fn all_27_cells_print_and_parse_back() {
-        let mut cells = 0;
-        for network in [Network::Reliable, Network::FairLoss, Network::Arbitrary] {
-            for node in [NodeFaults::CrashStop, NodeFaults::CrashRecovery, NodeFaults::Byzantine] {
-                for timing in
-                    [Timing::Synchronous, Timing::PartiallySynchronous, Timing::Asynchronous]
-                {
-                    let model = SystemModel { network, node, timing };
-                    assert_eq!(model.to_string().parse(), Ok(model));
-                    cells += 1;
-                }
-            }
+        let cells: Vec<SystemModel> = SystemModel::all().collect();
+        for (at, model) in cells.iter().enumerate() {
+            assert_eq!(model.to_string().parse(), Ok(*model));
+            assert!(!cells[..at].contains(model), "{model} is there twice");
         }
-        assert_eq!(cells, 27);
+        assert_eq!(cells.len(), 27);
     }
 
     #[test]
@@ -164,11 +198,21 @@ mod tests {
         assert!(strong.supports(&need));
         assert!(need.supports(&need));
         assert!(!weak.supports(&need));
+        assert_eq!(weak.weaker_than(&need), [("timing=asynchronous", "timing=partial")]);
+        assert_eq!(strong.weaker_than(&need), []);
     }
 
     #[test]
     fn an_unknown_part_is_named() {
         let error = "network=carrier-pigeon".parse::<SystemModel>().expect_err("no such network");
-        assert_eq!(error.part, "network=carrier-pigeon");
+        assert_eq!(error, ParseModelError::Unknown { part: "network=carrier-pigeon".to_owned() });
+    }
+
+    #[test]
+    fn a_model_says_one_thing_of_each_axis() {
+        for text in ["node=byzantine,node=crash-stop", "node=byzantine,node=byzantine"] {
+            let error = text.parse::<SystemModel>().expect_err("two things");
+            assert_eq!(error, ParseModelError::Twice { axis: "node" });
+        }
     }
 }

@@ -96,7 +96,7 @@ fn assert_quiet(browser: &Browser) {
 fn every_step_shows_its_words_and_the_state_after_it() {
     let Some(browser) = Browser::start() else { return };
     let trace = example::lost_write();
-    browser.open(&page_of(&trace), "");
+    browser.open(&page_of(&trace), "#step=0");
     let head = text_of(&browser, "#head");
     let why = trace.head.why.clone().expect("a reason");
     for part in ["linearizability", &why, "seed\n7", "appended-before-synced", &trace.head.replay] {
@@ -125,6 +125,27 @@ fn every_step_shows_its_words_and_the_state_after_it() {
     browser.press(&[key::PAGE_DOWN, key::PAGE_DOWN]);
     assert_eq!(selected(&browser), 47);
     browser.until("return location.hash === '#step=47'");
+    assert_quiet(&browser);
+}
+
+#[test]
+fn a_page_opens_at_what_broke_and_says_what_is_awaited() {
+    let Some(browser) = Browser::start() else { return };
+    let mut trace = example::lost_write();
+    browser.open(&page_of(&trace), "");
+    assert_eq!(selected(&browser), step_of(&trace, Kind::Violation));
+    assert_eq!(count(&browser, ".row.selected.violation"), 1, "it is in view");
+    assert_eq!(count(&browser, "#awaited li"), 0);
+    trace.head.awaited = vec!["n2 does not serve".to_owned(), "lease 7 has not ended".to_owned()];
+    browser.open(&page_of(&trace), "");
+    assert_eq!(text_of(&browser, "#awaited"), "n2 does not serve\nlease 7 has not ended");
+    // A run that holds is read from its begin, and an address leads where it says.
+    trace.steps.retain(|step| step.kind != Kind::Violation);
+    (trace.head.property, trace.head.why) = (None, None);
+    browser.open(&page_of(&trace), "");
+    assert_eq!(selected(&browser), 0);
+    browser.open(&page_of(&example::lost_write()), "#step=3");
+    assert_eq!(selected(&browser), 3);
     assert_quiet(&browser);
 }
 
@@ -170,7 +191,7 @@ fn what_went_wrong_is_drawn() {
 fn a_crash_is_seen_in_three_places() {
     let Some(browser) = Browser::start() else { return };
     let trace = example::lost_write();
-    browser.open(&page_of(&trace), "");
+    browser.open(&page_of(&trace), "#step=0");
     // The node is down in the head of its lane, in the table and on the lane.
     let crash = step_of(&trace, Kind::Crash);
     browser.run(&format!("location.hash = '#step={crash}'"));
@@ -185,7 +206,7 @@ fn a_crash_is_seen_in_three_places() {
 fn a_reader_searches_zooms_clicks_and_asks_for_help() {
     let Some(browser) = Browser::start() else { return };
     let trace = example::lost_write();
-    browser.open(&page_of(&trace), "");
+    browser.open(&page_of(&trace), "#step=0");
     browser.press(&"/requestvote term 2".chars().collect::<Vec<_>>());
     assert_eq!(text_of(&browser, "#found"), "4 steps");
     let wanted = |text: &str| {
@@ -227,7 +248,7 @@ fn a_reader_searches_zooms_clicks_and_asks_for_help() {
 fn texts_stay_texts() {
     let Some(browser) = Browser::start() else { return };
     let trace = example::evil();
-    browser.open(&page_of(&trace), "");
+    browser.open(&page_of(&trace), "#step=0");
     let read = browser.run("return document.getElementById('trace').textContent");
     let read: Value = serde_json::from_str(read.as_str().expect("a text")).expect("JSON");
     assert_eq!(read, json!({"head": trace.head, "steps": trace.steps}), "as it was written");
@@ -268,7 +289,7 @@ fn a_run_without_a_step_or_a_node_is_a_page() {
 #[test]
 fn a_page_may_ask_for_nothing_and_a_complaint_is_heard() {
     let Some(browser) = Browser::start() else { return };
-    browser.open(&page_of(&example::lost_write()), "");
+    browser.open(&page_of(&example::lost_write()), "#step=0");
     assert_quiet(&browser);
     browser.run("console.error('planted')");
     let complaints = browser.complaints();

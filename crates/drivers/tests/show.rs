@@ -25,6 +25,7 @@ fn a_story_reads_as_on_record() {
     let wanted = "\
 protocol  service
 model     network=fair-loss node=crash-recovery timing=partial
+buggify   on
 seed      7
 mutant    appended-before-synced
 version   0.1.0
@@ -34,7 +35,7 @@ verdict   violated: linearizability
 because   c2 reads x at revision 1 after c1 was told that its write of x has revision 2: ";
     let text = as_text(&example::lost_write(), Colour::Plain);
     assert!(text.starts_with(wanted), "{text}");
-    let lines: Vec<&str> = text.lines().skip(10).collect();
+    let lines: Vec<&str> = text.lines().skip(11).collect();
     assert_eq!(lines.len(), 1 + 48, "a line per step, and what the columns are");
     let expected = [
         (0, "   step       ms  node  what"),
@@ -52,6 +53,15 @@ because   c2 reads x at revision 1 after c1 was told that its write of x has rev
         assert_eq!(lines[at], line);
     }
     assert!(lines[48].starts_with("!!   47  364.440  -     VIOLATION   c2 reads x at revision 1"));
+}
+
+#[test]
+fn what_is_awaited_has_a_line_each() {
+    let mut trace = example::lost_write();
+    trace.head.awaited = vec!["n2 does not serve".to_owned(), "lease 7 has not ended".to_owned()];
+    let text = as_text(&trace, Colour::Plain);
+    let expected = "\nawaited   n2 does not serve\nawaited   lease 7 has not ended\n\n";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

@@ -186,6 +186,83 @@ trait Dialect {
         input: &<Self::Of as Model>::Input,
         event: &Event,
     ) -> Result<<Self::Of as Model>::Output, ParseError>;
+    /// What the value of an `:ok` is.
+    fn answers(&self, input: &<Self::Of as Model>::Input) -> Answers;
+}
+
+/// What the value of an `:ok` is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Answers {
+    /// An answer, which may be anything.
+    Freely,
+    /// That of the invocation again, or nothing.
+    TheSame,
+    /// An answer, beside Jepsen's independent key if there is one.
+    UnderKey,
+}
+
+/// The value of an `:ok` and its key must be those that the invocation had, where they say what was
+/// asked: otherwise two histories were mixed up, and any verdict on them would be wrong.
+fn repeats(begun: &Event, event: &Event, answers: Answers) -> Result<(), ParseError> {
+    let differs = |what: &str, was: &Edn, is: &Edn| {
+        let (name, line) = (&event.function, begun.place.line);
+        let what = format!(
+            "this :ok of a :{name} has {what} {}, and its invocation in line {line} has {}; both \
+             must be of one operation",
+            said(is),
+            said(was)
+        );
+        Err(ParseError::new(is.place, what))
+    };
+    if let (Some(was), Some(is)) = (&begun.key, &event.key)
+        && !same(was, is)
+    {
+        return differs("the key", was, is);
+    }
+    let (was, is) = (&begun.value, &event.value);
+    match answers {
+        _ if is.form == Form::Nil => Ok(()),
+        Answers::TheSame if !same(was, is) => differs("the value", was, is),
+        Answers::UnderKey => match (two(was), two(is)) {
+            (Some((was, _)), Some((is, _))) if begun.key.is_none() && !same(was, is) => {
+                differs("the key", was, is)
+            }
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Equal wherever they stand.
+fn same(one: &Edn, other: &Edn) -> bool {
+    match (&one.form, &other.form) {
+        (Form::Sequence(one), Form::Sequence(other)) | (Form::Set(one), Form::Set(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Form::Map(one), Form::Map(other)) => {
+            let pairs = one.iter().zip(other);
+            let is_same = |(one, other): (&(Edn, Edn), &(Edn, Edn))| {
+                same(&one.0, &other.0) && same(&one.1, &other.1)
+            };
+            one.len() == other.len() && pairs.into_iter().all(is_same)
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// A value as a complaint repeats it.
+fn said(edn: &Edn) -> String {
+    match &edn.form {
+        Form::Number(number) => number.to_string(),
+        Form::Float(number) => number.to_string(),
+        Form::Bool(is) => is.to_string(),
+        Form::Text(text) => format!("{text:?}"),
+        Form::Sequence(items) => {
+            let items: Vec<String> = items.iter().map(said).collect();
+            format!("[{}]", items.join(" "))
+        }
+        _ => edn.to_string(),
+    }
 }
 
 /// Joins each invocation with what came of it.
@@ -218,6 +295,7 @@ fn pair<D: Dialect>(events: &[Event], dialect: &D) -> Result<HistoryOf<D::Of>, P
         let outcome = match event.kind {
             Type::Ok => {
                 let input = &recorder.operations()[id.0].input;
+                repeats(begun, event, dialect.answers(input))?;
                 Outcome::Ok(dialect.output(input, event)?)
             }
             Type::Fail => Outcome::Failed,
@@ -309,6 +387,14 @@ impl Dialect for Registers {
         Ok(On { key, input })
     }
 
+    fn answers(&self, on: &On<RegisterInput<Value>>) -> Answers {
+        match on.input {
+            RegisterInput::Read if !on.key.is_nil() => Answers::UnderKey,
+            RegisterInput::Read => Answers::Freely,
+            RegisterInput::Write(_) | RegisterInput::Cas { .. } => Answers::TheSame,
+        }
+    }
+
     fn output(
         &self,
         on: &On<RegisterInput<Value>>,
@@ -332,6 +418,13 @@ impl Dialect for Queues {
             "enqueue" => Ok(QueueInput::Enqueue(value(&event.value)?)),
             "dequeue" => Ok(QueueInput::Dequeue),
             _ => Err(stranger(event, "queue")),
+        }
+    }
+
+    fn answers(&self, input: &QueueInput<Value>) -> Answers {
+        match input {
+            QueueInput::Enqueue(_) => Answers::TheSame,
+            QueueInput::Dequeue => Answers::Freely,
         }
     }
 
@@ -362,6 +455,13 @@ impl Dialect for Sets {
             "contains" => Ok(SetInput::Contains(value(&event.value)?)),
             "read" => Ok(SetInput::Read),
             _ => Err(stranger(event, "set")),
+        }
+    }
+
+    fn answers(&self, input: &SetInput<Value>) -> Answers {
+        match input {
+            SetInput::Add(_) | SetInput::Remove(_) => Answers::TheSame,
+            SetInput::Contains(_) | SetInput::Read => Answers::Freely,
         }
     }
 
@@ -402,6 +502,10 @@ impl Dialect for Locks {
         }
     }
 
+    fn answers(&self, _: &LockInput) -> Answers {
+        Answers::Freely
+    }
+
     fn output(&self, input: &LockInput, event: &Event) -> Result<LockOutput, ParseError> {
         let token = match event.value.form {
             Form::Number(token) if token >= 0 => Some(token as u64),
@@ -430,10 +534,65 @@ impl Dialect for Texts {
         }
     }
 
+    fn answers(&self, input: &KvInput) -> Answers {
+        match input {
+            KvInput::Get { .. } => Answers::Freely,
+            KvInput::Put { .. } | KvInput::Append { .. } => Answers::TheSame,
+        }
+    }
+
     fn output(&self, input: &KvInput, event: &Event) -> Result<KvOutput, ParseError> {
         Ok(match input {
             KvInput::Get { .. } => KvOutput::Text(text(Some(&event.value), event, "the :value")?),
             KvInput::Put { .. } | KvInput::Append { .. } => KvOutput::Done,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> Option<String> {
+        assemble(&edn_events(text).expect("events"), None).err().map(|error| error.to_string())
+    }
+
+    /// Two events of one process.
+    fn two_events(invoke: &str, ok: &str) -> String {
+        format!("{{:process 0, :type :invoke, {invoke}}}\n{{:process 0, :type :ok, {ok}}}\n")
+    }
+
+    #[test]
+    fn an_ok_says_what_its_invocation_said() {
+        let cases = [
+            (":f :write, :value 3", ":f :write, :value 4", "the value 4, and its"),
+            (":f :write, :value 3", ":f :write, :value \"3\"", "the value \"3\", and its"),
+            (":f :write, :value [1 3]", ":f :write, :value [2 3]", "the value [2 3], and its"),
+            (":f :cas, :value [0 1]", ":f :cas, :value [0 2]", "line 1 has [0 1]; both"),
+            (":f :read, :value [1 nil]", ":f :read, :value [2 7]", "the key 2, and its"),
+            (":f :enqueue, :value 1", ":f :enqueue, :value 2", "the value 2, and its"),
+            (":f :add, :value 1", ":f :add, :value 2", "the value 2, and its"),
+            (
+                ":f :put, :key \"a\", :value \"x\"",
+                ":f :put, :key \"a\", :value \"y\"",
+                "line 1 has \"x\"",
+            ),
+            (":f :get, :key \"a\"", ":f :get, :key \"b\", :value \"\"", "the key \"b\", and its"),
+        ];
+        for (invoke, ok, expected) in cases {
+            let text = two_events(invoke, ok);
+            let error = complaint(&text).unwrap_or_else(|| panic!("accepted: {text}"));
+            assert!(error.starts_with("2:") && error.contains(expected), "{error}");
+            assert_eq!(
+                complaint(&two_events(invoke, invoke)).filter(|_| !invoke.contains("get")),
+                None
+            );
+        }
+        // Nothing is no other value, and what is read was not known before.
+        assert_eq!(complaint(&two_events(":f :write, :value 3", ":f :write")), None);
+        assert_eq!(complaint(&two_events(":f :write, :value 3", ":f :write, :value nil")), None);
+        assert_eq!(complaint(&two_events(":f :read, :value nil", ":f :read, :value 4")), None);
+        assert_eq!(complaint(&two_events(":f :read", ":f :read, :value [1 2]")), None);
+        assert_eq!(complaint(&two_events(":f :dequeue", ":f :dequeue, :value 4")), None);
     }
 }

@@ -154,8 +154,12 @@ pub enum Recorded {
     Kv(HistoryOf<Kv>),
 }
 
+/// What editors of some systems put before a text: it says nothing, and is left out.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Guesses the format from the first line that says something.
 pub fn detect(text: &str) -> Option<Format> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     if line.starts_with('{') && line.contains("\"quorate_history\"") {
         Some(Format::Json)
@@ -174,6 +178,7 @@ pub fn detect(text: &str) -> Option<Format> {
 ///
 /// If the text is not of that format, ends early, or has an operation which the kind does not know.
 pub fn parse(text: &str, format: Format, kind: Option<Kind>) -> Result<Recorded, ParseError> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     match format {
         Format::Json => ndjson::read(text, kind),
         Format::JepsenLog => jepsen::assemble(&jepsen::log_events(text)?, kind),
@@ -184,6 +189,20 @@ pub fn parse(text: &str, format: Format, kind: Option<Kind>) -> Result<Recorded,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_order_mark_says_nothing() {
+        let edn = "{:process 0, :type :invoke, :f :write, :value 1}\n{:process";
+        let json = "{\"quorate_history\":1,\"model\":\"register\"}\n{\"type\":";
+        let log = "INFO  jepsen.util - 0 :invoke :write 1\nINFO  jepsen.util - 0";
+        for text in [edn, json, log] {
+            let marked = format!("\u{feff}{text}");
+            let format = detect(text).expect("it is known");
+            assert_eq!(detect(&marked), Some(format));
+            let complaint = |text: &str| parse(text, format, None).expect_err("it is cut off");
+            assert_eq!(complaint(&marked), complaint(text), "places do not count it");
+        }
+    }
 
     #[test]
     fn a_complaint_about_a_long_line_is_short() {

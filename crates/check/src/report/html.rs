@@ -52,10 +52,13 @@ pub fn page(judged: &[(String, Judgement)]) -> String {
         page,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>quorate check</title><style>{STYLE}</style></head>\
-         <body><h1>quorate check</h1><p class=\"key\"><span class=\"s\">fits nowhere</span>\
-         <span class=\"c\">contradicts it</span><span class=\"h\">needed for the story</span>\
-         <span class=\"b\">bystander</span>\
-         (n): place in the longest order that was found; open to the right: outcome unknown</p>"
+         <body><h1>quorate check</h1><p class=\"key\"><span class=\"s\">{}</span>\
+         <span class=\"c\">{}</span><span class=\"h\">{}</span><span class=\"b\">{}</span>\
+         (n): place in the longest order that was found; open to the right: outcome unknown</p>",
+        Role::Stuck.meaning(),
+        Role::Core.meaning(),
+        Role::Helper.meaning(),
+        Role::Bystander.meaning()
     );
     for (name, judgement) in judged {
         let word = match judgement.word {
@@ -183,11 +186,7 @@ fn draw(page: &mut String, conflict: &Conflict) {
 fn list(page: &mut String, conflict: &Conflict) {
     page.push_str("<table><tr><th></th><th>client</th><th>operation</th><th></th></tr>");
     for bar in conflict.bars.iter().filter(|bar| bar.role != Role::Bystander) {
-        let note = match bar.role {
-            Role::Stuck => "fits nowhere",
-            Role::Core => "contradicts it",
-            Role::Helper | Role::Bystander => "needed for the story",
-        };
+        let note = bar.role.meaning();
         let text = escape(&bar.text);
         let (id, client) = (bar.id, bar.client);
         let _ =

@@ -56,6 +56,18 @@ pub enum Role {
     Bystander,
 }
 
+impl Role {
+    /// What a reader is told of it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Role::Stuck => "has no place in any order",
+            Role::Core => "contradicts it",
+            Role::Helper => "must have happened, or more would be unexplained",
+            Role::Bystander => "has nothing to do with it",
+        }
+    }
+}
+
 /// One operation of a picture.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bar {
@@ -226,12 +238,16 @@ fn conflict<M: Model>(
     };
     let bars = bars(model, history, &violation.prefix, &role, &explanation.order);
     let stuck = history.operation(violation.stuck);
+    let others = match explanation.core.len().saturating_sub(1) {
+        0 => "alone it is impossible".to_owned(),
+        1 => "it and 1 other contradict each other".to_owned(),
+        many => format!("it and {many} others contradict each other"),
+    };
     let summary = format!(
-        "{} of {}, '{}', fits nowhere: {} operations contradict each other",
+        "{} of {}, '{}', has no place in any order: {others}",
         violation.stuck,
         stuck.client,
         model.show(&stuck.input, &stuck.outcome),
-        explanation.core.len()
     );
     let omitted = violation.prefix.len() - bars.len();
     Conflict { summary, bars, omitted, is_minimal: Some(explanation.is_minimal) }

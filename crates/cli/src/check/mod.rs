@@ -4,25 +4,29 @@
 //! and gives a row for each: holds, violated, or undecided with how far it got. A violation is told
 //! with the fewest operations that contradict each other, and drawn if `--html` wants it.
 //!
-//! Bounds: the search's, which are flags; a file must fit into memory.
+//! Bounds: the search's, which are flags; [`BYTES_MAX`] of a file, which must fit into memory.
 
 mod print;
 
+use crate::input::{self, InputError};
 use crate::output;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quorate_check::parse::{self, Format, Kind};
 use quorate_check::report::{self, Judgement, Limits, Word, html};
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+/// Of one history, at most.
+const BYTES_MAX: u64 = 8 << 30;
 
 const EXAMPLES: &str = "\
 Examples:
   quorate check history.edn                      a Jepsen history; format and model are found
   quorate check etcd_*.log --html report.html    many logs, and a page that shows what went wrong
-  quorate check run.ndjson --json | jq .[].verdict
+  quorate check run.ndjson --json | jq '.[].verdict'
   quorate check big.edn --timeout 60 --budget-memory 4096
 
 Formats: json (our own, one object per line), jepsen-log, edn, porcupine.
@@ -31,37 +35,45 @@ Models:  register, cas-register, map (etcd's keys, ranges and transactions), que
 A time-out in a history (':info') may still take effect later. One that is written as ':fail' is
 believed never to have happened; a correct store is then found guilty.
 
-Exit status: 0 all hold, 1 one is violated, 2 one is undecided or can not be read.";
+A violation is told with the fewest operations that contradict each other. '[a, b]' behind one says
+when it was under way: the places of its invocation and its answer in the order of all events.
+
+--json has a row for each file, in their order. 'verdict' is holds, violated, undecided, or unread
+for a file that could not be read, of which 'why' says the reason; that is told on standard error as
+well.
+
+Exit status: 1 if one is violated; if none is, 2 if one is undecided or could not be read; else 0.
+2 as well if the flags make no sense.";
 
 /// The flags of `quorate check`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Histories
+    /// Histories: regular files of text (UTF-8) of up to 8 GiB each
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What they are histories of
+    /// What they are histories of; auto finds it by the operations
     #[arg(long, value_enum, default_value = "auto")]
     model: ModelFlag,
-    /// How they are written
+    /// How they are written; auto finds it by the first line
     #[arg(long, value_enum, default_value = "auto")]
     format: FormatFlag,
-    /// Steps of the search for each file
+    /// Steps of the search for each file; then it is undecided
     #[arg(long, value_name = "N", default_value_t = quorate_check::linear::STEPS_DEFAULT)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     budget_steps: u64,
-    /// Memory of the search, in MiB
+    /// Memory of the search, in MiB, 1 to 65536; then it is undecided
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=65536))]
     budget_memory: u64,
-    /// Seconds for each file
+    /// Seconds for each file, up to a week; then it is undecided
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: u64,
-    /// Write a page that shows the conflicts on a time line
+    /// Write a page that shows the conflicts on a time line; it needs no other file
     #[arg(long, value_name = "OUT")]
     html: Option<PathBuf>,
-    /// One JSON array instead of a table
+    /// One JSON array instead of a table, with a row for each file
     #[arg(long)]
     json: bool,
     /// No progress bar
@@ -117,53 +129,79 @@ impl FormatFlag {
     }
 }
 
-/// One file, checked.
+/// One file: checked, in so long, or why it could not be.
 struct Row {
     file: String,
-    judgement: Judgement,
-    took: Duration,
+    checked: Result<(Judgement, Duration), String>,
+}
+
+impl Row {
+    fn judgement(&self) -> Option<&Judgement> {
+        self.checked.as_ref().ok().map(|(judgement, _)| judgement)
+    }
 }
 
 /// Checks, prints, judges.
 pub(crate) fn run(options: &Options) -> ExitCode {
+    if let Some(path) = &options.html
+        && let Err(error) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        // Before the search, which may take an hour.
+        return no_page(path, &error);
+    }
     let mut rows = Vec::new();
-    let mut unread = 0;
     let bar = bar(options);
     for (at, path) in options.files.iter().enumerate() {
         let file = path.display().to_string();
         bar.set_prefix(format!("{}/{} {file}", at + 1, options.files.len()));
-        match check(options, path, &bar) {
-            Ok((judgement, took)) => rows.push(Row { file, judgement, took }),
-            Err(error) => {
-                unread += 1;
-                bar.suspend(|| output::complain(format_args!("{file}:{error}")));
-            }
+        let checked = check(options, path, &bar);
+        if let Err(error) = &checked {
+            bar.suspend(|| output::complain(format_args!("{file}:{error}")));
         }
+        rows.push(Row { file, checked });
         bar.inc(1);
     }
     bar.finish_and_clear();
     if options.json {
         output::line(print::json(&rows));
-    } else if !rows.is_empty() {
+    } else if rows.iter().any(|row| row.checked.is_ok()) {
         print::table(&rows);
         rows.iter().for_each(print::story);
     }
-    if let Some(path) = &options.html {
-        let pages: Vec<(String, Judgement)> =
-            rows.iter().map(|row| (row.file.clone(), row.judgement.clone())).collect();
-        if let Err(error) = std::fs::write(path, html::page(&pages)) {
-            output::complain(format_args!("--html {}: {error}", path.display()));
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
-    }
-    let any = |word| rows.iter().any(|row| row.judgement.word == word);
-    if any(Word::Violated) {
+    let any = |word| rows.iter().filter_map(Row::judgement).any(|judged| judged.word == word);
+    let status = if any(Word::Violated) {
         ExitCode::from(1)
-    } else if unread > 0 || any(Word::Undecided) {
+    } else if any(Word::Undecided) || rows.iter().any(|row| row.checked.is_err()) {
         ExitCode::from(crate::EXIT_USAGE)
     } else {
         ExitCode::SUCCESS
+    };
+    match &options.html {
+        Some(path) => draw(path, &rows, status),
+        None => status,
     }
+}
+
+/// Writes the page. A violation is one even if nobody can draw it.
+fn draw(path: &Path, rows: &[Row], status: ExitCode) -> ExitCode {
+    let judged = |row: &Row| Some((row.file.clone(), row.judgement()?.clone()));
+    let pages: Vec<(String, Judgement)> = rows.iter().filter_map(judged).collect();
+    match std::fs::write(path, html::page(&pages)) {
+        Ok(()) => status,
+        Err(error) if status == ExitCode::SUCCESS => no_page(path, &error),
+        Err(error) => {
+            no_page(path, &error);
+            status
+        }
+    }
+}
+
+fn no_page(path: &Path, error: &std::io::Error) -> ExitCode {
+    output::complain(format_args!(
+        "--html {}: {error}; name a file in a directory that can be written",
+        path.display()
+    ));
+    ExitCode::from(crate::EXIT_USAGE)
 }
 
 fn bar(options: &Options) -> ProgressBar {
@@ -179,11 +217,13 @@ fn bar(options: &Options) -> ProgressBar {
 /// Checks one file; an error begins with the line and the column, or with a blank.
 fn check(
     options: &Options,
-    path: &PathBuf,
+    path: &Path,
     bar: &ProgressBar,
 ) -> Result<(Judgement, Duration), String> {
-    let bytes = std::fs::read(path).map_err(|error| format!(" {error}"))?;
-    let text = String::from_utf8(bytes).map_err(|error| not_text(&error))?;
+    let text = input::text(path, BYTES_MAX).map_err(|error| match error {
+        InputError::NotText { at: (line, column), .. } => format!("{line}:{column}: {error}"),
+        _ => format!(" {error}"),
+    })?;
     let format = options.format.of(&text).ok_or(
         "1:1: the format is not known; say it with --format json, jepsen-log, edn or porcupine",
     )?;
@@ -203,13 +243,4 @@ fn check(
     };
     let judgement = report::judge(&recorded, limits);
     Ok((judgement, begin.elapsed()))
-}
-
-/// Names the place of the first byte that is no text.
-fn not_text(error: &std::string::FromUtf8Error) -> String {
-    let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-    let good = String::from_utf8_lossy(good);
-    let line = good.matches('\n').count() + 1;
-    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("{line}:{column}: this is no text (UTF-8)")
 }

@@ -6,6 +6,9 @@ use quorate_check::report::{Bar, Conflict, Method, Role, Word};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// The verdict on a file that could not be read.
+const UNREAD: &str = "unread";
+
 fn word(word: Word) -> &'static str {
     match word {
         Word::Holds => "holds",
@@ -47,44 +50,47 @@ pub(super) fn table(rows: &[Row]) {
         "FILE", "VERDICT", "OPERATIONS", "PARTS", "BY", "TIME"
     ));
     for row in rows {
-        let judgement = &row.judgement;
-        output::line(format_args!(
-            "{:<width$}  {:<9}  {:>10}  {:>6}  {:<9}  {:>8}",
-            row.file,
-            word(judgement.word),
-            judgement.operations,
-            judgement.parts,
-            method(judgement.method),
-            time(row.took)
-        ));
+        match &row.checked {
+            Ok((judgement, took)) => output::line(format_args!(
+                "{:<width$}  {:<9}  {:>10}  {:>6}  {:<9}  {:>8}",
+                row.file,
+                word(judgement.word),
+                judgement.operations,
+                judgement.parts,
+                method(judgement.method),
+                time(*took)
+            )),
+            Err(_) => output::line(format_args!("{:<width$}  {UNREAD}", row.file)),
+        }
     }
     if rows.len() > 1 {
-        let count = |word| rows.iter().filter(|row| row.judgement.word == word).count();
-        let sum = rows.iter().map(|row| row.took).sum();
+        let judged = || rows.iter().filter_map(|row| row.checked.as_ref().ok());
+        let count = |word| judged().filter(|(judgement, _)| judgement.word == word).count();
+        let unread = match rows.len() - judged().count() {
+            0 => String::new(),
+            some => format!(", {some} {UNREAD}"),
+        };
         output::line(format_args!(
-            "{} hold, {} violated, {} undecided; {}",
+            "{} hold, {} violated, {} undecided{unread}; {}",
             count(Word::Holds),
             count(Word::Violated),
             count(Word::Undecided),
-            time(sum)
+            time(judged().map(|(_, took)| *took).sum())
         ));
     }
 }
 
 /// Why a file does not hold.
 pub(super) fn story(row: &Row) {
-    let Some(why) = &row.judgement.why else { return };
-    output::line(format_args!("\n{}: {}: {why}", row.file, word(row.judgement.word)));
-    let Some(conflict) = &row.judgement.conflict else { return };
+    let Some(judgement) = row.judgement() else { return };
+    let Some(why) = &judgement.why else { return };
+    output::line(format_args!("\n{}: {}: {why}", row.file, word(judgement.word)));
+    let Some(conflict) = &judgement.conflict else { return };
     let shown: Vec<&Bar> = conflict.bars.iter().filter(|bar| bar.role != Role::Bystander).collect();
     let width = shown.iter().map(|bar| bar.text.chars().count()).max().unwrap_or(0);
     for bar in shown {
         let until = bar.until.map_or("..".to_owned(), |until| until.to_string());
-        let note = match bar.role {
-            Role::Stuck => "fits nowhere",
-            Role::Core => "contradicts it",
-            Role::Helper | Role::Bystander => "is used",
-        };
+        let note = bar.role.meaning();
         output::line(format_args!(
             "  {:>5}  client {:<4} {:<width$}  [{}, {until}]  {note}",
             bar.id.to_string(),
@@ -97,7 +103,7 @@ pub(super) fn story(row: &Row) {
 }
 
 fn tail(conflict: &Conflict) -> String {
-    let rest = "  [a, b]: places of its invocation and its answer in the order of all events";
+    let rest = "  [a, b]: under way between these places in the order of all events";
     match conflict.is_minimal {
         Some(true) => format!("{rest};\n  without any one of these the rest could be explained"),
         Some(false) => format!("{rest};\n  the budget ended before this was as short as it gets"),
@@ -114,7 +120,12 @@ pub(super) fn json(rows: &[Row]) -> Value {
         })
     };
     let row = |row: &Row| {
-        let judgement = &row.judgement;
+        let (judgement, took) = match &row.checked {
+            Ok(checked) => checked,
+            Err(why) => {
+                return json!({ "file": row.file, "verdict": UNREAD, "why": why.trim_start() });
+            }
+        };
         let conflict = judgement.conflict.as_ref();
         let is_told = |bar: &&Bar| bar.role != Role::Bystander;
         let told = conflict
@@ -126,7 +137,7 @@ pub(super) fn json(rows: &[Row]) -> Value {
             "parts": judgement.parts,
             "by": method(judgement.method),
             "steps": judgement.steps,
-            "micros": u64::try_from(row.took.as_micros()).unwrap_or(u64::MAX),
+            "micros": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "why": judgement.why,
             "minimal": conflict.and_then(|conflict| conflict.is_minimal),
             "conflict": told,

@@ -6,6 +6,13 @@ use quorate_drivers::simulate::Fault;
 use quorate_sim::REGISTRY;
 use serde_json::{Value, json};
 
+/// What can be switched on and off beside the faults: name, default, meaning.
+const SWITCHES: &[(&str, &str, &str)] = &[(
+    "buggify",
+    "on; off with --faults none",
+    "Rare paths of the service's own code are taken on purpose in some runs.",
+)];
+
 /// Prints it.
 pub(super) fn run(json: bool) {
     if json {
@@ -26,6 +33,11 @@ pub(super) fn run(json: bool) {
     for fault in Fault::ALL {
         let mark = if fault.permitted(&SystemModel::DATA_CENTRE) { '*' } else { ' ' };
         output::line(format_args!("{mark} {:<17} {}", fault.name(), fault.meaning()));
+    }
+    output::line("");
+    output::line("SWITCHES");
+    for (name, default, meaning) in SWITCHES {
+        output::line(format_args!("  {name:<17} {meaning} [default: {default}]"));
     }
     output::line("");
     match mutants() {
@@ -55,14 +67,28 @@ fn as_json() -> Value {
         .collect();
     let faults: Vec<Value> = Fault::ALL
         .iter()
-        .map(|fault| json!({ "name": fault.name(), "meaning": fault.meaning() }))
+        .map(|fault| {
+            json!({
+                "name": fault.name(),
+                "meaning": fault.meaning(),
+                "default": fault.permitted(&SystemModel::DATA_CENTRE),
+            })
+        })
         .collect();
     let mutants: Vec<Value> = mutants()
         .unwrap_or_default()
         .into_iter()
         .map(|(name, what, source)| json!({ "name": name, "what": what, "source": source }))
         .collect();
-    json!({ "protocols": protocols, "faults": faults, "mutants": mutants })
+    let switches: Vec<Value> = SWITCHES
+        .iter()
+        .map(|(name, default, meaning)| {
+            json!({ "name": name, "default": default, "meaning": meaning })
+        })
+        .collect();
+    json!({
+        "protocols": protocols, "faults": faults, "switches": switches, "mutants": mutants,
+    })
 }
 
 type Planted = (&'static str, &'static str, &'static str);

@@ -1,11 +1,20 @@
-//! Adds up the campaigns of several machines.
+//! Adds up the campaigns of several machines, and says which seeds none of them has run.
+//!
+//! Whoever asks whether a campaign held must know whether it was run: a shard that is missing, or
+//! ended early, is named, between the first and the last seed of all files.
+//!
+//! Bound: [`BYTES_MAX`] of each file.
 
-use super::verdict::{self, Printed};
-use super::{Verdict, boxed};
-use crate::output;
-use quorate_drivers::simulate::campaign::{REPORT_VERSION, Report};
+use super::verdict::{self, Beside, Printed};
+use super::{Verdict, boxed, options};
+use crate::{input, output};
+use quorate_drivers::simulate::report::{REPORT_VERSION, Report};
+use quorate_drivers::simulate::seeds::Seeds;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+
+/// Of one file, at most.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Merges files which `quorate sim --json` has printed.
 pub(super) fn run(files: &[PathBuf], json: bool) -> Result<Verdict, Box<dyn Display>> {
@@ -22,12 +31,19 @@ pub(super) fn run(files: &[PathBuf], json: bool) -> Result<Verdict, Box<dyn Disp
         }
     }
     let report = merged.expect("at least one file is required");
+    let beside = Beside { unrun: Seeds::left_out(&report.seeds), ..Beside::default() };
     match json {
         true => {
-            let printed = Printed { report: &report, story: None };
+            let printed = Printed { report: &report, beside: &beside };
             output::line(serde_json::to_string(&printed).map_err(boxed)?);
         }
-        false => verdict::show(&report, None),
+        false => verdict::show(&report, &beside),
+    }
+    if beside.unrun.is_none() {
+        output::complain(
+            "the numbers of shards have nothing to do with each other, so it is not known which \
+             seeds were left out; give all machines the same N of --shard I/N",
+        );
     }
     Ok(Verdict::of(!report.violations.is_empty()))
 }
@@ -37,7 +53,7 @@ fn read(file: &Path) -> Result<Report, String> {
     struct Version {
         quorate_campaign: u32,
     }
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let text = input::text(file, BYTES_MAX).map_err(|error| error.to_string())?;
     let version: Version = serde_json::from_str(&text)
         .map_err(|error| format!("this is nothing that 'quorate sim --json' prints: {error}"))?;
     if version.quorate_campaign != REPORT_VERSION {
@@ -47,5 +63,13 @@ fn read(file: &Path) -> Result<Report, String> {
              the build that wrote it"
         ));
     }
-    serde_json::from_str(&text).map_err(|error| error.to_string())
+    let report: Report = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let Some(entry) = quorate_sim::entry(&report.protocol) else {
+        return Err(options::no_protocol(&report.protocol));
+    };
+    if entry.workload(&report.workload).is_none() {
+        return Err(options::no_workload(&report.workload, entry));
+    }
+    report.check().map_err(|error| error.to_string())?;
+    Ok(report)
 }

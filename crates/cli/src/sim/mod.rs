@@ -5,7 +5,8 @@
 //! | `options.rs` | what is asked for |
 //! | `progress.rs`, `words.rs` | what is shown meanwhile, and how numbers read |
 //! | `verdict.rs` | what came of it |
-//! | `bundle.rs` | a counter-example as files |
+//! | `bundle.rs` | a run as files |
+//! | `replay.rs` | a run again, from its file |
 //! | `list.rs` | every word that can be said |
 //! | `merge.rs` | campaigns of several machines |
 //! | `mutants.rs` | whether planted bugs are caught |
@@ -18,17 +19,18 @@ mod merge;
 mod mutants;
 mod options;
 mod progress;
+mod replay;
 mod verdict;
 mod words;
 
 use crate::output;
-use bundle::Named;
+use bundle::{Named, Told};
 pub(crate) use options::Options;
 use options::{Flags, Request, Task};
 use progress::Progress;
 use quorate_core::SystemModel;
-use quorate_drivers::simulate::campaign::{Campaign, Covered, DETERMINISM, Found};
-use quorate_drivers::simulate::replay::{REPLAY_VERSION, Replay};
+use quorate_drivers::simulate::campaign::{Campaign, Covered, DETERMINISM};
+use quorate_drivers::simulate::report::Found;
 use quorate_drivers::simulate::show::Colour;
 use quorate_drivers::simulate::trace::Trace;
 use quorate_drivers::simulate::{Budget, Origin, Plan, Subject, shrink};
@@ -37,8 +39,8 @@ use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-use verdict::{Printed, Story};
+use std::time::Instant;
+use verdict::{Beside, Printed, Story};
 
 /// Runs of the shrinker, at most; the flag `--shrink` bounds it before that.
 const SHRINK_RUNS: u64 = 1_000_000;
@@ -58,7 +60,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             Ok(Verdict::Holds)
         }
         (None, Some(names), _) => mutants::run(flags, names),
-        (None, None, Some(file)) => replay(flags, file),
+        (None, None, Some(file)) => replay::run(flags, file),
         (None, None, None) => campaign(flags),
     };
     match done {
@@ -86,6 +88,7 @@ impl Verdict {
 
 fn campaign(flags: &Flags) -> Result<Verdict, Box<dyn Display>> {
     let request = flags.request().map_err(boxed)?;
+    bundle::probe(&flags.out).map_err(boxed)?;
     let Request { entry, options, plan, .. } = &request;
     warn(entry, &plan.model);
     let subject = (entry.make)(options);
@@ -95,36 +98,63 @@ fn campaign(flags: &Flags) -> Result<Verdict, Box<dyn Display>> {
     let covered = cover(&*subject, &request, flags.twice, &progress);
     let took = began.elapsed();
     let report = verdict::report(entry, options.workload, plan, &covered, subject.marks());
-    let story = match &covered.found {
-        Some(found) if found.property != DETERMINISM => {
-            Some(tell(&*subject, &request, found, flags, &progress)?)
-        }
+    let leaks = covered.found.as_ref().is_some_and(|found| found.property == DETERMINISM);
+    let told = match &covered.found {
+        Some(found) if !leaks => Some(tell(&*subject, &request, found, flags, &progress)),
         _ => None,
     };
     progress.end();
+    let mut beside = Beside {
+        took: (!flags.json).then_some(took),
+        compared: (flags.twice && !leaks).then_some(covered.tally.runs),
+        ..Beside::default()
+    };
+    let shown = match covered.found.is_none() && flags.show {
+        true => Some(write_whole(&*subject, &request, flags)?),
+        false => None,
+    };
+    beside.story = told.as_ref().map(|(_, story)| story.clone());
     if flags.json {
-        let story = story.map(|(_, story)| story);
-        let printed = Printed { report: &report, story };
+        let printed = Printed { report: &report, beside: &beside };
         output::line(serde_json::to_string(&printed).map_err(boxed)?);
         return Ok(Verdict::of(covered.found.is_some()));
     }
-    verdict::show(&report, Some(took));
-    if let Some((trace, story)) = story {
+    verdict::show(&report, &beside);
+    if let Some((trace, story)) = told {
         show_story(&trace, &story);
         let seed = trace.head.seed;
         output::line(format_args!("again       {} --seed {seed}", request.again));
     }
+    if let Some((trace, directory)) = shown {
+        show_files(&directory, &trace);
+    }
     Ok(Verdict::of(covered.found.is_some()))
 }
 
-/// Says what is to be expected where a protocol promises nothing.
+/// Says what is to be expected where a protocol promises nothing, and which words make it so.
 fn warn(entry: &Entry, model: &SystemModel) {
-    if !model.supports(&entry.model) {
-        output::complain(format_args!(
-            "outside of the model of {} ({}): violations are to be expected",
-            entry.name, entry.model
-        ));
+    let weaker = model.weaker_than(&entry.model);
+    if weaker.is_empty() {
+        return;
     }
+    let said = |(says, needs): &(&str, &str)| format!("{says} where it needs {needs}");
+    let axes: Vec<String> = weaker.iter().map(said).collect();
+    let needs: Vec<&str> = weaker.iter().map(|(_, needs)| *needs).collect();
+    output::complain(format_args!(
+        "outside of the model of {}: {}; violations are to be expected (inside it: --model {})",
+        entry.name,
+        axes.join(", "),
+        within(model, &needs)
+    ));
+}
+
+/// The model with these parts instead of its own.
+fn within(model: &SystemModel, parts: &[&str]) -> String {
+    let axis = |part: &str| part.split('=').next().unwrap_or_default().to_owned();
+    let instead = |own: &'static str| {
+        parts.iter().copied().find(|part| axis(part) == axis(own)).unwrap_or(own)
+    };
+    model.parts().map(instead).join(",")
 }
 
 fn cover(subject: &dyn Subject, request: &Request, twice: bool, progress: &Progress) -> Covered {
@@ -135,48 +165,76 @@ fn cover(subject: &dyn Subject, request: &Request, twice: bool, progress: &Progr
     Campaign { subject, plan, seeds, jobs, twice, stop: &stop, report: &report }.run()
 }
 
-/// Makes the run smaller, and writes it down.
+/// Makes the run smaller, and writes it down if that can be done: a violation is told in any case.
 fn tell(
     subject: &dyn Subject,
     request: &Request,
     found: &Found,
     flags: &Flags,
     progress: &Progress,
-) -> Result<(Trace, Story), Box<dyn Display>> {
-    let named = Named {
-        protocol: request.entry.name.to_owned(),
-        workload: request.options.workload.to_owned(),
-        mutant: None,
-        seed: found.seed,
-    };
+) -> (Trace, Story) {
+    let named = request.named(found.seed);
     let say = |text| progress.say("shrinking", text);
-    let smallest = smallest(subject, &request.plan, &named, flags.shrink, &flags.out, &say);
-    let (trace, story, plan, log) = smallest;
-    bundle::write(Path::new(&story.directory), &trace, &named, &plan, &log).map_err(boxed)?;
-    Ok((trace, story))
+    let smallest = smallest(subject, &request.plan, &named, flags, &say);
+    let (trace, mut story, plan, log) = smallest;
+    write_story(&trace, &mut story, &named, &plan, &log);
+    (trace, story)
 }
 
-/// The smallest run within `time`, as a trace, in numbers, and as its plan and choices.
+/// Writes a story where it says; one that cannot be written says so, and goes on without files.
+fn write_story(
+    trace: &Trace,
+    story: &mut Story,
+    named: &Named,
+    plan: &Plan,
+    log: &[quorate_drivers::simulate::Choice],
+) {
+    let Some(directory) = &story.directory else { return };
+    if let Err(error) = bundle::write(Path::new(directory), trace, named, plan, log) {
+        output::complain(format_args!("{error}. The story is told without its files"));
+        story.directory = None;
+    }
+}
+
+/// Writes a run that holds, as it was. Returns its trace, and where it lies.
+fn write_whole(
+    subject: &dyn Subject,
+    request: &Request,
+    flags: &Flags,
+) -> Result<(Trace, String), Box<dyn Display>> {
+    let (plan, seed) = (&request.plan, request.seeds.from);
+    let named = request.named(seed);
+    let directory = bundle::directory(&flags.out, &named, plan);
+    let again = again(&directory);
+    let told = bundle::trace(subject, plan, Origin::Seed(seed), &named, again);
+    bundle::write(&directory, &told.trace, &named, plan, &told.log).map_err(boxed)?;
+    Ok((told.trace, directory.display().to_string()))
+}
+
+fn again(directory: &Path) -> String {
+    format!("quorate sim --replay {}", directory.join("choices.json").display())
+}
+
+/// The smallest run within the time for it, as a trace, in numbers, and as its plan and choices.
 fn smallest(
     subject: &dyn Subject,
     plan: &Plan,
     named: &Named,
-    time: Duration,
-    out: &Path,
+    flags: &Flags,
     say: &dyn Fn(String),
 ) -> (Trace, Story, Plan, Vec<quorate_drivers::simulate::Choice>) {
     let began = Instant::now();
-    let budget = Budget { runs: SHRINK_RUNS, cancel: &|| began.elapsed() >= time };
-    let directory = bundle::directory(out, named);
-    let again = format!("quorate sim --replay {}", directory.join("choices.json").display());
-    let directory = directory.display().to_string();
+    let budget = Budget { runs: SHRINK_RUNS, cancel: &|| began.elapsed() >= flags.shrink };
+    let directory = bundle::directory(&flags.out, named, plan);
+    let again = again(&directory);
+    let directory = Some(directory.display().to_string());
     let shrunk = shrink(subject, plan, named.seed, &budget, &mut |so_far| {
         say(format!("{} events after {} runs", so_far.size, so_far.runs));
     });
     match shrunk {
         Some(small) => {
             let origin = Origin::Log(&small.log);
-            let (trace, log) = bundle::trace(subject, &small.plan, origin, named, again);
+            let Told { trace, log, .. } = bundle::trace(subject, &small.plan, origin, named, again);
             let (events, events_before) = (small.size, small.size_before);
             let steps = trace.steps.len() as u64;
             (trace, Story { events, steps, events_before, directory }, small.plan, log)
@@ -184,10 +242,11 @@ fn smallest(
         // It does not replay from its choices, so that nothing of it can be left out.
         None => {
             let origin = Origin::Seed(named.seed);
-            let (trace, log) = bundle::trace(subject, plan, origin, named, again);
-            let steps = trace.steps.len() as u64;
-            let (events, events_before) = (steps, steps);
-            (trace, Story { events, steps, events_before, directory }, plan.clone(), log)
+            let told = bundle::trace(subject, plan, origin, named, again);
+            let steps = told.trace.steps.len() as u64;
+            let (events, events_before) = (told.tally.size, told.tally.size);
+            let story = Story { events, steps, events_before, directory };
+            (told.trace, story, plan.clone(), told.log)
         }
     }
 }
@@ -195,10 +254,19 @@ fn smallest(
 fn show_story(trace: &Trace, story: &Story) {
     let Story { events, steps, events_before, directory } = story;
     let from = words::count(*events_before);
-    output::line(format_args!("story       {events} events in {steps} steps, made from {from}"));
+    output::line(format_args!(
+        "story       {events} events, told in {steps} steps; made from {from} events"
+    ));
     output::line("");
     show_text(trace);
     output::line("");
+    match directory {
+        Some(directory) => show_files(directory, trace),
+        None => output::line("files       none: they could not be written"),
+    }
+}
+
+fn show_files(directory: &str, trace: &Trace) {
     output::line(format_args!(
         "files       {directory}: page.html, story.txt, trace.ndjson, shiviz.log, choices.json"
     ));
@@ -217,62 +285,6 @@ fn show_text(trace: &Trace) {
     for line in &lines[left_out..] {
         output::line(line);
     }
-}
-
-/// Runs a `choices.json` again.
-fn replay(flags: &Flags, file: &Path) -> Result<Verdict, Box<dyn Display>> {
-    let named = |why: String| boxed(format!("{}: {why}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
-    let recorded = read_replay(&text).map_err(named)?;
-    let plan = recorded.plan.plan().map_err(named)?;
-    let unknown = || named(format!("this build has no protocol '{}'", recorded.protocol));
-    let entry = quorate_sim::entry(&recorded.protocol).ok_or_else(unknown)?;
-    let unknown = || named(format!("'{}' has no workload '{}'", entry.name, recorded.workload));
-    let workload = entry.workload(&recorded.workload).ok_or_else(unknown)?.name;
-    let mutant = recorded.mutant.as_deref();
-    let subject = mutants::planted(entry, &quorate_sim::Options { workload }, mutant)?;
-    let names = Named {
-        protocol: recorded.protocol.clone(),
-        workload: recorded.workload.clone(),
-        mutant: recorded.mutant.clone(),
-        seed: recorded.seed,
-    };
-    let again = format!("quorate sim --replay {}", file.display());
-    let log = recorded.log();
-    let (trace, _) = bundle::trace(&*subject, &plan, Origin::Log(&log), &names, again);
-    if flags.json {
-        let head = serde_json::to_string(&trace.head).map_err(boxed)?;
-        output::line(head);
-    } else {
-        show_text(&trace);
-    }
-    if trace.head.digest != recorded.digest {
-        let (now, then) = (&trace.head.digest, &recorded.digest);
-        return Err(named(format!(
-            "this is another run than the one that was written down (digest {now}, and {then} \
-             then), so it says nothing of that one: the file was edited, or written by another \
-             build; run the seed {} again with this one",
-            recorded.seed
-        )));
-    }
-    Ok(Verdict::of(trace.head.property.is_some()))
-}
-
-fn read_replay(text: &str) -> Result<Replay, String> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        quorate_replay: u32,
-    }
-    let version: Version = serde_json::from_str(text)
-        .map_err(|error| format!("this is no choices.json of 'quorate sim': {error}"))?;
-    if version.quorate_replay != REPLAY_VERSION {
-        let found = version.quorate_replay;
-        return Err(format!(
-            "this is version {found}, and this build reads version {REPLAY_VERSION}; use the \
-             build that wrote it"
-        ));
-    }
-    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn boxed(error: impl Display + 'static) -> Box<dyn Display> {

@@ -44,8 +44,21 @@ pub(super) fn planted(
         #[cfg(feature = "mutants")]
         Some(name) => match quorate_sim::mutants::case_named(name) {
             Ok(case) => Ok(case.subject()),
-            Err(unknown) => Err(boxed(UsageError::Mutants(unknown.to_string()))),
+            Err(unknown) => Err(boxed(UsageError::Mutants(no_mutant(&unknown)))),
         },
+    }
+}
+
+/// There is no such planted bug; the nearest if one is near, and else all.
+#[cfg(feature = "mutants")]
+fn no_mutant(unknown: &quorate_sim::mutants::UnknownMutant) -> String {
+    let name = &unknown.0;
+    let names = quorate_sim::mutants::CATALOGUE.iter().map(|case| case.name);
+    match crate::nearest::nearest(name, names) {
+        Some(near) => format!(
+            "'{name}' is no planted bug (did you mean '{near}'?); 'quorate sim list' names all"
+        ),
+        None => unknown.to_string(),
     }
 }
 
@@ -54,16 +67,19 @@ mod hunt {
     use super::super::bundle::{self, Named};
     use super::super::options::{Flags, UsageError};
     use super::super::progress::Progress;
+    use super::super::verdict::Story;
     use super::super::words::span;
-    use super::super::{Verdict, boxed, smallest};
+    use super::super::{Verdict, boxed, smallest, write_story};
+    use super::no_mutant;
     use crate::output;
-    use quorate_drivers::simulate::campaign::{Campaign, Covered, Found, Seeds};
+    use quorate_drivers::simulate::campaign::{Campaign, Covered};
+    use quorate_drivers::simulate::report::Found;
+    use quorate_drivers::simulate::seeds::Seeds;
     use quorate_drivers::simulate::{Plan, Subject, Tally};
     use quorate_sim::mutants::{CATALOGUE, MutantCase, WorldName, case_named};
     use rustix::time::{ClockId, clock_gettime};
     use serde::Serialize;
     use std::fmt::Display;
-    use std::path::Path;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -121,36 +137,32 @@ mod hunt {
                 .iter()
                 .map(|name| case_named(name))
                 .collect::<Result<_, _>>()
-                .map_err(|unknown| boxed(UsageError::Mutants(unknown.to_string())))?,
+                .map_err(|unknown| boxed(UsageError::Mutants(no_mutant(&unknown))))?,
         };
+        bundle::probe(&flags.out).map_err(boxed)?;
         let progress = Progress::new(!flags.quiet && !flags.json, None, cases.len() as u64);
         if !flags.json {
             show_head();
         }
         let hunted = hunt_all(&cases, flags, &progress);
         progress.end();
-        let hunted = hunted?;
         show(&hunted, flags.json)?;
         let is_missed = |one: &Hunted| one.property.is_none() || one.clean_violation.is_some();
         Ok(Verdict::of(hunted.iter().any(is_missed)))
     }
 
     /// In the order of `cases`, on several threads.
-    fn hunt_all(
-        cases: &[&MutantCase],
-        flags: &Flags,
-        progress: &Progress,
-    ) -> Result<Vec<Hunted>, Box<dyn Display>> {
+    fn hunt_all(cases: &[&MutantCase], flags: &Flags, progress: &Progress) -> Vec<Hunted> {
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::new());
         let work = || {
             while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let hunted = hunt(case, flags).map_err(|error| error.to_string());
+                let hunted = hunt(case, flags);
                 let mut done = done.lock().expect("no hunt panics: each run is caught");
-                if let (Ok(hunted), false) = (&hunted, flags.json) {
-                    progress.above(|| show_one(hunted));
+                if !flags.json {
+                    progress.above(|| show_one(&hunted));
                 }
-                done.push((case.name, hunted));
+                done.push(hunted);
                 progress.count(done.len() as u64, case.name);
             }
         };
@@ -162,20 +174,18 @@ mod hunt {
         });
         let mut done = done.into_inner().expect("no hunt panics: each run is caught");
         let place = |name: &str| cases.iter().position(|case| case.name == name);
-        done.sort_by_key(|(name, _)| place(name));
-        done.into_iter().map(|(_, hunted)| hunted.map_err(boxed)).collect()
+        done.sort_by_key(|hunted| place(hunted.name));
+        done
     }
 
-    fn hunt(case: &MutantCase, flags: &Flags) -> Result<Hunted, bundle::WriteError> {
+    fn hunt(case: &MutantCase, flags: &Flags) -> Hunted {
         let (subject, plan) = (case.subject(), case.plan());
         let (covered, took) = cover(&*subject, &plan, flags.length.unwrap_or(BUDGET));
         let (clean, _) = cover(&*case.clean(), &plan, took.max(CLEAN_MIN));
-        let story = match &covered.found {
-            Some(found) => Some(tell(case, &*subject, &plan, found, flags)?),
-            None => None,
-        };
+        let told = |found| tell(case, &*subject, &plan, found, flags);
+        let story = covered.found.as_ref().map(told);
         let of_clean = |found: Found| format!("{} at seed {}", found.property, found.seed);
-        Ok(Hunted {
+        Hunted {
             name: case.name,
             what: case.what,
             source: case.source,
@@ -188,10 +198,10 @@ mod hunt {
             events: story.as_ref().map(|story| story.events),
             steps: story.as_ref().map(|story| story.steps),
             events_before: story.as_ref().map(|story| story.events_before),
-            directory: story.map(|story| story.directory),
+            directory: story.and_then(|story| story.directory),
             clean_runs: clean.tally.runs,
             clean_violation: clean.found.map(of_clean),
-        })
+        }
     }
 
     /// Runs seed after seed for so long. Returns the time that it took, too.
@@ -218,7 +228,7 @@ mod hunt {
         plan: &Plan,
         found: &Found,
         flags: &Flags,
-    ) -> Result<super::super::Story, bundle::WriteError> {
+    ) -> Story {
         let protocol = match case.world {
             WorldName::Raft => "raft",
             WorldName::Service => "service",
@@ -229,10 +239,9 @@ mod hunt {
             mutant: Some(case.name.to_owned()),
             seed: found.seed,
         };
-        let (trace, story, plan, log) =
-            smallest(subject, plan, &named, flags.shrink, &flags.out, &|_| ());
-        bundle::write(Path::new(&story.directory), &trace, &named, &plan, &log)?;
-        Ok(story)
+        let (trace, mut story, plan, log) = smallest(subject, plan, &named, flags, &|_| ());
+        write_story(&trace, &mut story, &named, &plan, &log);
+        story
     }
 
     fn show(hunted: &[Hunted], json: bool) -> Result<(), Box<dyn Display>> {

@@ -1,10 +1,13 @@
 //! The words of `quorate sim`.
 
+use super::bundle::Named;
+use crate::nearest::nearest;
 use crate::serve::duration;
 use clap::{Args, Subcommand};
-use quorate_core::SystemModel;
-use quorate_drivers::simulate::campaign::{SHARDS_MAX, Seeds};
-use quorate_drivers::simulate::{Fault, Forbidden, Plan};
+use quorate_core::{ParseModelError, SystemModel};
+use quorate_drivers::simulate::seeds::{SEED_MAX, SHARDS_MAX, Seeds};
+use quorate_drivers::simulate::terms::{NODES_MAX, TIME_MAX};
+use quorate_drivers::simulate::{Fault, Forbidden, Plan, Switch, UnknownFault};
 use quorate_sim::{Entry, REGISTRY};
 use std::fmt;
 use std::path::PathBuf;
@@ -15,22 +18,47 @@ Examples:
   quorate sim                                   everything that may go wrong in a data centre, 60 s
   quorate sim --seeds 0..10000 --jobs 8 --json  these seeds, for a program
   quorate sim --seed 17                         one seed, exactly as it was
+  quorate sim --seed 17 --show                  the same as a page and a trace, even if it holds
   quorate sim --model network=reliable,node=crash-stop,timing=synchronous
   quorate sim --faults crash,partition --nodes 5 --sim-time 30s
+  quorate sim --faults none --buggify on        no fault, but rare paths of the code
   quorate sim --protocol register               an example that breaks, and its story
   quorate sim list                              every fault, protocol and planted bug
   quorate sim --seeds 0..1000000 --shard 3/16 --json > 3.json
   quorate sim merge 0.json 1.json 2.json 3.json
+  quorate sim --replay quorate-sim/register-0-5eed1dea/choices.json
 
 A run that breaks a property is made smaller and told as text; --out holds it as a page for a
 browser, as a trace, for ShiViz, and as a file that runs it again.
-Exit status: 0 every property held, 1 one was violated, 2 usage.";
+
+Words: a step is one line of such a story. An event is a step that makes it: a fault, the begin or
+the end of a node's life, a request, a turn in which a node writes or tells something. The other
+steps (messages, timers, syncs) carry the events. Stories are made small by their events.
+Calm: after --sim-time all faults end; then the system must serve again within a minute, or
+'liveness' is broken, and the story says who or what is still awaited.
+
+Exit status: 0 every property held, 1 one was violated, 2 usage, or a file that is not what it
+should be.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  quorate sim --seeds 0..9000 --shard 0/3 --json > 0.json     on one machine
+  quorate sim --seeds 0..9000 --shard 1/3 --json > 1.json     on another
+  quorate sim merge 0.json 1.json                             says that shard 2/3 is not run
+  quorate sim merge *.json --json > all.json                  may be merged again
+
+All files must be of one build, protocol, workload and plan, and no seed may be in two of them.
+Exit status: 0 every property held in what was run, 1 one was violated, 2 a file can not be used.";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  quorate sim list
+  quorate sim list --json | jq -r '.faults[].name'
+
+Exit status: 0.";
 
 /// How long a campaign lasts that has no range of seeds.
 const LENGTH_DEFAULT: Duration = Duration::from_secs(60);
-/// Nodes of a run, at most.
-const NODES_MAX: u64 = 25;
-
 /// The flags of `quorate sim`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -43,17 +71,18 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
-    /// Add up what shards of a campaign have printed with --json
-    #[command(after_help = "Examples:\n  quorate sim merge 0.json 1.json 2.json")]
+    /// Add up what shards of a campaign have printed with --json, and name what was not run
+    #[command(after_help = MERGE_EXAMPLES)]
     Merge {
-        /// What they have printed
-        #[arg(required = true)]
+        /// What they have printed: one file for each shard or range of seeds
+        #[arg(required = true, value_name = "FILES")]
         files: Vec<PathBuf>,
         /// One JSON object instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Name what can be chosen: protocols, workloads, properties, faults, planted bugs
+    /// Name what can be chosen: protocols, workloads, properties, faults, switches, planted bugs
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// One JSON object instead of tables
         #[arg(long)]
@@ -73,11 +102,17 @@ pub(super) struct Flags {
     /// permits, of which each run draws some]. 'quorate sim list' names them
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     faults: Option<Vec<String>>,
-    /// How many nodes [default: drawn from 3 to 5; 4 to 7 if they may be Byzantine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
+    /// Let the code under test take rare paths on purpose: on, so that some runs do, or off
+    /// [default: on; off with --faults none]
+    #[arg(long, value_name = "on|off", value_parser = switch)]
+    buggify: Option<Switch>,
+    /// How many nodes, 1 to 25 [default: drawn from 3 to 5; 4 to 7 if they may be Byzantine]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=NODES_MAX as u64))]
     nodes: Option<u64>,
     /// Run exactly this seed
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "length", "shard"])]
+    #[arg(value_parser = seed)]
     pub(super) seed: Option<u64>,
     /// Run these seeds: from A to just before B, or to the first that breaks a property
     #[arg(long, value_name = "A..B", value_parser = seeds)]
@@ -86,8 +121,8 @@ pub(super) struct Flags {
     /// each of them]
     #[arg(long = "for", id = "length", value_name = "TIME", value_parser = time)]
     pub(super) length: Option<Duration>,
-    /// Faults happen for so long in each run; then the system must recover
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    /// Faults happen for so long in each run, a day at most; then the system must recover
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = sim_time)]
     sim_time: Duration,
     /// What is run
     #[arg(long, value_name = "NAME", default_value = REGISTRY[0].name)]
@@ -100,6 +135,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', num_args = 0..=1)]
     #[arg(default_missing_value = "all")]
     #[arg(conflicts_with_all = ["model", "faults", "nodes", "workload", "seed", "seeds", "shard"])]
+    #[arg(conflicts_with_all = ["buggify", "twice"])]
     pub(super) mutants: Option<Vec<String>>,
     /// Threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_024))]
@@ -110,18 +146,24 @@ pub(super) struct Flags {
     /// Of the seeds, run those whose remainder by N is I
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(u64, u64)>,
-    /// Run each seed twice and compare
+    /// Run each seed twice and compare the digests of all their events: where two runs of a seed
+    /// differ, 'determinism' is broken, and the first event that differs is told
     #[arg(long)]
     pub(super) twice: bool,
-    /// How long a run that breaks a property is made smaller
+    /// How long a run that breaks a property is made smaller; 0s tells it as it was
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub(super) shrink: Duration,
-    /// Where counter-examples are written, each in a directory of its own
+    /// Where counter-examples are written, each in a directory of its own, named by protocol, seed
+    /// and a digest of the plan
     #[arg(long, value_name = "DIR", default_value = "./quorate-sim")]
     pub(super) out: PathBuf,
-    /// Run a choices.json again
+    /// Write the run of --seed as page, story and trace even if every property holds
+    #[arg(long, requires = "seed")]
+    pub(super) show: bool,
+    /// Run a choices.json again; with --json the whole outcome is printed, steps and all
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "length", "shard"])]
     #[arg(conflicts_with_all = ["model", "faults", "nodes", "mutants", "twice", "workload"])]
+    #[arg(conflicts_with_all = ["buggify", "show"])]
     pub(super) replay: Option<PathBuf>,
     /// No progress bar, even on a terminal
     #[arg(long)]
@@ -148,7 +190,11 @@ pub(super) enum UsageError {
     /// The protocol has no such workload.
     Workload { name: String, entry: &'static Entry },
     /// There is no such fault.
-    Fault(String),
+    Fault(UnknownFault),
+    /// No fault at all, and some.
+    None,
+    /// A fault is named twice.
+    Twice(Fault),
     /// The model does not permit it.
     Forbidden(Forbidden),
     /// This shard has none of the seeds.
@@ -162,17 +208,17 @@ pub(super) enum UsageError {
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            UsageError::Protocol(name) => {
-                let names: Vec<&str> = REGISTRY.iter().map(|entry| entry.name).collect();
-                write!(f, "--protocol: there is no '{name}'; there are {}", names.join(", "))
-            }
+            UsageError::Protocol(name) => write!(f, "--protocol: {}", no_protocol(name)),
             UsageError::Workload { name, entry } => {
-                let names: Vec<&str> = entry.workloads.iter().map(|known| known.name).collect();
-                let (protocol, names) = (entry.name, names.join(", "));
-                write!(f, "--workload: '{protocol}' has no '{name}'; it has {names}")
+                write!(f, "--workload: {}", no_workload(name, entry))
             }
             UsageError::Mutants(why) => write!(f, "--mutants: {why}"),
-            UsageError::Fault(why) => write!(f, "--faults: {why}"),
+            UsageError::Fault(unknown) => write!(f, "--faults: {}", no_fault(unknown)),
+            UsageError::None => write!(
+                f,
+                "--faults: 'none' stands alone; leave it out, or leave the other faults out"
+            ),
+            UsageError::Twice(fault) => write!(f, "--faults: '{fault}' is named twice"),
             UsageError::Byzantine { fault, nodes } => write!(
                 f,
                 "--faults: '{fault}' wants a Byzantine node, and {nodes} nodes can bear none; take \
@@ -186,7 +232,74 @@ impl fmt::Display for UsageError {
     }
 }
 
+/// There is no such protocol; the nearest, and all.
+pub(super) fn no_protocol(name: &str) -> String {
+    let names = || REGISTRY.iter().map(|entry| entry.name);
+    let all: Vec<&str> = names().collect();
+    format!("there is no '{name}'{}; there are {}", meant(name, names()), all.join(", "))
+}
+
+/// The protocol has no such workload; the nearest, and all.
+pub(super) fn no_workload(name: &str, entry: &Entry) -> String {
+    let names = || entry.workloads.iter().map(|known| known.name);
+    let (all, meant): (Vec<&str>, _) = (names().collect(), meant(name, names()));
+    format!("'{}' has no '{name}'{meant}; it has {}", entry.name, all.join(", "))
+}
+
+/// The protocol promises no such property; the nearest, and all.
+pub(super) fn no_property(name: &str, entry: &Entry) -> String {
+    let (all, names) = (entry.properties.join(", "), entry.properties.iter().copied());
+    let meant = meant(name, names);
+    format!("'{}' has no property '{name}'{meant}; it has {all}", entry.name)
+}
+
+/// There is no such fault; the nearest if one is near, and else all.
+pub(super) fn no_fault(unknown: &UnknownFault) -> String {
+    let UnknownFault(name) = unknown;
+    match nearest(name, Fault::ALL.iter().map(|fault| fault.name())) {
+        Some(near) => {
+            format!("'{name}' is no fault (did you mean '{near}'?); 'quorate sim list' names all")
+        }
+        None => unknown.to_string(),
+    }
+}
+
+/// Text that is no model; the nearest word.
+pub(super) fn no_model(error: &ParseModelError) -> String {
+    let ParseModelError::Unknown { part } = error else { return error.to_string() };
+    let mut parts: Vec<&str> = SystemModel::all().flat_map(|cell| cell.parts()).collect();
+    parts.sort_unstable();
+    parts.dedup();
+    // The word alone is enough to know what is meant.
+    let word = |text: &'static str| text.split_once('=').map_or(text, |(_, word)| word);
+    let given = part.split_once('=').map_or(part.as_str(), |(_, word)| word);
+    let near = nearest(part, parts.iter().copied()).or_else(|| {
+        let found = nearest(given, parts.iter().map(|known| word(known)))?;
+        parts.iter().copied().find(|known| word(known) == found)
+    });
+    match near {
+        Some(near) => format!("{error}; did you mean '{near}'?"),
+        None => error.to_string(),
+    }
+}
+
+fn meant<'a>(name: &str, all: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, all).map_or_else(String::new, |near| format!(" (did you mean '{near}'?)"))
+}
+
 impl std::error::Error for UsageError {}
+
+impl Request {
+    /// The run of this seed, as files name it.
+    pub(super) fn named(&self, seed: u64) -> Named {
+        Named {
+            protocol: self.entry.name.to_owned(),
+            workload: self.options.workload.to_owned(),
+            mutant: None,
+            seed,
+        }
+    }
+}
 
 impl Flags {
     /// What they ask for.
@@ -197,8 +310,7 @@ impl Flags {
         let unknown = || UsageError::Workload { name: workload.to_owned(), entry };
         let workload = entry.workload(workload).ok_or_else(unknown)?.name;
         let seeds = self.all_seeds();
-        let Seeds { from, to, index, of } = seeds;
-        if (from..to).take(usize::try_from(of).unwrap_or(usize::MAX)).all(|s| s % of != index) {
+        if seeds.count() == 0 {
             return Err(UsageError::Empty(seeds));
         }
         Ok(Request {
@@ -235,26 +347,13 @@ impl Flags {
         if let Some(nodes) = self.nodes {
             plan = plan.with_nodes(usize::try_from(nodes).unwrap_or(usize::MAX));
         }
-        match self.faults.as_deref() {
-            None => Ok(plan),
-            Some([one]) if one == "none" => Ok(plan.calm()),
-            Some(names) => {
-                let parse = |name: &String| {
-                    name.parse().map_err(|error| UsageError::Fault(format!("{error}")))
-                };
-                let faults: Vec<Fault> = names.iter().map(parse).collect::<Result<_, _>>()?;
-                let mut plan = plan.with_faults(&faults).map_err(UsageError::Forbidden)?;
-                plan.all = true;
-                let bears_none = plan.nodes.iter().copied().find(|nodes| *nodes < 4);
-                let treason = faults.iter().find(|fault| fault.is_treason());
-                match (treason, bears_none) {
-                    (Some(fault), Some(nodes)) => {
-                        Err(UsageError::Byzantine { fault: *fault, nodes })
-                    }
-                    _ => Ok(plan),
-                }
-            }
-        }
+        plan = match self.faults.as_deref() {
+            None => plan,
+            Some([one]) if one == "none" => plan.calm(),
+            Some(names) => with_all(plan, names)?,
+        };
+        let buggify = self.buggify.unwrap_or(plan.buggify);
+        Ok(plan.with_buggify(buggify))
     }
 
     fn again(&self) -> String {
@@ -265,6 +364,7 @@ impl Flags {
         words.extend(self.workload.iter().map(|name| format!("--workload {name}")));
         words.extend(self.model.iter().map(|model| format!("--model {model}")));
         words.extend(self.faults.iter().map(|names| format!("--faults {}", names.join(","))));
+        words.extend(self.buggify.iter().map(|switch| format!("--buggify {switch}")));
         words.extend(self.nodes.iter().map(|nodes| format!("--nodes {nodes}")));
         if self.sim_time != Duration::from_secs(10) {
             words.push(format!("--sim-time {:?}", self.sim_time));
@@ -273,25 +373,57 @@ impl Flags {
     }
 }
 
+/// The plan with exactly these faults, all of which take part.
+fn with_all(plan: Plan, names: &[String]) -> Result<Plan, UsageError> {
+    let mut faults: Vec<Fault> = Vec::new();
+    for name in names {
+        if name == "none" {
+            return Err(UsageError::None);
+        }
+        let fault = name.parse().map_err(UsageError::Fault)?;
+        if faults.contains(&fault) {
+            return Err(UsageError::Twice(fault));
+        }
+        faults.push(fault);
+    }
+    let mut plan = plan.with_faults(&faults).map_err(UsageError::Forbidden)?;
+    plan.all = true;
+    let bears_none = plan.nodes.iter().copied().find(|nodes| *nodes < 4);
+    let treason = faults.iter().find(|fault| fault.is_treason());
+    match (treason, bears_none) {
+        (Some(fault), Some(nodes)) => Err(UsageError::Byzantine { fault: *fault, nodes }),
+        _ => Ok(plan),
+    }
+}
+
 fn time(text: &str) -> Result<Duration, String> {
     let time = duration::parse(text).or_else(|| text.parse().ok().map(Duration::from_secs));
     time.ok_or_else(|| "write 10s, 2m or 500ms".to_owned())
 }
 
-/// A system model that says at most one thing of each axis.
-fn model(text: &str) -> Result<SystemModel, String> {
-    let mut seen: Vec<&str> = Vec::new();
-    for part in text.split(',') {
-        let axis = part.split('=').next().unwrap_or(part);
-        if seen.contains(&axis) {
-            return Err(format!(
-                "it says two things of '{axis}'; name each of network, node and \
-                                timing once"
-            ));
-        }
-        seen.push(axis);
+fn sim_time(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_nanos(TIME_MAX);
+    match time(text)? {
+        time if time <= most => Ok(time),
+        _ => Err("a run lasts a day at most: write 10s, 2m or 24h".to_owned()),
     }
-    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn switch(text: &str) -> Result<Switch, String> {
+    match text {
+        "on" => Ok(Switch::On),
+        "off" => Ok(Switch::Off),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
+fn model(text: &str) -> Result<SystemModel, String> {
+    text.parse().map_err(|error| no_model(&error))
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let seed = text.parse().ok().filter(|seed| *seed <= SEED_MAX);
+    seed.ok_or_else(|| format!("a seed is a whole number from 0 to {SEED_MAX}; write 17"))
 }
 
 fn seeds(text: &str) -> Result<Seeds, String> {
@@ -336,5 +468,34 @@ mod tests {
         let error = model("network=reliable,network=fair-loss").expect_err("a contradiction");
         assert!(error.contains("two things of 'network'"), "{error}");
         assert!(model("gravity=off").expect_err("no axis").contains("'gravity=off'"));
+    }
+
+    #[test]
+    fn the_nearest_word_of_a_model_is_proposed() {
+        let near = |text: &str| model(text).expect_err(text);
+        for (text, expected) in [
+            ("network=fairloss", "network=fair-loss"),
+            ("netwrk=reliable", "network=reliable"),
+            ("byzantine", "node=byzantine"),
+            ("timing=async", "timing=asynchronous"),
+            ("node=partial", "timing=partial"),
+        ] {
+            let text = near(text);
+            assert!(text.ends_with(&format!("did you mean '{expected}'?")), "{text}");
+        }
+        assert!(!near("gravity=off").contains("did you mean"));
+    }
+
+    #[test]
+    fn a_seed_and_a_time_have_their_ranges() {
+        assert_eq!(seed("0"), Ok(0));
+        assert_eq!(seed("18446744073709551614"), Ok(SEED_MAX));
+        for wrong in ["18446744073709551615", "abc", "-1", "1.5", ""] {
+            assert!(seed(wrong).expect_err(wrong).contains("a whole number from 0 to"), "{wrong}");
+        }
+        assert_eq!(sim_time("24h"), Ok(Duration::from_secs(86_400)));
+        for wrong in ["24h1ns", "86401", "18446744073709551615", "9999999h"] {
+            assert!(sim_time(wrong).is_err(), "{wrong}");
+        }
     }
 }

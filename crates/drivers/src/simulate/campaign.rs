@@ -10,69 +10,25 @@
 //! seed and of the number of seeds covered, and a campaign that was ended by a clock can be
 //! repeated as one over a range.
 //!
-//! A shard takes every N-th seed; [`Report::merge`] adds shards up, and refuses what does not
-//! belong together. Run twice ([`Campaign::twice`]), each seed must give the same digest: a clock,
+//! A shard takes every N-th seed; `report.rs` adds shards up, and refuses what does not belong
+//! together. Run twice ([`Campaign::twice`]), each seed must give the same digest: a clock,
 //! a thread or a hash order that leaks into a run is a violation of the property `determinism`.
 //!
 //! Bounds: [`AHEAD_MAX`] results wait for a slow seed before them; then the other threads wait too.
 
-use super::run::{Bounds, Keep, Origin, Plan, Violation};
+use super::report::Found;
+use super::run::{Keep, Origin, Plan, Violation};
+use super::seeds::{SHARDS_MAX, Seeds};
 use super::subject::Subject;
 use super::tally::Tally;
 use super::trace::Step;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// The version of reports that this build writes, and the only one that it reads.
-pub const REPORT_VERSION: u32 = 1;
 /// Results that may wait for one before them.
 pub const AHEAD_MAX: usize = 4_096;
-/// Shards of one campaign, at most.
-pub const SHARDS_MAX: u64 = 10_000;
 /// The property of a run that is not the same when it is run again.
 pub const DETERMINISM: &str = "determinism";
-
-/// Some of the seeds of a range: those whose remainder by `of` is `index`.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Seeds {
-    /// The first.
-    pub from: u64,
-    /// The first that is no longer one of them.
-    pub to: u64,
-    /// Which shard.
-    pub index: u64,
-    /// Of how many. Range: 1 to [`SHARDS_MAX`].
-    pub of: u64,
-}
-
-impl Seeds {
-    /// All seeds of a range.
-    pub fn range(from: u64, to: u64) -> Seeds {
-        Seeds { from, to, index: 0, of: 1 }
-    }
-
-    /// The first at or after `seed`.
-    fn next(&self, seed: u64) -> Option<u64> {
-        let ahead = (self.index + self.of - seed % self.of) % self.of;
-        seed.checked_add(ahead).filter(|seed| *seed < self.to)
-    }
-
-    /// A seed that is one of both.
-    fn common(&self, other: &Seeds) -> Option<u64> {
-        let (from, to) = (self.from.max(other.from), self.to.min(other.to));
-        let both = Seeds { from, to, ..*self };
-        let mut seed = both.next(from)?;
-        for _ in 0..other.of {
-            if seed % other.of == other.index {
-                return Some(seed);
-            }
-            seed = both.next(seed.checked_add(1)?)?;
-        }
-        None
-    }
-}
 
 /// What is run, and how.
 pub struct Campaign<'a> {
@@ -90,19 +46,6 @@ pub struct Campaign<'a> {
     pub stop: &'a (dyn Fn() -> bool + Sync),
     /// Told after each seed what has been done so far.
     pub report: &'a (dyn Fn(&Tally) + Sync),
-}
-
-/// A violation, and the seed that leads to it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Found {
-    /// The seed.
-    pub seed: u64,
-    /// The property that broke.
-    pub property: String,
-    /// What contradicts it.
-    pub why: String,
-    /// True time of the violation. Unit: nanoseconds.
-    pub at: u64,
 }
 
 /// What came of a campaign.
@@ -192,9 +135,9 @@ impl Campaign<'_> {
             let next = seed.checked_add(1);
             books.due = next.and_then(|next| self.seeds.next(next));
             covered.seeds.to = if books.due.is_none() { self.seeds.to } else { seed + 1 };
-            if let Some(Violation { property, why, at }) = done.violation {
+            if let Some(Violation { property, why, at, awaited }) = done.violation {
                 covered.seeds.to = seed + 1;
-                covered.found = Some(Found { seed, property, why, at });
+                covered.found = Some(Found { seed, property, why, at, awaited });
                 books.ended = true;
             }
             (self.report)(&books.covered.tally);
@@ -220,7 +163,8 @@ fn run_once(subject: &dyn Subject, plan: &Plan, seed: u64, twice: bool) -> Done 
         let (one, other) = (run(Keep::Trace), run(Keep::Trace));
         let steps = [one.steps.unwrap_or_default(), other.steps.unwrap_or_default()];
         let why = first_difference(&steps[0], &steps[1]);
-        violation = Some(Violation { property: DETERMINISM.to_owned(), why, at: 0 });
+        violation =
+            Some(Violation { property: DETERMINISM.to_owned(), why, at: 0, awaited: Vec::new() });
     }
     Done { tally: outcome.tally, digest: outcome.digest, violation }
 }
@@ -244,173 +188,6 @@ fn first_difference(one: &[Step], other: &[Step]) -> String {
     )
 }
 
-/// A plan in words and numbers, as reports and logs of choices keep it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Terms {
-    /// The system model.
-    pub model: String,
-    /// Names of the faults that may take part.
-    pub faults: Vec<String>,
-    /// All of them take part in each run.
-    pub all: bool,
-    /// How many nodes there may be.
-    pub nodes: Vec<usize>,
-    /// Unit: nanoseconds.
-    pub safety: u64,
-    /// Unit: nanoseconds.
-    pub liveness: u64,
-    /// Unit: nanoseconds.
-    pub delay_max: u64,
-    /// Unit: nanoseconds.
-    pub step_max: u64,
-    /// Unit: parts per thousand million.
-    pub drift: i64,
-}
-
-impl From<&Plan> for Terms {
-    fn from(plan: &Plan) -> Terms {
-        Terms {
-            model: plan.model.to_string(),
-            faults: plan.faults.iter().map(|fault| fault.name().to_owned()).collect(),
-            all: plan.all,
-            nodes: plan.nodes.clone(),
-            safety: plan.safety,
-            liveness: plan.liveness,
-            delay_max: plan.bounds.delay_max,
-            step_max: plan.bounds.step_max,
-            drift: plan.bounds.drift,
-        }
-    }
-}
-
-impl Terms {
-    /// The plan that they describe.
-    ///
-    /// Errors: says which word is none of this build.
-    pub fn plan(&self) -> Result<Plan, String> {
-        let model = self.model.parse().map_err(|error| format!("{error}"))?;
-        let faults: Result<_, _> = self.faults.iter().map(|name| name.parse()).collect();
-        if self.nodes.is_empty() || self.nodes.contains(&0) {
-            return Err("a plan without nodes".to_owned());
-        }
-        Ok(Plan {
-            model,
-            faults: faults.map_err(|error| format!("{error}"))?,
-            all: self.all,
-            nodes: self.nodes.clone(),
-            safety: self.safety,
-            liveness: self.liveness,
-            bounds: Bounds {
-                delay_max: self.delay_max,
-                step_max: self.step_max,
-                drift: self.drift,
-            },
-            ..Plan::of(model)
-        })
-    }
-}
-
-/// A campaign, or several that belong together, as data.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Report {
-    /// [`REPORT_VERSION`].
-    pub quorate_campaign: u32,
-    /// The build that ran it.
-    pub version: String,
-    /// What was run.
-    pub protocol: String,
-    /// What its clients did.
-    pub workload: String,
-    /// The bug that was planted.
-    pub mutant: Option<String>,
-    /// Under which plan.
-    pub plan: Terms,
-    /// Which seeds; none of them twice.
-    pub seeds: Vec<Seeds>,
-    /// What they did.
-    pub tally: Tally,
-    /// The digest of their digests, in hexadecimal.
-    pub digest: String,
-    /// Marks that should have been seen in a campaign that is long enough, and were not.
-    pub missing: Vec<String>,
-    /// The smallest seed that breaks a property, of each campaign.
-    pub violations: Vec<Found>,
-}
-
-/// Why two reports do not belong together.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum MergeError {
-    /// They differ in this.
-    Differ {
-        /// In what.
-        what: &'static str,
-        /// One says.
-        one: String,
-        /// The other says.
-        other: String,
-    },
-    /// Both have run this seed: it would count twice.
-    Overlap {
-        /// The seed.
-        seed: u64,
-    },
-}
-
-impl fmt::Display for MergeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MergeError::Differ { what, one, other } => {
-                write!(f, "they are of different campaigns: the {what} is {one}, and {other}")
-            }
-            MergeError::Overlap { seed } => write!(
-                f,
-                "seed {seed} was run by both, and would count twice; give each machine another \
-                 --shard, or other --seeds"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for MergeError {}
-
-impl Report {
-    /// Adds another one to it.
-    ///
-    /// Errors: they are of different builds, protocols or plans, or have a seed in common.
-    pub fn merge(&mut self, other: &Report) -> Result<(), MergeError> {
-        let texts = |report: &Report| {
-            let plan = serde_json::to_string(&report.plan).unwrap_or_default();
-            let mutant = report.mutant.clone().unwrap_or_else(|| "none".to_owned());
-            [
-                ("version", report.version.clone()),
-                ("protocol", report.protocol.clone()),
-                ("workload", report.workload.clone()),
-                ("mutant", mutant),
-                ("plan", plan),
-            ]
-        };
-        for ((what, one), (_, other)) in texts(self).into_iter().zip(texts(other)) {
-            if one != other {
-                return Err(MergeError::Differ { what, one, other });
-            }
-        }
-        for one in &self.seeds {
-            if let Some(seed) = other.seeds.iter().find_map(|other| one.common(other)) {
-                return Err(MergeError::Overlap { seed });
-            }
-        }
-        self.seeds.extend(&other.seeds);
-        self.seeds.sort_by_key(|seeds| (seeds.from, seeds.index, seeds.to));
-        self.tally.add(&other.tally);
-        let number = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
-        self.digest = format!("{:016x}", number(&self.digest).wrapping_add(number(&other.digest)));
-        self.missing.retain(|mark| other.missing.contains(mark));
-        self.violations.extend(other.violations.iter().cloned());
-        self.violations.sort_by_key(|found| found.seed);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::example::RegisterWorld;
@@ -423,22 +200,6 @@ mod tests {
         let subject = &RegisterWorld::default;
         let (stop, report) = (&|| false, &|_: &Tally| ());
         Campaign { subject, plan, seeds, jobs, twice: false, stop, report }.run()
-    }
-
-    fn of_covered(covered: &Covered, plan: &Plan) -> Report {
-        Report {
-            quorate_campaign: REPORT_VERSION,
-            version: "1".to_owned(),
-            protocol: "register".to_owned(),
-            workload: "mixed".to_owned(),
-            mutant: None,
-            plan: plan.into(),
-            seeds: vec![covered.seeds],
-            tally: covered.tally.clone(),
-            digest: format!("{:016x}", covered.digest),
-            missing: Vec::new(),
-            violations: covered.found.iter().cloned().collect(),
-        }
     }
 
     fn strong() -> Plan {
@@ -474,43 +235,6 @@ mod tests {
         let before = run(&plan, Seeds::range(0, found.seed), 1);
         assert_eq!(before.found, None);
         assert_eq!(before.tally.runs, found.seed);
-    }
-
-    #[test]
-    fn shards_add_up_to_the_whole() {
-        let plan = strong();
-        let whole = of_covered(&run(&plan, Seeds::range(3, 50), 2), &plan);
-        let shard = |index| {
-            let seeds = Seeds { index, of: 3, ..Seeds::range(3, 50) };
-            of_covered(&run(&plan, seeds, 1), &plan)
-        };
-        let mut merged = shard(2);
-        merged.merge(&shard(0)).expect("they belong together");
-        merged.merge(&shard(1)).expect("they belong together");
-        assert_eq!((&merged.tally, &merged.digest), (&whole.tally, &whole.digest));
-        let text = serde_json::to_string(&merged).expect("it can be written");
-        assert_eq!(serde_json::from_str::<Report>(&text).expect("and read"), merged);
-    }
-
-    #[test]
-    fn what_does_not_belong_together_is_refused() {
-        let plan = strong();
-        let report = of_covered(&run(&plan, Seeds::range(0, 4), 1), &plan);
-        let mut twice = report.clone();
-        assert_eq!(twice.merge(&report), Err(MergeError::Overlap { seed: 0 }));
-        let seeds = Seeds { index: 1, of: 2, ..Seeds::range(3, 9) };
-        let other = Report { seeds: vec![seeds], ..report.clone() };
-        assert_eq!(twice.merge(&other), Err(MergeError::Overlap { seed: 3 }));
-        let seeds = Seeds { index: 0, of: 2, ..Seeds::range(3, 9) };
-        let other = Report { seeds: vec![seeds], ..report.clone() };
-        assert_eq!(report.clone().merge(&other), Ok(()));
-        let other = Report { protocol: "raft".to_owned(), ..other };
-        let refused = report.clone().merge(&other).expect_err("another protocol");
-        assert!(refused.to_string().contains("the protocol is register, and raft"), "{refused}");
-        let mut other = Report { protocol: "register".to_owned(), ..other };
-        other.plan.nodes = vec![7];
-        let refused = report.clone().merge(&other).expect_err("another plan");
-        assert!(matches!(refused, MergeError::Differ { what: "plan", .. }), "{refused}");
     }
 
     #[test]
@@ -551,14 +275,5 @@ mod tests {
         let found = campaign.run().found.expect("it leaks");
         assert_eq!((found.seed, found.property.as_str()), (1, DETERMINISM));
         assert!(found.why.contains("differ from step"), "{}", found.why);
-    }
-
-    #[test]
-    fn terms_are_the_plan() {
-        let plan = Plan::of(SystemModel::DATA_CENTRE).with_nodes(4);
-        let terms = Terms::from(&plan);
-        assert_eq!(Terms::from(&terms.plan().expect("its own words")), terms);
-        let unknown = Terms { faults: vec!["gremlins".to_owned()], ..terms };
-        assert!(unknown.plan().expect_err("no such fault").contains("gremlins"));
     }
 }

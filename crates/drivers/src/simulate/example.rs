@@ -299,6 +299,13 @@ impl World for RegisterWorld {
         self.served
     }
 
+    fn awaited(&mut self, nodes: &mut Nodes<'_, Self>) -> Vec<String> {
+        let mut owed = vec!["no operation that began after the faults was answered".to_owned()];
+        let down = (0..nodes.len()).filter(|node| nodes.get(*node).is_none());
+        owed.extend(down.map(|node| format!("n{} is down", node + 1)));
+        owed
+    }
+
     fn leader(&self, nodes: &Nodes<'_, Self>) -> Option<usize> {
         nodes.up().find(|(_, node)| node.is_primary()).map(|(at, _)| at)
     }

@@ -162,6 +162,14 @@ impl Fault {
         }
     }
 
+    /// The model that permits it and is nearest to `model`: as few axes as can be say something
+    /// weaker, and that as strong as can be.
+    pub fn weakened(self, model: &SystemModel) -> SystemModel {
+        let weaker = SystemModel::all().filter(|cell| model.supports(cell) && self.permitted(cell));
+        let nearest = weaker.min_by_key(|cell| cell.weaker_than(model).len());
+        nearest.expect("the weakest model permits everything")
+    }
+
     /// Those that the model permits.
     pub fn of_model(model: &SystemModel) -> Vec<Fault> {
         Fault::ALL.iter().copied().filter(|fault| fault.permitted(model)).collect()
@@ -229,6 +237,28 @@ mod tests {
         let lossy = model("network=fair-loss,node=crash-stop,timing=synchronous");
         for fault in Fault::of_model(&strong) {
             assert!(fault.permitted(&lossy), "{fault}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_model_that_permits_a_fault_says_as_little_else_as_can_be() {
+        let strong = model("network=reliable,node=crash-stop,timing=synchronous");
+        let nearest = |fault: Fault| fault.weakened(&strong).weaker_than(&strong);
+        let (reliable, stop, synchronous) =
+            ("network=reliable", "node=crash-stop", "timing=synchronous");
+        assert_eq!(nearest(Fault::Drift), []);
+        assert_eq!(nearest(Fault::Loss), [("network=fair-loss", reliable)]);
+        assert_eq!(nearest(Fault::Forge), [("network=arbitrary", reliable)]);
+        assert_eq!(nearest(Fault::Pause), [("timing=partial", synchronous)]);
+        assert_eq!(nearest(Fault::Starve), [("timing=asynchronous", synchronous)]);
+        assert_eq!(
+            nearest(Fault::DiskFull),
+            [("node=crash-recovery", stop), ("timing=partial", synchronous)]
+        );
+        for model in SystemModel::all() {
+            for fault in Fault::ALL {
+                assert!(fault.permitted(&fault.weakened(&model)), "{fault} in {model}");
+            }
         }
     }
 }

@@ -21,7 +21,8 @@
 //! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `network.rs` |
 //! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `malice.rs` lies |
 //! | what surrounds the nodes | `world.rs`: [`World`]; `plain.rs`: [`Plain`], for a protocol of yours |
-//! | many runs | `campaign.rs`, `tally.rs`, `subject.rs` |
+//! | many runs | `campaign.rs`, `seeds.rs`, `tally.rs`, `subject.rs` |
+//! | what is printed of them, and added up | `report.rs`, `terms.rs` |
 //! | a smaller run | `shrink.rs`, `replay.rs` |
 //! | looking at it | `trace.rs`, `recorder.rs`, `show/` |
 //! | does it find anything? | `mutant.rs`: mistakes of the simulator itself; `example.rs` breaks |
@@ -36,6 +37,8 @@
 //! et al., "Swarm Testing" (2012); Zeller and Hildebrandt, "Simplifying and Isolating
 //! Failure-Inducing Input" (2002), for making runs smaller.
 
+#[cfg(test)]
+mod altered;
 pub mod campaign;
 mod choices;
 mod clock;
@@ -51,12 +54,15 @@ pub mod plain;
 mod queue;
 mod recorder;
 pub mod replay;
+pub mod report;
 mod run;
+pub mod seeds;
 mod setup;
 pub mod show;
 mod shrink;
 mod subject;
 mod tally;
+pub mod terms;
 pub mod trace;
 mod world;
 
@@ -67,7 +73,7 @@ pub use mutant::Mutant;
 pub use network::Links;
 pub use plain::{Plain, Seen, Told, hash_of_text};
 pub use recorder::STEPS_MAX;
-pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
+pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Switch, Violation, run};
 pub use shrink::{Budget, Shrinking, Shrunk, shrink};
 pub use subject::Subject;
 pub use tally::Tally;

@@ -10,7 +10,7 @@
 //! | disk | nothing: a vector of records with a mark up to where it is synced | |
 //! | workload | [`Plain::workload`] | the nodes are left to themselves |
 //! | safety | [`Plain::property`]: checked after every turn of a correct node | panics are found |
-//! | liveness | [`Plain::recovered`]: must come true within a bound after all faults have ended | not asked |
+//! | liveness | [`Plain::recovered`]: must come true within a bound after all faults have ended; [`Plain::awaited`] says what is missing | not asked |
 //! | lies and corruption | [`Plain::alter`] | messages are replayed, withheld and sent twice only |
 //! | how a node looks in a trace | [`Plain::portrait`] | not at all |
 //!
@@ -128,6 +128,7 @@ where
     workload: Option<Workload<P>>,
     properties: Vec<Property<P>>,
     recovered: Option<Box<Judge<P, bool>>>,
+    awaited: Option<Box<Judge<P, Vec<String>>>>,
     calm: Option<Box<Work<P>>>,
     alter: Option<Box<Alter<P>>>,
     portrait: Option<Box<dyn Fn(&P) -> BTreeMap<String, String>>>,
@@ -243,6 +244,7 @@ where
             workload: None,
             properties: Vec::new(),
             recovered: None,
+            awaited: None,
             calm: None,
             alter: None,
             portrait: None,
@@ -292,6 +294,17 @@ where
     #[must_use]
     pub fn recovered(mut self, recovered: impl FnMut(&Seen<'_, P>) -> bool + 'static) -> Plain<P> {
         self.recovered = Some(Box::new(recovered));
+        self
+    }
+
+    /// What is still owed if that has not come true in time: a few words for each node or promise,
+    /// as they stand in the story.
+    #[must_use]
+    pub fn awaited(
+        mut self,
+        awaited: impl FnMut(&Seen<'_, P>) -> Vec<String> + 'static,
+    ) -> Plain<P> {
+        self.awaited = Some(Box::new(awaited));
         self
     }
 
@@ -496,6 +509,11 @@ where
     fn has_recovered(&mut self, nodes: &mut Nodes<'_, Self>) -> bool {
         let Some(recovered) = &mut self.recovered else { return true };
         recovered(&Self::seen(&self.told, nodes, self.now))
+    }
+
+    fn awaited(&mut self, nodes: &mut Nodes<'_, Self>) -> Vec<String> {
+        let Some(awaited) = &mut self.awaited else { return Vec::new() };
+        awaited(&Self::seen(&self.told, nodes, self.now))
     }
 
     fn leader(&self, nodes: &Nodes<'_, Self>) -> Option<usize> {

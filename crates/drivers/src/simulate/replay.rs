@@ -11,8 +11,8 @@
 //!   {"about":"client","which":0,"values":[1,0,0,2]}, ..]}
 //! ```
 
-use super::campaign::Terms;
 use super::choices::{About, Choice, Site};
+use super::terms::Terms;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -88,35 +88,68 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
+    use super::super::altered::{anything, places};
     use super::super::example::RegisterWorld;
     use super::super::run::{Keep, Origin, Plan};
     use super::super::subject::Subject;
     use super::*;
+    use proptest::prelude::*;
     use quorate_core::SystemModel;
+    use std::time::Duration;
+
+    fn recorded(plan: &Plan, seed: u64) -> Replay {
+        let subject: &dyn Subject = &RegisterWorld::default;
+        let outcome = subject.run(plan, Origin::Seed(seed), Keep::Choices);
+        Replay {
+            quorate_replay: REPLAY_VERSION,
+            version: "1".to_owned(),
+            protocol: "register".to_owned(),
+            workload: "mixed".to_owned(),
+            mutant: None,
+            seed,
+            plan: Terms::from(plan),
+            property: String::new(),
+            digest: format!("{:016x}", outcome.digest),
+            sites: streams(&outcome.log.expect("a log was kept").entries),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_file_is_refused_or_run(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), anything()), 1..4),
+            seed in 0..20u64,
+        ) {
+            let plan = Plan::of(SystemModel::DATA_CENTRE).lasting(Duration::from_millis(200));
+            let mut written = serde_json::to_value(recorded(&plan, seed)).expect("written");
+            for (at, value) in changes {
+                let mut all = Vec::new();
+                places(&written, "", &mut all);
+                *written.pointer_mut(at.get::<String>(&all)).expect("a place") = value;
+            }
+            let Ok(altered) = serde_json::from_value::<Replay>(written) else { return Ok(()) };
+            // A day of virtual time is allowed, and takes longer than a test should.
+            let Ok(plan) = altered.plan.plan() else { return Ok(()) };
+            let Some(plan) = (plan.safety < 10_000_000_000).then_some(plan) else { return Ok(()) };
+            let subject: &dyn Subject = &RegisterWorld::default;
+            let outcome = subject.run(&plan, Origin::Log(&altered.log()), Keep::Trace);
+            if let Some(violation) = outcome.violation {
+                prop_assert_ne!(violation.property, "crash", "{}", violation.why);
+            }
+        }
+    }
 
     #[test]
     fn a_run_is_the_same_after_its_choices_were_written_and_read() {
         let plan = Plan::of(SystemModel::DATA_CENTRE);
         let subject: &dyn Subject = &RegisterWorld::default;
         for seed in 0..20 {
-            let outcome = subject.run(&plan, Origin::Seed(seed), Keep::Choices);
-            let replay = Replay {
-                quorate_replay: REPLAY_VERSION,
-                version: "1".to_owned(),
-                protocol: "register".to_owned(),
-                workload: "mixed".to_owned(),
-                mutant: None,
-                seed,
-                plan: Terms::from(&plan),
-                property: String::new(),
-                digest: format!("{:016x}", outcome.digest),
-                sites: streams(&outcome.log.expect("a log was kept").entries),
-            };
+            let replay = recorded(&plan, seed);
             let text = serde_json::to_string(&replay).expect("it can be written");
             let read: Replay = serde_json::from_str(&text).expect("and read");
             let plan = read.plan.plan().expect("its own words");
             let again = subject.run(&plan, Origin::Log(&read.log()), Keep::Outcome);
-            assert_eq!(again.digest, outcome.digest, "seed {seed}");
+            assert_eq!(format!("{:016x}", again.digest), read.digest, "seed {seed}");
         }
     }
 }

@@ -10,6 +10,7 @@ use super::tally::Tally;
 use super::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
 use super::world::{Broken, World};
 use quorate_core::{SystemModel, Timing};
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -34,6 +35,25 @@ impl Default for Bounds {
     }
 }
 
+/// Whether something may happen in a run at all; if it may, each run draws whether it does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// It may.
+    On,
+    /// It does not.
+    Off,
+}
+
+impl std::fmt::Display for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Switch::On => "on",
+            Switch::Off => "off",
+        })
+    }
+}
+
 /// What a run may be like; its choices say what it is like.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -51,6 +71,8 @@ pub struct Plan {
     pub liveness: u64,
     /// The numbers of the model.
     pub bounds: Bounds,
+    /// Whether our own code may take its rare paths on purpose.
+    pub buggify: Switch,
     /// How links behave when nothing is wrong with them; drawn if this is left open.
     pub links: Option<Links>,
     /// A mistake of the simulator itself.
@@ -71,16 +93,25 @@ impl Plan {
             safety: Duration::from_secs(10).as_nanos() as u64,
             liveness: Duration::from_secs(60).as_nanos() as u64,
             bounds: Bounds::default(),
+            buggify: Switch::On,
             links: None,
             #[cfg(any(test, feature = "mutants"))]
             mutant: None,
         }
     }
 
-    /// Without any fault.
+    /// Without any fault, and on the usual paths of the code only.
     #[must_use]
     pub fn calm(mut self) -> Plan {
         self.faults.clear();
+        self.buggify = Switch::Off;
+        self
+    }
+
+    /// With rare paths, or without.
+    #[must_use]
+    pub fn with_buggify(mut self, buggify: Switch) -> Plan {
+        self.buggify = buggify;
         self
     }
 
@@ -147,7 +178,17 @@ pub struct Forbidden {
 impl std::fmt::Display for Forbidden {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Forbidden { fault, model } = self;
-        write!(f, "{model} forbids the fault '{fault}'; name a weaker model, or leave it out")
+        let needed = fault.weakened(model);
+        let axes = needed.weaker_than(model);
+        let joined = |of: fn(&(&'static str, &'static str)) -> &'static str| {
+            axes.iter().map(of).collect::<Vec<_>>().join(",")
+        };
+        let (wants, has) = (joined(|axis| axis.0), joined(|axis| axis.1));
+        write!(
+            f,
+            "{has} forbids the fault '{fault}', and {wants} permits it: weaken the model so, or \
+             leave it out"
+        )
     }
 }
 
@@ -182,6 +223,8 @@ pub struct Violation {
     pub why: String,
     /// True time. Unit: nanoseconds.
     pub at: u64,
+    /// If it is `liveness`: what the system still owed in the end, as far as its world can say.
+    pub awaited: Vec<String>,
 }
 
 /// What came of a run.
@@ -221,7 +264,11 @@ impl Outcome {
             nodes,
             clients,
             mutant: None,
+            buggify: plan.buggify,
             property: violation.as_ref().map(|violation| violation.property.clone()),
+            awaited: violation
+                .as_ref()
+                .map_or_else(Vec::new, |violation| violation.awaited.clone()),
             why: violation.map(|violation| violation.why),
             digest: format!("{:016x}", self.digest),
             replay,
@@ -252,9 +299,13 @@ pub fn run<W: World>(world: W, plan: &Plan, origin: Origin<'_>, keep: Keep) -> O
         property: broken.property.to_owned(),
         why: broken.why,
         at: kernel.now,
+        awaited: std::mem::take(&mut kernel.awaited),
     });
-    if let Some(Violation { property, why, .. }) = &violation {
-        let text = format!("{property}: {why}");
+    if let Some(Violation { property, why, awaited, .. }) = &violation {
+        let mut text = format!("{property}: {why}");
+        if !awaited.is_empty() {
+            text = format!("{text}; awaited: {}", awaited.join("; "));
+        }
         kernel.record(Kind::Violation, |step| step.text = text);
     }
     let names = match kernel.recorder {

@@ -52,21 +52,41 @@ impl Tally {
         }
     }
 
-    /// Adds the counts of other runs.
+    /// Adds the counts of other runs. A count that does not fit stays at the largest that does.
     pub fn add(&mut self, other: &Tally) {
-        self.runs += other.runs;
-        self.simulated += other.simulated;
-        self.events += other.events;
-        self.sent += other.sent;
-        self.delivered += other.delivered;
-        self.operations += other.operations;
-        self.size += other.size;
-        for (name, count) in &other.faults {
-            *self.faults.entry(name.clone()).or_default() += count;
+        let pairs = [
+            (&mut self.runs, other.runs),
+            (&mut self.simulated, other.simulated),
+            (&mut self.events, other.events),
+            (&mut self.sent, other.sent),
+            (&mut self.delivered, other.delivered),
+            (&mut self.operations, other.operations),
+            (&mut self.size, other.size),
+        ];
+        for (sum, more) in pairs {
+            *sum = sum.saturating_add(more);
         }
-        for (name, count) in &other.marks {
-            *self.marks.entry(name.clone()).or_default() += count;
+        for (sums, more) in [(&mut self.faults, &other.faults), (&mut self.marks, &other.marks)] {
+            for (name, count) in more {
+                let sum = sums.entry(name.clone()).or_default();
+                *sum = sum.saturating_add(*count);
+            }
         }
+    }
+
+    /// Every count, with its name.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
+        let plain = [
+            ("runs", self.runs),
+            ("simulated", self.simulated),
+            ("events", self.events),
+            ("sent", self.sent),
+            ("delivered", self.delivered),
+            ("operations", self.operations),
+            ("size", self.size),
+        ];
+        let named = self.faults.iter().chain(&self.marks);
+        plain.into_iter().chain(named.map(|(name, count)| (name.as_str(), *count)))
     }
 }
 

@@ -11,6 +11,7 @@
 //! {"step":9,"at":1500000,"kind":"send","node":0,"peer":1,"message":4,"text":"RequestVote term 2"}
 //! ```
 
+use super::run::Switch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -37,14 +38,25 @@ pub struct Head {
     pub clients: Vec<String>,
     /// The bug that was planted.
     pub mutant: Option<String>,
+    /// Whether the code under test might take its rare paths on purpose.
+    #[serde(default = "on")]
+    pub buggify: Switch,
     /// The property that broke, if one did.
     pub property: Option<String>,
     /// Why it broke.
     pub why: Option<String>,
+    /// If it is `liveness`: what the system still owed in the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaited: Vec<String>,
     /// The digest of all events, in hexadecimal.
     pub digest: String,
     /// The command that replays the run.
     pub replay: String,
+}
+
+/// What files say that were written before there was a switch.
+pub(super) fn on() -> Switch {
+    Switch::On
 }
 
 /// What kind of thing happened.

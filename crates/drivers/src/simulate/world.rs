@@ -6,6 +6,7 @@
 
 use super::choices::{Choices, Site};
 use super::faults::Fault;
+use super::run::Switch;
 use super::tally::Tally;
 use super::trace::{Kind, Step};
 use quorate_core::{NodeId, Protocol};
@@ -145,6 +146,12 @@ pub trait World: Sized {
         true
     }
 
+    /// What is still owed, in a few words for each member, client or promise: asked if the system
+    /// has not recovered when its time is up. Empty if the world cannot say.
+    fn awaited(&mut self, _nodes: &mut Nodes<'_, Self>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The run is over: judge what can only be judged then.
     fn finish(
         &mut self,
@@ -278,6 +285,7 @@ pub struct Hands<'a, W: World> {
     /// Steps that the world wants in the trace, if there is one.
     pub(super) told: Option<&'a mut Vec<Step>>,
     pub(super) cut: &'a dyn Fn(usize, usize) -> bool,
+    pub(super) buggify: Switch,
 }
 
 impl<W: World> Hands<'_, W> {
@@ -315,6 +323,12 @@ impl<W: World> Hands<'_, W> {
     /// True if messages from the one to the other are stopped at present.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
         (self.cut)(from, to)
+    }
+
+    /// Whether the code under test may take its rare paths on purpose in this run. A world draws
+    /// which it takes in any case, so that the shape of a run does not depend on the switch.
+    pub fn buggify(&self) -> Switch {
+        self.buggify
     }
 
     /// This has happened: see [`World::marks`].

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use quorate_drivers::simulate::Switch;
 use quorate_drivers::simulate::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
 
 /// A trace that grows.
@@ -27,7 +28,9 @@ impl Story {
             nodes: names(nodes),
             clients: names(clients),
             mutant: None,
+            buggify: Switch::On,
             property: None,
+            awaited: Vec::new(),
             why: None,
             digest: "5ca1ab1e0ddba11f".to_owned(),
             replay: "quorate sim --seed 7".to_owned(),
@@ -250,6 +253,7 @@ pub(crate) fn evil() -> Trace {
         "\u{1f980} \u{e9} \u{4e2d}\u{6587} \u{5e9}\u{5dc}\u{5d5}\u{5dd}",
     );
     story.trace.head.mutant = Some(script.to_owned());
+    story.trace.head.awaited = vec![format!("{script}<img src=x>\u{202e}")];
     story.trace.head.model = "<base href='http://example.invalid/'>".to_owned();
     story.trace.head.replay = "quorate sim --seed '$(</script>)'".to_owned();
     story.violation(&format!("<h1>{script}"), &format!("{script}\u{0}"))

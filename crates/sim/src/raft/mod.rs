@@ -20,6 +20,7 @@
 //! Outside of its model Raft promises nothing, and can still be run: `lies.rs` says what becomes of
 //! its messages. Which property breaks there is worth knowing.
 
+mod awaited;
 mod disk;
 mod judge;
 mod lies;
@@ -556,6 +557,10 @@ impl World for RaftWorld {
             members.contains(&own(*node)) && nodes.is_correct(*node) && !nodes.is_dead(*node)
         };
         !leader.configuration().is_joint() && (0..nodes.len()).filter(due).all(serves)
+    }
+
+    fn awaited(&mut self, nodes: &mut Nodes<'_, RaftWorld>) -> Vec<String> {
+        self.still_owed(nodes)
     }
 
     fn leader(&self, nodes: &Nodes<'_, RaftWorld>) -> Option<usize> {

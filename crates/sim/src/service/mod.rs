@@ -27,6 +27,7 @@
 //! | `crash` | no assertion of a node fails | |
 //! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
 
+mod awaited;
 mod checkpoints;
 mod clients;
 pub mod disk;
@@ -52,7 +53,7 @@ use plants::Plants;
 use quorate_core::{Buggify, Index, Position, Term};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
-    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
+    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, Switch, SyncError, World,
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::store::Command;
@@ -387,13 +388,19 @@ impl World for Service {
         self.options.think = Duration::from_micros(think * pick(2, &[4, 1, 10]) / 4);
         let checkpoint = self.options.checkpoint_bytes;
         self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
-        self.buggify = match pick(5, &[0, 8, 3]) {
-            0 => Buggify::Off,
-            times => Buggify::OneIn(times as u32),
-        };
+        let rare = pick(5, &[0, 8, 3]);
         self.options.election_timeout_min = Duration::from_millis(pick(6, &[250, 1_000, 500]));
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
+        self.buggify = match (hands.buggify(), rare) {
+            (Switch::Off, _) | (_, 0) => Buggify::Off,
+            (Switch::On, times) => Buggify::OneIn(times as u32),
+        };
+        let text = match self.buggify {
+            Buggify::Off => "buggify is off: no member takes a rare path on purpose".to_owned(),
+            Buggify::OneIn(times) => format!("buggify: members take one rare path in {times}"),
+        };
+        hands.tell(Kind::Note, |step| step.text = text);
     }
 
     fn disk(&mut self, node: usize) -> MemberDisk {
@@ -644,6 +651,10 @@ impl World for Service {
             && self.operations.is_empty()
             && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
             && self.watchers.iter().all(|watcher| watcher.owed(&self.truth).next().is_none())
+    }
+
+    fn awaited(&mut self, nodes: &mut Nodes<'_, Self>) -> Vec<String> {
+        self.still_owed(nodes)
     }
 
     fn finish(

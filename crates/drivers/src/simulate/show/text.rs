@@ -54,6 +54,7 @@ fn write_head(trace: &Trace, colour: Colour, out: &mut impl Write) -> io::Result
     let mut fact = |what: &str, value: &str| writeln!(out, "{what:<9} {}", Readable(value));
     fact("protocol", &head.protocol)?;
     fact("model", &head.model)?;
+    fact("buggify", &head.buggify.to_string())?;
     fact("seed", &head.seed)?;
     if let Some(mutant) = &head.mutant {
         fact("mutant", mutant)?;
@@ -70,6 +71,9 @@ fn write_head(trace: &Trace, colour: Colour, out: &mut impl Write) -> io::Result
     }
     if let Some(why) = &head.why {
         writeln!(out, "because   {}", Readable(why))?;
+    }
+    for awaited in &head.awaited {
+        writeln!(out, "awaited   {}", Readable(awaited))?;
     }
     writeln!(out)
 }

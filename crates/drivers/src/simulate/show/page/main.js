@@ -238,8 +238,11 @@ function fillHead() {
     ...(isBroken ? [element("small", "", "Violated"), readable(name)] : ["No property broke"]));
   const why = head.why ?? (isBroken ? model.steps[model.violation]?.text : null);
   byId("why").textContent = readable(why ?? "");
+  const awaited = (head.awaited ?? []).map((text) => element("li", "", readable(text)));
+  byId("awaited").replaceChildren(...awaited);
   const facts = [
-    ["protocol", head.protocol], ["model", head.model], ["seed", head.seed],
+    ["protocol", head.protocol], ["model", head.model], ["buggify", head.buggify],
+    ["seed", head.seed],
     ["mutant", head.mutant], ["version", head.version], ["digest", head.digest],
   ];
   for (const [what, value] of facts) {
@@ -311,7 +314,8 @@ function start() {
   fillHelp();
   resize();
   setHeight(heightAtFirst());
-  select(stepOfAddress() ?? 0);
+  // A reader wants to see what broke; of a run that holds, how it began.
+  select(stepOfAddress() ?? Math.max(0, model.violation));
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", onClick);
   scroller.addEventListener("scroll", redraw, { passive: true });
