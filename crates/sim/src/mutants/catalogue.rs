@@ -404,6 +404,16 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[Fault::Partition, Fault::Crash, Fault::Kill], &[Work::Checkpoint, Work::RarePaths]),
     ),
     case(
+        raft(Mutant::CheckpointTermIsDamage),
+        ("recovery", "found in our own service"),
+        "a checkpoint that outlives the term it came in is taken for damage of the last vote",
+        WorldName::Service,
+        three(
+            &[Fault::Crash, Fault::CrashLoop, Fault::IsolateLeader, Fault::SlowDisk],
+            &[Work::Checkpoint, Work::RarePaths],
+        ),
+    ),
+    case(
         replica(ReplicaMutant::CheckpointBehind),
         ("digest", "etcd#13766; etcd#13854"),
         "a checkpoint claims less than it holds, so that a command is applied twice",

@@ -23,6 +23,7 @@
 //! | `watch` | ordered, unique, reliable, atomic, resumable, and progress is never ahead | etcd's API |
 //! | `lease` | no lease ends before its time | Gray and Cheriton (1989) |
 //! | `lock` | tokens grow; nobody writes with an older token than the resource has seen | Kleppmann (2016) |
+//! | `recovery` | who was not damaged starts again, whatever happened to it | |
 //! | `digest` | no member is told that its state is wrong | |
 //! | `crash` | no assertion of a node fails | |
 //! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
@@ -419,7 +420,14 @@ impl World for Service {
                 }
                 let mut replica = booted.replica;
                 self.plants.put_into(&mut replica, &mut self.members[node].desk);
-                Ok(replica)
+                // Restoring has looked at this, but without the planted bug.
+                match replica.raft().restore_error() {
+                    Some(why) => {
+                        self.members[node].up = false;
+                        Err(BootError::Never(why.to_string()))
+                    }
+                    None => Ok(replica),
+                }
             }
             Err(why) => {
                 self.members[node].up = false;

@@ -64,6 +64,7 @@ pub const PROPERTIES: &[&str] = &[
     "watch",
     "lease",
     "lock",
+    "recovery",
     "digest",
     "crash",
     "liveness",
