@@ -157,13 +157,24 @@ pub(super) struct Client {
     pub(super) busy: bool,
     pub(super) leases: Vec<Owned>,
     pub(super) held: Option<Held>,
+    /// The latest revision that it was told, by whatever member.
+    pub(super) told: u64,
     written: u64,
     granted: u64,
 }
 
 impl Client {
     pub(super) fn new(number: usize, home: usize) -> Client {
-        Client { number, home, busy: false, leases: Vec::new(), held: None, written: 0, granted: 0 }
+        Client {
+            number,
+            home,
+            busy: false,
+            leases: Vec::new(),
+            held: None,
+            told: 0,
+            written: 0,
+            granted: 0,
+        }
     }
 
     /// Draws what to do next. None: nothing, or nothing that is possible now.

@@ -7,27 +7,30 @@
 //!        \          |                       |
 //!         +---- mod.rs: World ---- disk.rs: log, checkpoints, recovery, on a disk in memory
 //!                   |
-//!   truth.rs  what happened    watchers.rs  leases.rs    what was promised
+//!   judge.rs  every answer     logs.rs (of the crate)   the logs of the members
+//!      |
+//!   truth.rs  what must have happened      asks.rs  what was asked
+//!   watchers.rs  leases.rs                 what was promised
 //! ```
 //!
 //! | property | what holds | source |
 //! |---|---|---|
-//! | `election-safety` | one leader in a term | Ongaro and Ousterhout (2014), figure 3 |
+//! | those of the logs | see `logs.rs` | Ongaro and Ousterhout (2014), figure 3 |
 //! | `state-machine-safety` | replicas that applied the same index are in the same state | same |
-//! | `raft` | logs match, leaders are complete | same |
-//! | `durable` | what was acknowledged is in every later leader's state | |
+//! | `durable` | what is acknowledged was applied, and is there in the end | |
 //! | `linearizable` | each operation takes effect at one moment between its begin and its end | Herlihy and Wing (1990) |
-//! | `mvcc` | versions and revisions are counted as etcd's API says; each answer follows from them | etcd's API |
-//! | `once` | what is asked once happens at most once, and not at all if it was refused | |
-//! | `monotone-revisions` | no member tells a client an older revision than it told before | |
+//! | `mvcc` | states, answers and refusals are those that etcd's API says | etcd's API |
+//! | `once` | what is asked once happens at most once, and not at all if it was refused; nothing else happens | |
+//! | `monotone-revisions` | no member tells an older revision than it told before, and nobody who asks for the latest is told an older one | Terry et al. (1994), monotonic reads |
 //! | `watch` | ordered, unique, reliable, atomic, resumable, and progress is never ahead | etcd's API |
-//! | `lease` | no lease ends before its time | Gray and Cheriton (1989) |
+//! | `lease` | no lease ends before its time, or is said to be gone, or leaves a key behind | Gray and Cheriton (1989) |
 //! | `lock` | tokens grow; nobody writes with an older token than the resource has seen | Kleppmann (2016) |
 //! | `recovery` | who was not damaged starts again, whatever happened to it | |
 //! | `digest` | no member is told that its state is wrong | |
 //! | `crash` | no assertion of a node fails | |
 //! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
 
+mod asks;
 mod checkpoints;
 mod clients;
 pub mod disk;
@@ -45,19 +48,21 @@ mod watching;
 pub use clients::Workload;
 pub use options::{Options, PROPERTIES, WORKLOADS, subject};
 
+use crate::logs::Logs;
+use asks::Asks;
 use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
-use leases::Leases;
-use members::{Answered, Member, Operation, moment};
+use leases::{Clocks, Leases};
+use members::{Answered, Member, Operation, Read, moment};
 use plants::Plants;
-use quorate_core::{Buggify, Index, Position, Term};
+use quorate_core::{Buggify, Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
     About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::store::Command;
-use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
+use quorate_replica::{Indication, Life, Message, Replica, Request, Ticket, seal};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
@@ -115,23 +120,18 @@ pub struct Service {
     next_errand: u64,
     truth: Truth,
     leases: Leases,
-    /// The latest revision that any client was told by an answer.
-    floor: u64,
+    /// What was asked to be replicated.
+    asks: Asks,
+    logs: Logs,
+    /// The latest index that any client was told of by an answer.
+    floor: Index,
     /// The largest token that the resource has seen.
     token: u64,
-    /// Who led in which term.
-    led: BTreeMap<Term, usize>,
     /// State after each index that was seen, by the first replica that reached it.
-    digests: BTreeMap<Index, (Term, u64)>,
-    /// The furthest index that any replica has applied.
-    frontier: Index,
+    digests: BTreeMap<Index, u64>,
     calm: bool,
     /// Members that have served since the calm began.
     served: Vec<bool>,
-    /// Somebody took the lead in this turn: look at all logs.
-    new_leader: bool,
-    /// Requests that may delete something, of which nobody knows whether they will.
-    doubtful: Vec<Asked>,
     /// What was seen where there were no hands to say so.
     seen: Vec<&'static str>,
     weights: Weights,
@@ -156,15 +156,13 @@ impl Service {
             next_errand: 0,
             truth: Truth::default(),
             leases: Leases::default(),
-            floor: 0,
+            asks: Asks::default(),
+            logs: Logs::default(),
+            floor: Index(0),
             token: 0,
-            led: BTreeMap::new(),
             digests: BTreeMap::new(),
-            frontier: Index(0),
             calm: false,
             served: Vec::new(),
-            new_leader: false,
-            doubtful: Vec::new(),
             seen: Vec::new(),
             weights,
             buggify: Buggify::Off,
@@ -263,17 +261,8 @@ impl Service {
         let number = self.asked;
         self.asked += 1;
         self.invoke(number, client, member, &asked, hands);
-        let ticket = self.members[member].ticket();
-        let operation = Operation {
-            number,
-            client,
-            asked,
-            at: hands.now(),
-            floor: self.floor,
-            reached: self.truth.latest(),
-            member,
-            ticket,
-        };
+        let (name, floor) = (self.name(member), self.floor);
+        let operation = Operation { number, client, asked, at: hands.now(), floor, member, name };
         self.submit(operation, nodes, hands);
     }
 
@@ -301,13 +290,11 @@ impl Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
-        let Operation { number, client, member, ticket, .. } = operation;
+        let Operation { number, client, member, name, .. } = operation;
+        let ticket = name.1;
         let site = Site::new(About::Detail, client);
         let request = match &operation.asked {
-            Asked::Write(command) => {
-                self.leases_asked(command);
-                self.sealed(member, ticket, command)
-            }
+            Asked::Write(command) => self.sealed(name, number, command),
             Asked::Read(_) => Request::Read { ticket },
             Asked::Lease(ask) => Request::Lease { ticket, ask: *ask },
             Asked::MoveLeader(to) => {
@@ -316,9 +303,9 @@ impl Service {
             }
             Asked::Serializable(range) => {
                 let Some(node) = nodes.get(member) else { return };
-                let found = (node.store().revision(), node.store().range(range));
+                let read = Read::of(node, range);
                 self.operations.insert(number, operation);
-                return self.answered(number, Answered::Read(Ok(found)), hands);
+                return self.answered(number, Answered::Read(Ok(read)), hands);
             }
             Asked::Critical { paused, .. } => {
                 let pause = match paused {
@@ -343,9 +330,17 @@ impl Service {
         self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
     }
 
-    fn sealed(&self, member: usize, ticket: Ticket, command: &Command) -> Request {
+    /// How a member will know the next question.
+    fn name(&mut self, member: usize) -> (Life, Ticket) {
+        let id = self.id(member);
+        (self.members[member].life(id), self.members[member].ticket())
+    }
+
+    fn sealed(&mut self, name: (Life, Ticket), operation: u64, command: &Command) -> Request {
+        self.asks.ask(name, operation, command.clone());
+        let (life, ticket) = name;
         let mut envelope = Vec::new();
-        seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
+        seal(life, ticket, &mut envelope);
         command.encode(&mut envelope);
         Request::Write { ticket, envelope: envelope.into() }
     }
@@ -359,7 +354,7 @@ impl Service {
             self.token = token;
         } else if paused && !self.plants.unfenced() {
             hands.mark("a write with an old token was refused");
-        } else if self.trusts_clocks(hands) {
+        } else if self.clocks(hands) == Clocks::Trusted {
             let newest = self.token;
             let why = format!("a holder with token {token} writes after one with token {newest}");
             hands.broken(Broken::new("lock", why));
@@ -372,7 +367,8 @@ impl World for Service {
     type Node = Replica;
     type Disk = MemberDisk;
 
-    fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
+    fn prepare(&mut self, nodes: usize, hands: &mut Hands<'_, Self>) {
+        self.logs.begin(nodes);
         self.plants.begin();
         if self.options.exact {
             return;
@@ -410,6 +406,7 @@ impl World for Service {
     fn boot(&mut self, node: usize, disk: &mut MemberDisk) -> Result<Replica, BootError> {
         let id = self.id(node);
         let life = self.members[node].begin(id, self.options.checkpoint_bytes);
+        self.logs.boot(node);
         match disk.boot(&self.settings(node), life) {
             Ok(booted) => {
                 if booted.torn_tail.is_some() {
@@ -552,17 +549,14 @@ impl World for Service {
                     return;
                 };
                 let Asked::Read(range) = &operation.asked else { return };
-                let found = (state.store().revision(), state.store().range(range));
-                (ticket, Answered::Read(Ok(found)))
+                (ticket, Answered::Read(Ok(Read::of(state, range))))
             }
             Indication::LeaderMoved { .. } => {
                 let moved = member.moving.drain(..).map(|asked| (asked, Answered::Moved));
                 member.owed.extend(moved.collect::<Vec<_>>());
                 return;
             }
-            Indication::RoleChanged { role, term, .. } => {
-                return self.role_changed(node, state, role, term, hands);
-            }
+            Indication::RoleChanged { role, .. } => return self.role_changed(state, role, hands),
             Indication::CheckpointWanted { by } => {
                 member.wanted.push(by);
                 return;
@@ -593,6 +587,9 @@ impl World for Service {
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);
         }
+        if let Err(broken) = self.logs.turn(node, state.raft()) {
+            return hands.broken(broken);
+        }
         if state.applied() != self.members[node].applied {
             self.members[node].applied = state.applied();
             if let Err(broken) = self.applied(node, state, hands) {
@@ -605,11 +602,6 @@ impl World for Service {
             }
             let now = moment(hands.now());
             self.members[node].desk.turn_ended(state, now);
-        }
-        if std::mem::take(&mut self.new_leader)
-            && let Err(broken) = judge::safety(nodes)
-        {
-            return hands.broken(broken);
         }
         if !self.watchers.is_empty() {
             self.serve_watchers(node, hands);
