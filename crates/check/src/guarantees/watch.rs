@@ -210,6 +210,13 @@ impl Watch {
         if self.is_over { Ok(()) } else { self.owes_nothing_before(log, log.last() + 1) }
     }
 
+    /// True if there is something that it has not been told.
+    pub fn is_owed(&self, log: &Log) -> bool {
+        let wants = |change: &Change| self.wants(change) && !self.told.contains(change);
+        let mut left = log.changes.range(self.next..);
+        !self.is_over && left.any(|(_, changes)| changes.iter().any(wants))
+    }
+
     fn owes_nothing_before(&self, log: &Log, until: u64) -> Result<(), Broken> {
         for revision in log.changes.range(self.next..until).map(|(revision, _)| *revision) {
             let told = if revision == self.next { self.told.as_slice() } else { &[] };
@@ -224,14 +231,16 @@ impl Watch {
     }
 
     fn owed_at<'a>(&self, log: &'a Log, revision: u64) -> Vec<&'a Change> {
-        let wants = |change: &&Change| {
-            let kind = match change {
-                Change::Put(_) => self.filter != Filter::NoPut,
-                Change::Delete(_) => self.filter != Filter::NoDelete,
-            };
-            kind && self.span.holds(&self.key, change.key())
+        let changes = log.changes.get(&revision).into_iter().flatten();
+        changes.filter(|change| self.wants(change)).collect()
+    }
+
+    fn wants(&self, change: &Change) -> bool {
+        let kind = match change {
+            Change::Put(_) => self.filter != Filter::NoPut,
+            Change::Delete(_) => self.filter != Filter::NoDelete,
         };
-        log.changes.get(&revision).into_iter().flatten().filter(wants).collect()
+        kind && self.span.holds(&self.key, change.key())
     }
 
     fn broken(&self, promise: &'static str, story: String) -> Broken {

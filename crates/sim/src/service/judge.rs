@@ -7,6 +7,8 @@ use super::members::{Answered, Operation, Read};
 use super::truth::LeaseChange;
 use super::{Errand, PROBE_EVERY, Service};
 use bytes::Bytes;
+use quorate_check::guarantees::revisions;
+use quorate_check::history::ClientId;
 use quorate_core::{Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes};
@@ -243,24 +245,14 @@ impl Service {
     /// No member tells an older revision than it told before in this life; and no client, whatever
     /// members it asks for the latest, is told an older one than it was told before.
     fn tells(&mut self, operation: &Operation, revision: u64) -> Result<(), Broken> {
-        let member = &mut self.members[operation.member];
-        let before = std::mem::replace(&mut member.told, revision);
-        if revision < before {
-            let (number, member) = (operation.number, operation.member);
-            let why = format!("member {member} told revision {before}, and {number} of {revision}");
-            return broken("monotone-revisions", why);
+        let as_member = ClientId(operation.name.0.0);
+        let as_client = ClientId(operation.client as u64);
+        let is_latest = !matches!(operation.asked, Asked::Serializable(_));
+        let mut judged = self.told_by.on_answer(as_member, revisions::Answer::Read, revision);
+        if is_latest && judged.is_ok() {
+            judged = self.told_to.on_answer(as_client, revisions::Answer::Read, revision);
         }
-        if matches!(operation.asked, Asked::Serializable(_)) {
-            return Ok(());
-        }
-        let Some(client) = self.clients.get_mut(operation.client) else { return Ok(()) };
-        let before = std::mem::replace(&mut client.told, revision);
-        if revision < before {
-            let (number, client) = (operation.number, operation.client);
-            let why = format!("c{client} was told revision {before}, and {revision} by {number}");
-            return broken("monotone-revisions", why);
-        }
-        Ok(())
+        judged.map_err(|found| Broken::new("monotone-revisions", found.story))
     }
 
     /// What the client knows now.

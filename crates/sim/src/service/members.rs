@@ -3,15 +3,16 @@
 
 use super::clients::Asked;
 use quorate_core::{Index, NodeId, Position, Time};
-use quorate_replica::store::{Found, KvError, Range, Revision};
-use quorate_replica::{Answer, LeaseAnswer, Life, Refusal, Replica, Ticket};
+use quorate_replica::store::{Found, KvError, Range, Revision, Store};
+use quorate_replica::{Answer, LeaseAnswer, Life, Refusal, Ticket};
 use quorate_server::checkpointing::Checkpointing;
 use quorate_server::watch::desk::{DeskOptions, WatchDesk};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Watchers are split into fragments at this size. Unit: bytes.
-const FRAGMENT_BYTES: usize = 2_000;
+/// What watchers that take fragments are told is split at this size, so small that two changes of
+/// one revision do not fit. Unit: bytes.
+const FRAGMENT_BYTES: usize = 64;
 
 /// One operation under way.
 #[derive(Debug)]
@@ -39,9 +40,8 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// What a member finds that is in this state.
-    pub(super) fn of(state: &Replica, range: &Range) -> Read {
-        let (store, index) = (state.store(), state.applied().index);
+    /// What a member finds in the state that it had after this entry.
+    pub(super) fn of(index: Index, store: &Store, range: &Range) -> Read {
         Read { index, revision: store.revision(), found: store.range(range) }
     }
 }
@@ -78,8 +78,6 @@ pub(super) struct Member {
     pub(super) unmarked: Option<u64>,
     /// Where its state stood after the last turn.
     pub(super) applied: Position,
-    /// The last revision that this member told in this life.
-    pub(super) told: u64,
 }
 
 impl Member {
@@ -97,7 +95,6 @@ impl Member {
             syncing: false,
             unmarked: Some(0),
             applied: Position::ZERO,
-            told: 0,
         }
     }
 

@@ -55,6 +55,7 @@ use disk::MemberDisk;
 use leases::{Clocks, Leases};
 use members::{Answered, Member, Operation, Read, moment};
 use plants::Plants;
+use quorate_check::guarantees::revisions::Revisions;
 use quorate_core::{Buggify, Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
@@ -100,8 +101,8 @@ enum Errand {
     WriteToResource { operation: u64 },
     /// A watcher connects.
     Connect { watcher: usize },
-    /// A watcher hangs up, and connects anew.
-    HangUp { watcher: usize },
+    /// A watcher hangs up, or asks something of its stream.
+    Stir { watcher: usize },
     /// A member is asked whether it serves.
     Probe { member: usize },
 }
@@ -123,6 +124,9 @@ pub struct Service {
     /// What was asked to be replicated.
     asks: Asks,
     logs: Logs,
+    /// The revisions that each client was told of, and each life of a member told.
+    told_to: Revisions,
+    told_by: Revisions,
     /// The latest index that any client was told of by an answer.
     floor: Index,
     /// The largest token that the resource has seen.
@@ -158,6 +162,8 @@ impl Service {
             leases: Leases::default(),
             asks: Asks::default(),
             logs: Logs::default(),
+            told_to: Revisions::default(),
+            told_by: Revisions::default(),
             floor: Index(0),
             token: 0,
             digests: BTreeMap::new(),
@@ -303,7 +309,7 @@ impl Service {
             }
             Asked::Serializable(range) => {
                 let Some(node) = nodes.get(member) else { return };
-                let read = Read::of(node, range);
+                let read = self.plants.read(member, node, range);
                 self.operations.insert(number, operation);
                 return self.answered(number, Answered::Read(Ok(read)), hands);
             }
@@ -503,7 +509,7 @@ impl World for Service {
             self.errand(after, Errand::Act { client: number }, hands);
         }
         for watcher in 0..self.options.watchers {
-            self.watchers.push(Watcher::new(watchers::all_keys(), 1));
+            self.watchers.push(Watcher::new(watcher, watching::wants(watcher, hands), 1));
             self.errand(RECONNECT, Errand::Connect { watcher }, hands);
         }
         self.served = vec![false; self.nodes];
@@ -526,7 +532,7 @@ impl World for Service {
             }
             Errand::WriteToResource { operation } => self.write_to_resource(operation, hands),
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
-            Errand::HangUp { watcher } => self.hang_up(watcher, hands),
+            Errand::Stir { watcher } => self.stir(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
         }
     }
@@ -549,7 +555,8 @@ impl World for Service {
                     return;
                 };
                 let Asked::Read(range) = &operation.asked else { return };
-                (ticket, Answered::Read(Ok(Read::of(state, range))))
+                let read = Read::of(state.applied().index, state.store(), range);
+                (ticket, Answered::Read(Ok(read)))
             }
             Indication::LeaderMoved { .. } => {
                 let moved = member.moving.drain(..).map(|asked| (asked, Answered::Moved));
@@ -621,7 +628,7 @@ impl World for Service {
         }
         for watcher in 0..self.watchers.len() {
             if self.watchers[watcher].seat.is_some_and(|seat| seat.0 == node) {
-                self.watchers[watcher].seat = None;
+                self.watchers[watcher].leave();
                 self.errand(RECONNECT, Errand::Connect { watcher }, hands);
             }
         }
@@ -643,7 +650,7 @@ impl World for Service {
         serving
             && self.operations.is_empty()
             && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
-            && self.watchers.iter().all(|watcher| watcher.owed(&self.truth).next().is_none())
+            && !self.watchers.iter().any(|watcher| watcher.is_owed(&self.truth))
     }
 
     fn finish(

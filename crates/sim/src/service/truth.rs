@@ -19,6 +19,9 @@
 //! Sources: etcd's documented API, for what commands do.
 
 use bytes::Bytes;
+use quorate_check::guarantees::watch::Log;
+use quorate_check::models::map::{Blob, Pair};
+use quorate_check::witness;
 use quorate_core::{Index, Term};
 use quorate_drivers::simulate::Broken;
 use quorate_replica::store::{
@@ -39,13 +42,13 @@ pub(super) struct Version {
     pub(super) lease: i64,
 }
 
-/// One change, for watchers.
+/// One change of one key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Change {
-    pub(super) key: Bytes,
-    pub(super) version: Version,
+struct Change {
+    key: Bytes,
+    version: Version,
     /// The revision of the version that it replaced; 0 if the key did not live.
-    pub(super) before: u64,
+    before: u64,
 }
 
 /// Where the store stands after an entry of the log.
@@ -85,6 +88,7 @@ struct Lease {
 pub(super) struct Truth {
     /// The changes of revision `i + 2`: an empty store is at 1.
     revisions: Vec<Vec<Change>>,
+    log: Log,
     keys: BTreeMap<Bytes, Vec<Version>>,
     /// The revision at which a value was written.
     values: BTreeMap<Bytes, u64>,
@@ -104,8 +108,11 @@ pub(super) struct Truth {
 
 impl Default for Truth {
     fn default() -> Truth {
+        let mut log = Log::default();
+        log.on_revision(1, Vec::new()).expect("the first");
         Truth {
             revisions: Vec::new(),
+            log,
             keys: BTreeMap::new(),
             values: BTreeMap::new(),
             stands: vec![Stand { revision: 1, compacted: 0 }],
@@ -133,8 +140,13 @@ impl Truth {
         self.revisions.len() as u64 + 1
     }
 
+    /// All changes, as the judge of watches knows them.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// The changes of a revision, which some replica has reached.
-    pub(super) fn changes(&self, revision: u64) -> &[Change] {
+    fn changes(&self, revision: u64) -> &[Change] {
         &self.revisions[(revision - 2) as usize]
     }
 
@@ -145,6 +157,10 @@ impl Truth {
 
     /// An entry of the log holds no command.
     pub(super) fn pass(&mut self) {
+        for revision in self.log.last() + 1..=self.latest() {
+            let changes = self.changes(revision).iter().map(told).collect();
+            self.log.on_revision(revision, changes).expect("one after the other");
+        }
         self.stands.push(Stand { revision: self.latest(), compacted: self.compacted });
     }
 
@@ -536,6 +552,23 @@ fn compare_one(compare: &Compare, version: Option<&Version>) -> bool {
         Relation::Greater => order.is_gt(),
         Relation::Less => order.is_lt(),
         Relation::NotEqual => order.is_ne(),
+    }
+}
+
+/// A change as the judge of watches knows it.
+fn told(change: &Change) -> witness::Change {
+    let Change { key, version, .. } = change;
+    let key = Blob::from(&key[..]);
+    match version.version {
+        0 => witness::Change::Delete(key),
+        count => witness::Change::Put(Pair {
+            key,
+            value: Blob::from(&version.value[..]),
+            create: version.create,
+            modified: version.revision,
+            version: count,
+            lease: version.lease,
+        }),
     }
 }
 
