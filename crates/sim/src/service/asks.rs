@@ -27,12 +27,25 @@ enum Fate {
     /// It is no command.
     None,
     /// It may take effect; `doubtful`: whoever asked will not be told.
-    Open { operation: u64, command: Command, doubtful: bool },
+    Open {
+        operation: u64,
+        command: Command,
+        doubtful: bool,
+    },
     /// It took effect, and its answer is not judged yet.
-    Done { operation: u64, done: Done },
+    Done {
+        operation: u64,
+        done: Done,
+    },
     /// It took effect there.
-    Told { operation: u64, index: Index },
-    Refused { operation: u64, why: String },
+    Told {
+        operation: u64,
+        index: Index,
+    },
+    Refused {
+        operation: u64,
+        why: String,
+    },
 }
 
 /// All that was asked.
@@ -132,8 +145,10 @@ impl Asks {
     pub(super) fn refuse(&mut self, name: (Life, Ticket), why: &str) -> Result<(), Broken> {
         let Some(fate) = self.fate(name) else { return Ok(()) };
         match fate {
-            Fate::Done { operation, done: Done { index, .. } } | Fate::Told { operation, index } => {
-                let why = format!("operation {operation} took effect at {index}, and is refused: {why}");
+            Fate::Done { operation, done: Done { index, .. } }
+            | Fate::Told { operation, index } => {
+                let why =
+                    format!("operation {operation} took effect at {index}, and is refused: {why}");
                 Err(once(why))
             }
             Fate::Open { operation, .. } => {

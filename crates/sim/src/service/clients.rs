@@ -163,15 +163,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(number: usize, home: usize) -> Client {
-        Client {
-            number,
-            home,
-            busy: false,
-            leases: Vec::new(),
-            held: None,
-            written: 0,
-            granted: 0,
-        }
+        Client { number, home, busy: false, leases: Vec::new(), held: None, written: 0, granted: 0 }
     }
 
     /// Draws what to do next. None: nothing, or nothing that is possible now.

@@ -227,8 +227,10 @@ impl Service {
                 Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => "lease",
                 _ => "mvcc",
             };
-            let why =
-                format!("operation {number} is answered {:?} instead of {outcome:?}", answer.outcome);
+            let why = format!(
+                "operation {number} is answered {:?} instead of {outcome:?}",
+                answer.outcome
+            );
             return broken(property, why);
         }
         self.tells(operation, revision)?;
@@ -247,9 +249,11 @@ impl Service {
     fn tells(&mut self, operation: &Operation, revision: u64) -> Result<(), Broken> {
         let as_member = ClientId(operation.name.0.0);
         let as_client = ClientId(operation.client as u64);
+        // Who asks all members at a time whether they serve is no client.
+        let is_client = operation.client < self.clients.len();
         let is_latest = !matches!(operation.asked, Asked::Serializable(_));
         let mut judged = self.told_by.on_answer(as_member, revisions::Answer::Read, revision);
-        if is_latest && judged.is_ok() {
+        if is_client && is_latest && judged.is_ok() {
             judged = self.told_to.on_answer(as_client, revisions::Answer::Read, revision);
         }
         judged.map_err(|found| Broken::new("monotone-revisions", found.story))
@@ -299,7 +303,8 @@ impl Service {
         if matches!(operation.asked, Asked::Read(_)) {
             if *index < operation.floor {
                 let floor = operation.floor;
-                let why = format!("read {number} sees {index}, and {floor} was told before it began");
+                let why =
+                    format!("read {number} sees {index}, and {floor} was told before it began");
                 return broken("linearizable", why);
             }
             self.floor = self.floor.max(*index);

@@ -470,7 +470,8 @@ impl Truth {
         self.compare_changes(store)?;
         if stand.revision != self.latest() {
             let (is, must) = (stand.revision, self.latest());
-            return Err(mvcc(format!("a store is at revision {is} instead of {must}")));
+            let why = format!("a store is at revision {is} instead of {must}");
+            return Err(Broken::new(self.property_at(must), why));
         }
         if std::mem::take(&mut self.leases_changed) {
             let must = self.leases.iter().map(|(id, lease)| (*id, lease.ttl, lease.keys.len()));
@@ -514,12 +515,7 @@ impl Truth {
         Ok(())
     }
 
-    fn other_change(
-        &self,
-        revision: u64,
-        kv: &KeyValue,
-        must: Option<(u64, &Change)>,
-    ) -> Broken {
+    fn other_change(&self, revision: u64, kv: &KeyValue, must: Option<(u64, &Change)>) -> Broken {
         let at = must.map_or(revision, |(at, _)| at.min(revision));
         let why = format!("revision {revision} of a store has {kv:?} where {must:?} is due");
         Broken::new(self.property_at(at), why)

@@ -144,11 +144,14 @@ impl Watcher {
         if message.created {
             return self.hear_created(message, told, stand);
         }
-        let (Some(id), Some(watch)) = (self.id, &mut self.watch) else {
-            return Err(broken(format!("{} is told something before it is confirmed", self.name)));
-        };
-        // An answer to a question about progress is about all watchers of the stream.
+        // An answer to a question about progress is about all watchers that the stream has.
         let of_all = message.watch_id == -1 && message.events.is_empty();
+        let (Some(id), Some(watch)) = (self.id, &mut self.watch) else {
+            return match of_all {
+                true => Ok(Heard::Fine),
+                false => Err(broken(format!("{} is told something and is not there", self.name))),
+            };
+        };
         if message.watch_id != id && !of_all {
             let (name, other) = (&self.name, message.watch_id);
             return Err(broken(format!("{name} is {id} of its stream, and hears of {other}")));
@@ -192,9 +195,14 @@ impl Watcher {
     /// Only what is compacted may be missed.
     fn hear_end(&mut self, message: &pb::WatchResponse, stand: Stand) -> Result<Heard, Broken> {
         let (name, compacted) = (&self.name, message.compact_revision as u64);
+        let id = self.id.take();
+        if id != Some(message.watch_id) {
+            return Err(broken(format!(
+                "{name} is {id:?} of its stream, and hears of another end"
+            )));
+        }
         if message.compact_revision == 0 {
-            let asked = self.cancels && self.id == Some(message.watch_id);
-            self.id = None;
+            let asked = self.cancels;
             let why = &message.cancel_reason;
             return match asked {
                 true => Ok(Heard::Canceled),
