@@ -1,5 +1,5 @@
-//! What clients asked to be replicated, and what became of each: it takes effect once, or never, and
-//! never after it was refused.
+//! What clients asked to be replicated, and what became of each: it takes effect once, or never,
+//! and never after it was refused.
 //!
 //! The log names a command by the life and the ticket under which it was asked. Nothing else gets
 //! into the log but the records of leaders about leases; so whatever changes the store was asked

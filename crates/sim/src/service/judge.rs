@@ -204,7 +204,7 @@ impl Service {
         }
     }
 
-    /// The answer to a write is the one that follows from its place in the log. That this place lies
+    /// The answer to a write is the one that follows from its place in the log. That this place is
     /// after all that was answered before it was asked needs no look: it was not in the log then.
     fn write_answered(
         &mut self,
