@@ -14,8 +14,6 @@ const CLEAN_RUNS: u64 = 10;
 
 /// Each, and the property by which it is caught.
 const CAUGHT: &[(&str, &str)] = &[
-    // Who was not damaged must start again.
-    ("checkpoint-term-is-damage", "recovery"),
     // A lease that lives is not gone, and one that ends takes all its keys with it.
     ("living-is-gone", "lease"),
     ("key-outlives-lease", "lease"),
