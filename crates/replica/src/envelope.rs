@@ -22,7 +22,7 @@ pub fn seal(life: Life, ticket: Ticket, out: &mut Vec<u8>) {
 }
 
 /// Splits an envelope. None if the bytes are too short to be one.
-pub(crate) fn open(mut bytes: Bytes) -> Option<(Life, Ticket, Bytes)> {
+pub fn open(mut bytes: Bytes) -> Option<(Life, Ticket, Bytes)> {
     if bytes.len() < HEADER_BYTES {
         return None;
     }

@@ -15,7 +15,7 @@ pub mod store;
 
 pub use checkpoint::{BadConfiguration, Checkpoint, decode_configuration, encode_configuration};
 pub use digests::DIGEST_EVERY;
-pub use envelope::{Life, Ticket, seal};
+pub use envelope::{Life, Ticket, open, seal};
 pub use lessor::{LeaseAnswer, LeaseAsk, LeaseMessage, LessorMutant, lease_ttl_min};
 pub use message::{BadMessage, Message};
 #[cfg(feature = "mutants")]

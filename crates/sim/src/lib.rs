@@ -4,6 +4,7 @@
 //! makes a [`Subject`]: the simulator's campaigns, shrinker and command line know nothing else of a
 //! protocol.
 
+mod logs;
 pub mod mutants;
 pub mod raft;
 pub mod service;

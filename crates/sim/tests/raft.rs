@@ -96,7 +96,7 @@ mod mutants {
     /// Each, and the properties that it may break first.
     const CAUGHT: &[(Mutant, &[&str])] = &[
         (Mutant::AckBeforeDurable, &["acknowledged-durable"]),
-        (Mutant::VoteWithoutPersisting, &["election-safety", "liveness"]),
+        (Mutant::VoteWithoutPersisting, &["election-safety", "recovery"]),
         (Mutant::VoteTwice, &["election-safety"]),
         (Mutant::ReadWithoutQuorum, &["linearizable-reads"]),
         (Mutant::ReadBeforeOwnCommit, &["linearizable-reads"]),

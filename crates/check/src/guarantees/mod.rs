@@ -11,6 +11,11 @@
 //! Each `on_..` takes one event and gives the first [`Broken`] that it completes. Events must come
 //! in the order in which they happened; a value that has reported is not to be fed any further.
 //!
+//! The simulator of `quorate-sim` feeds watches and revisions as its clients see them. It judges
+//! leases, locks and durability by itself, since it knows more than any client: the committed log,
+//! in which each lease ends and each write lies, and true time. Here the same promises are judged
+//! from what clients saw, which is all that a history of another system has.
+//!
 //! Bounds: memory grows with what is watched, leased or locked, as each file says; never with time.
 
 pub mod durability;

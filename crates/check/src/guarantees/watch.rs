@@ -210,6 +210,18 @@ impl Watch {
         if self.is_over { Ok(()) } else { self.owes_nothing_before(log, log.last() + 1) }
     }
 
+    /// True if there is something that it has not been told.
+    pub fn is_owed(&self, log: &Log) -> bool {
+        self.owed(log).next().is_some()
+    }
+
+    /// What it has not been told, in order: revisions, and what happened there.
+    pub fn owed<'a>(&'a self, log: &'a Log) -> impl Iterator<Item = (u64, &'a Change)> {
+        let left = log.changes.range(self.next..).filter(|_| !self.is_over);
+        let each = left.flat_map(|(revision, changes)| changes.iter().map(|it| (*revision, it)));
+        each.filter(|(_, change)| self.wants(change) && !self.told.contains(change))
+    }
+
     fn owes_nothing_before(&self, log: &Log, until: u64) -> Result<(), Broken> {
         for revision in log.changes.range(self.next..until).map(|(revision, _)| *revision) {
             let told = if revision == self.next { self.told.as_slice() } else { &[] };
@@ -224,14 +236,16 @@ impl Watch {
     }
 
     fn owed_at<'a>(&self, log: &'a Log, revision: u64) -> Vec<&'a Change> {
-        let wants = |change: &&Change| {
-            let kind = match change {
-                Change::Put(_) => self.filter != Filter::NoPut,
-                Change::Delete(_) => self.filter != Filter::NoDelete,
-            };
-            kind && self.span.holds(&self.key, change.key())
+        let changes = log.changes.get(&revision).into_iter().flatten();
+        changes.filter(|change| self.wants(change)).collect()
+    }
+
+    fn wants(&self, change: &Change) -> bool {
+        let kind = match change {
+            Change::Put(_) => self.filter != Filter::NoPut,
+            Change::Delete(_) => self.filter != Filter::NoDelete,
         };
-        log.changes.get(&revision).into_iter().flatten().filter(wants).collect()
+        kind && self.span.holds(&self.key, change.key())
     }
 
     fn broken(&self, promise: &'static str, story: String) -> Broken {

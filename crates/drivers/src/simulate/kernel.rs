@@ -84,7 +84,8 @@ impl<W: World> Kernel<W> {
             }
             shells.push(shell);
             let correct = !shape.traitors.contains(&node);
-            seats.push(Seat { state: None, disk: world.disk(node), correct, dead: false });
+            let disk = world.disk(node);
+            seats.push(Seat { state: None, disk, correct, dead: false, damaged: false });
         }
         let ids = shells.iter().map(|shell| shell.id).collect();
         let lossy = plan.model.network >= Network::FairLoss;
@@ -317,14 +318,11 @@ impl<W: World> Kernel<W> {
                 self.shells[at].life += 1;
                 self.restart_after(at, BOOT_RETRY);
             }
-            Err(BootError::Never(why)) => {
-                self.seats[at].dead = true;
-                self.note_of(face, format!("does not start: {why}"));
-            }
+            Err(BootError::Never(why)) => self.stays_away(at, &why),
         }
     }
 
-    fn note_of(&mut self, node: usize, text: String) {
+    pub(super) fn note_of(&mut self, node: usize, text: String) {
         self.record(Kind::Note, |step| (step.node, step.text) = (Some(node), text));
     }
 

@@ -141,7 +141,8 @@ impl<W: World> Kernel<W> {
         let origin = self.nemesis.shape.clock_origin(traitor);
         self.shells.push(Shell::new(self.world.id(traitor), traitor, origin));
         let disk = self.world.disk(traitor);
-        self.seats.push(Seat { state: None, disk, correct: false, dead: false });
+        let damaged = false;
+        self.seats.push(Seat { state: None, disk, correct: false, dead: false, damaged });
         self.nemesis.malice.twin_of.insert(traitor, (twin, audience));
         self.injected(Fault::Twins);
         self.boot(twin);

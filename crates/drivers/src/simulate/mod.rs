@@ -20,6 +20,7 @@
 //! | its choices | `choices.rs`: [`Choices`], [`Site`]; `setup.rs` draws its shape |
 //! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `network.rs` |
 //! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `malice.rs` lies |
+//! | who may stay away | `recovery.rs` |
 //! | what surrounds the nodes | `world.rs`: [`World`]; `plain.rs`: [`Plain`], for a protocol of yours |
 //! | many runs | `campaign.rs`, `seeds.rs`, `tally.rs`, `subject.rs` |
 //! | what is printed of them, and added up | `report.rs`, `terms.rs` |
@@ -53,6 +54,7 @@ mod node;
 pub mod plain;
 mod queue;
 mod recorder;
+mod recovery;
 pub mod replay;
 pub mod report;
 mod run;

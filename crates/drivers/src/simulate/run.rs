@@ -11,6 +11,7 @@ use super::trace::{Head, Kind, Step, TRACE_VERSION, Trace};
 use super::world::{Broken, World};
 use quorate_core::{SystemModel, Timing};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -336,6 +337,13 @@ thread_local! {
     static CAUGHT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// What a panic says: a text that was written down, or one that was put together.
+fn words(payload: &dyn Any) -> &str {
+    let composed = || payload.downcast_ref::<String>().map(String::as_str);
+    let text = payload.downcast_ref::<&'static str>().copied().or_else(composed);
+    text.unwrap_or("a panic without words")
+}
+
 /// Runs `body`; a panic becomes its message and place, and is not printed.
 fn caught(body: impl FnOnce()) -> Result<(), String> {
     static HOOK: Once = Once::new();
@@ -346,12 +354,27 @@ fn caught(body: impl FnOnce()) -> Result<(), String> {
                 return before(info);
             }
             let place = info.location().map_or(String::new(), |at| format!(" ({})", at.file()));
-            let text = info.payload_as_str().unwrap_or("a panic without words");
-            CAUGHT.replace(format!("{text}{place}"));
+            CAUGHT.replace(format!("{}{place}", words(info.payload())));
         }));
     });
     CATCHING.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(body));
     CATCHING.set(false);
     outcome.map_err(|_| CAUGHT.take())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_in_its_words_whatever_they_are_made_of() {
+        let number = 7;
+        let composed = caught(|| panic!("{number} is wrong"));
+        assert!(composed.is_err_and(|why| why.starts_with("7 is wrong (")));
+        let written = caught(|| panic!("all is wrong"));
+        assert!(written.is_err_and(|why| why.starts_with("all is wrong (")));
+        let silent = caught(|| std::panic::panic_any(number));
+        assert!(silent.is_err_and(|why| why.starts_with("a panic without words (")));
+    }
 }

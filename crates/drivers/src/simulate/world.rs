@@ -27,7 +27,8 @@ pub enum SyncError {
 pub enum BootError {
     /// What hinders it may pass: its supervisor tries again.
     Again(String),
-    /// It must not come back: what it had promised is lost.
+    /// It must not come back: what it had promised is lost. Only damage of its disk may do that;
+    /// any other node that says so breaks the property `recovery`.
     Never(String),
 }
 
@@ -138,7 +139,8 @@ pub trait World: Sized {
     /// A node has lost its life.
     fn on_down(&mut self, _node: usize, _hands: &mut Hands<'_, Self>) {}
 
-    /// All faults have ended, and a quorum is up: from now on the system must come to serve.
+    /// All faults have ended, and whoever is not dead starts at this moment: from now on the system
+    /// must come to serve. Dead are at most those that the plan may damage or kill: a minority.
     fn on_calm(&mut self, _nodes: &mut Nodes<'_, Self>, _hands: &mut Hands<'_, Self>) {}
 
     /// True once the system has served again. Asked after each step of the calm.
@@ -217,6 +219,8 @@ pub(super) struct Seat<N, D> {
     pub(super) correct: bool,
     /// It will not come back in this run.
     pub(super) dead: bool,
+    /// Its disk was damaged, or lost, by a fault that damages for good.
+    pub(super) damaged: bool,
 }
 
 /// The nodes of a run.

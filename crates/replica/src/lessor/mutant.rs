@@ -30,6 +30,9 @@ quorate_core::planted_bugs! {
         ExpiryUnconfirmed = "expiry-unconfirmed",
         /// All leases that have run out are ended at once.
         StormUnpaced = "storm-unpaced",
+        /// A lease that nobody has renewed yet is said to be gone (etcd's API,
+        /// LeaseKeepAliveResponse: only "if the lease is expired").
+        LivingIsGone = "living-is-gone",
         /// A doubled grant is proposed twice (dissertation 6.3).
         StampTakenTwice = "stamp-taken-twice",
     }

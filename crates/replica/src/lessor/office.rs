@@ -334,6 +334,9 @@ impl Office {
         let Some(live) = self.live.get_mut(&id) else {
             return self.told(question, LeaseAnswer::Gone, deeds);
         };
+        if live.phase == Phase::Counting && self.planted.is(LessorMutant::LivingIsGone) {
+            return self.told(question, LeaseAnswer::Gone, deeds);
+        }
         let granted = live.ttl;
         if matches!(question.ask, LeaseAsk::TimeToLive { .. }) {
             let left = live.deadline.since(now.clock);

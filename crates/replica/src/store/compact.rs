@@ -26,7 +26,7 @@ impl Store {
         if revision == Revision(0) && self.compact_revision == Revision(0) {
             return Ok(());
         }
-        if revision <= self.compact_revision {
+        if revision <= self.compact_revision && !self.planted(Mutant::CompactionGoesBack) {
             return Err(KvError::Compacted { compact_revision: self.compact_revision });
         }
         if revision > self.revision {

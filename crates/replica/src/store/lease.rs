@@ -160,7 +160,8 @@ impl Store {
         if self.leases.get(&id).is_none() {
             return Err(KvError::LeaseNotFound);
         }
-        Ok(Outcome::LeaseRevoke { deleted: self.end(id) })
+        let miscounted = u64::from(self.planted(Mutant::RevokeMiscounted));
+        Ok(Outcome::LeaseRevoke { deleted: self.end(id) + miscounted })
     }
 
     /// Ends leases, each at a revision of its own. One that is not the lease that was meant stays.
@@ -207,7 +208,8 @@ impl Store {
         self.bytes -= LEASE_BYTES;
         self.digest.fold(id as u64);
         let mut write = Write::default();
-        for (key, ()) in lease.keys.iter() {
+        let left = usize::from(self.planted(Mutant::KeyOutlivesLease));
+        for (key, ()) in lease.keys.iter().skip(left) {
             if self.planted(Mutant::RevisionPerLeaseKey) {
                 write = Write::default();
             }

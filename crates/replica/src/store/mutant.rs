@@ -41,6 +41,18 @@ quorate_core::planted_bugs! {
         KeptLeaseDetaches = "kept-lease-detaches",
         /// Every key of a revoked lease takes a revision of its own (etcd's API: "atomic").
         RevisionPerLeaseKey = "revision-per-lease-key",
+        /// A lease that ends leaves a key behind (etcd's API, LeaseRevoke: "all keys
+        /// attached to the lease").
+        KeyOutlivesLease = "key-outlives-lease",
+        /// A revocation counts one key too many.
+        RevokeMiscounted = "revoke-miscounted",
+        /// The revision that was compacted to cannot be read (etcd's API: "the event history before
+        /// the revision").
+        OldestRefused = "oldest-refused",
+        /// A read of a revision that has not come finds the present.
+        FutureServed = "future-served",
+        /// An old compaction is taken after a newer one.
+        CompactionGoesBack = "compaction-goes-back",
         /// A record about a lease strikes a later lease of the same id (etcd#12528).
         RegrantExpires = "regrant-expires",
         /// A checkpoint takes every lease for one that is being renewed (etcd#13491).

@@ -118,10 +118,11 @@ impl Store {
 
     /// Whether a revision of a request (0 is the latest) can be read.
     pub(super) fn check_revision(&self, revision: Revision) -> Result<(), KvError> {
-        if revision > self.revision {
+        if revision > self.revision && !self.planted(Mutant::FutureServed) {
             return Err(KvError::FutureRevision { current: self.revision });
         }
-        if revision > Revision(0) && revision < self.compact_revision {
+        let refused = self.planted(Mutant::OldestRefused) && revision == self.compact_revision;
+        if revision > Revision(0) && (refused || revision < self.compact_revision) {
             return Err(KvError::Compacted { compact_revision: self.compact_revision });
         }
         Ok(())

@@ -16,7 +16,7 @@ use super::session::{Class, Filled, Session, Watcher};
 use super::wire::{self, Head, Pick};
 use super::{CHUNK_BYTES, MESSAGE_BYTES, REVISION_BYTES_MAX, SCAN_EVENTS};
 use quorate_core::Time;
-use quorate_replica::store::{History, Revision};
+use quorate_replica::store::{Event, History, Revision};
 use std::task::Waker;
 
 /// What a window holds.
@@ -194,14 +194,30 @@ impl Session {
                 if class.stamp != self.stamp || class.kinds.include(event) == inverted {
                     return;
                 }
-                let prev = if class.prev { history.prev_of(event) } else { None };
-                let pick = Pick::new(number, event, prev);
+                let pick = self.pick(number, class, event, history);
                 bytes += pick.bytes;
                 leading_bytes += if number == leading { pick.bytes } else { 0 };
                 window.picks.push(pick);
             });
         }
         window
+    }
+
+    /// An event as the members of a class are told of it.
+    fn pick<'v>(
+        &self,
+        number: u32,
+        class: &Class,
+        event: &'v Event,
+        history: &'v History,
+    ) -> Pick<'v> {
+        let hub = &self.stream.hub;
+        let prev = class.prev && !hub.planted(Mutant::PrevForgotten);
+        let prev = if prev { history.prev_of(event) } else { None };
+        match hub.planted(Mutant::DeleteAsPut) {
+            true => Pick::told_as_put(number, event, prev),
+            false => Pick::new(number, event, prev),
+        }
     }
 
     /// Brings together what each class picked.
@@ -278,8 +294,7 @@ impl Session {
         let (mut picks, mut bytes, mut looked, mut more) = (Vec::new(), 0, skip, false);
         for event in changes.take_while(|event| event.revision() == cursor) {
             if class.keys.contains(&event.kv.key) && class.kinds.include(event) {
-                let prev = if class.prev { history.prev_of(event) } else { None };
-                let pick = Pick::new(0, event, prev);
+                let pick = self.pick(0, class, event, history);
                 bytes += pick.bytes;
                 if bytes > self.settings.fragment_bytes && !picks.is_empty() {
                     more = true;

@@ -19,6 +19,15 @@ quorate_core::planted_bugs! {
         RevisionSplit = "watch-revision-split",
         /// A watcher that a compaction has overtaken goes on behind it (etcd#15271).
         CompactionIgnored = "watch-compaction-ignored",
+        /// A watcher that is cancelled by a compaction is told of a later one, and skips what lies
+        /// between (etcd's API, WatchResponse.compact_revision).
+        CompactionInvented = "watch-compaction-invented",
+        /// A watcher that was cancelled goes on.
+        CancelIgnored = "watch-cancel-ignored",
+        /// The pair before a change is left out (etcd's API, WatchCreateRequest.prev_kv).
+        PrevForgotten = "watch-prev-forgotten",
+        /// A deletion is told as a put.
+        DeleteAsPut = "watch-delete-as-put",
         /// What cannot be sent now is forgotten.
         RestForgotten = "watch-rest-forgotten",
     }

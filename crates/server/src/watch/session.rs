@@ -172,7 +172,9 @@ impl Session {
             Some(RequestUnion::CreateRequest(create)) => self.create(create, &view),
             Some(RequestUnion::CancelRequest(cancel)) => {
                 if let Some(slot) = self.ids.get(&cancel.watch_id).copied() {
-                    self.remove(slot);
+                    if !self.stream.hub.planted(Mutant::CancelIgnored) {
+                        self.remove(slot);
+                    }
                     let header = Some(self.header(view.latest().revision()));
                     let watch_id = cancel.watch_id;
                     let canceled = true;
@@ -435,6 +437,8 @@ impl Session {
     }
 
     fn compacted(&self, watch_id: i64, compacted: Revision) -> pb::WatchResponse {
+        let invented = self.stream.hub.planted(Mutant::CompactionInvented);
+        let compacted = if invented { compacted.next() } else { compacted };
         pb::WatchResponse {
             header: Some(self.settings.headers.without_revision(self.stream.hub.term())),
             watch_id,

@@ -32,14 +32,34 @@ pub(super) struct Pick<'a> {
     pub(super) event: &'a Event,
     /// What the event replaced, if that is wanted and known.
     pub(super) prev: Option<&'a Arc<KeyValue>>,
+    /// How it is told: 0 is a put, 1 a deletion.
+    kind: u64,
     /// Of the event in a response, its tag included. Unit: bytes.
     pub(super) bytes: usize,
 }
 
 impl<'a> Pick<'a> {
     pub(super) fn new(class: u32, event: &'a Event, prev: Option<&'a Arc<KeyValue>>) -> Pick<'a> {
-        let bytes = delimited_bytes(event_bytes(event, prev));
-        Pick { class, event, prev, bytes }
+        Pick::of_kind(class, event, prev, u64::from(event.is_delete()))
+    }
+
+    /// Planted bug: it is told as a put, whatever it is.
+    pub(super) fn told_as_put(
+        class: u32,
+        event: &'a Event,
+        prev: Option<&'a Arc<KeyValue>>,
+    ) -> Pick<'a> {
+        Pick::of_kind(class, event, prev, 0)
+    }
+
+    fn of_kind(
+        class: u32,
+        event: &'a Event,
+        prev: Option<&'a Arc<KeyValue>>,
+        kind: u64,
+    ) -> Pick<'a> {
+        let bytes = delimited_bytes(event_bytes(event, prev, kind));
+        Pick { class, event, prev, kind, bytes }
     }
 }
 
@@ -98,15 +118,15 @@ fn begin_frame(length: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&length.to_be_bytes());
 }
 
-fn event_bytes(event: &Event, prev: Option<&Arc<KeyValue>>) -> usize {
-    number_bytes(u64::from(event.is_delete()))
+fn event_bytes(event: &Event, prev: Option<&Arc<KeyValue>>, kind: u64) -> usize {
+    number_bytes(kind)
         + delimited_bytes(pair_bytes(&event.kv))
         + prev.map_or(0, |prev| delimited_bytes(pair_bytes(prev)))
 }
 
 fn put_event(pick: &Pick<'_>, into: &mut Vec<u8>) {
-    put_length(11, event_bytes(pick.event, pick.prev), into);
-    put_number(1, u64::from(pick.event.is_delete()), into);
+    put_length(11, event_bytes(pick.event, pick.prev, pick.kind), into);
+    put_number(1, pick.kind, into);
     put_pair(2, &pick.event.kv, into);
     if let Some(prev) = pick.prev {
         put_pair(3, prev, into);

@@ -68,7 +68,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         raft(Mutant::VoteForAnyLog),
-        ("raft", "Ongaro and Ousterhout 2014, 5.4.1"),
+        ("leader-completeness", "Ongaro and Ousterhout 2014, 5.4.1"),
         "the candidate's log is not compared",
         WorldName::Service,
         three(&[Fault::Partition, Fault::IsolateLeader], &[]),
@@ -149,7 +149,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         raft(Mutant::TruncatesAlways),
-        ("raft", "Gjengset, \"Students' Guide to Raft\" 2016"),
+        ("leader-completeness", "Gjengset, \"Students' Guide to Raft\" 2016"),
         "a late append cuts off what follows its entries",
         WorldName::Service,
         three(&[Fault::Duplicate, Fault::Tail, Fault::Hold], &[]),
@@ -177,7 +177,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         raft(Mutant::MendingVotes),
-        ("raft", "Alagappan et al. 2018; tigerbeetle#426"),
+        ("leader-completeness", "Alagappan et al. 2018; tigerbeetle#426"),
         "a member with a damaged log votes and campaigns as if it were whole",
         WorldName::Service,
         three(&[Fault::BitRot, Fault::Crash, Fault::Kill], &[]),
@@ -391,7 +391,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     // Checkpoints.
     case(
         raft(Mutant::SnapshotKeepsLog),
-        ("raft", "Ongaro and Ousterhout 2014, figure 13; ZOOKEEPER-3526"),
+        ("log-matching", "Ongaro and Ousterhout 2014, figure 13; ZOOKEEPER-3526"),
         "a state leaves a log in place that conflicts with it",
         WorldName::Service,
         three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Checkpoint, Work::RarePaths]),
@@ -402,6 +402,16 @@ pub const CATALOGUE: &[MutantCase] = &[
         "a state that could not be sent is never tried again",
         WorldName::Service,
         three(&[Fault::Partition, Fault::Crash, Fault::Kill], &[Work::Checkpoint, Work::RarePaths]),
+    ),
+    case(
+        raft(Mutant::CheckpointTermIsDamage),
+        ("recovery", "found in our own service"),
+        "a checkpoint that outlives the term it came in is taken for damage of the last vote",
+        WorldName::Service,
+        three(
+            &[Fault::Crash, Fault::CrashLoop, Fault::IsolateLeader, Fault::SlowDisk],
+            &[Work::Checkpoint, Work::RarePaths],
+        ),
     ),
     case(
         replica(ReplicaMutant::CheckpointBehind),
@@ -476,7 +486,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         store(Store::RevisionPerWrite),
-        ("watch", "etcd#3875"),
+        ("mvcc", "etcd#3875"),
         "each write of a transaction has a revision of its own",
         WorldName::Service,
         three(&[], &[Work::Txn, Work::Watch]),
@@ -498,7 +508,70 @@ pub const CATALOGUE: &[MutantCase] = &[
         WorldName::Service,
         three(&[], &[Work::Watch, Work::Compaction, Work::Delete]),
     ),
+    case(
+        store(Store::OldestRefused),
+        ("mvcc", "etcd's API, CompactionRequest.revision"),
+        "the revision that was compacted to cannot be read",
+        WorldName::Service,
+        three(&[], &[Work::Compaction, Work::History]),
+    ),
+    case(
+        store(Store::FutureServed),
+        ("mvcc", "etcd's API, RangeRequest.revision"),
+        "a read of a revision that has not come finds the present",
+        WorldName::Service,
+        three(&[], &[Work::History]),
+    ),
+    case(
+        store(Store::CompactionGoesBack),
+        ("mvcc", "etcd's API, CompactionRequest.revision"),
+        "an old compaction is taken after a newer one",
+        WorldName::Service,
+        three(&[], &[Work::Compaction]),
+    ),
+    case(
+        Plant::Host(HostMutant::StaleCopy),
+        ("monotone-revisions", "Terry et al. 1994, monotonic reads"),
+        "a member answers from an old copy what it may, and from its state what it must",
+        WorldName::Service,
+        three(&[], &[Work::Read]),
+    ),
     // The watch desk.
+    case(
+        Plant::Watch(Watch::CompactionInvented),
+        ("watch", "etcd's API, WatchResponse.compact_revision"),
+        "a watcher is told of a later compaction than there was, and skips what lies between",
+        WorldName::Service,
+        three(&[], &[Work::Watch, Work::Compaction]),
+    ),
+    case(
+        Plant::Watch(Watch::CancelIgnored),
+        ("watch", "etcd's API, WatchCancelRequest"),
+        "a watcher that was cancelled goes on",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::PrevForgotten),
+        ("watch", "etcd's API, WatchCreateRequest.prev_kv"),
+        "the pair before a change is left out",
+        WorldName::Service,
+        three(&[], &[Work::Watch]),
+    ),
+    case(
+        Plant::Watch(Watch::DeleteAsPut),
+        ("watch", "etcd's API, Event.type"),
+        "a deletion is told as a put",
+        WorldName::Service,
+        three(&[], &[Work::Watch, Work::Delete]),
+    ),
+    case(
+        Plant::Watch(Watch::RevisionSplit),
+        ("watch", "etcd#9294"),
+        "a message may end within a revision",
+        WorldName::Service,
+        three(&[], &[Work::Watch, Work::Txn]),
+    ),
     case(
         Plant::Watch(Watch::LostAtJoin),
         ("watch", "etcd's API guarantees, reliability"),
@@ -529,6 +602,27 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     // Leases, locks, clocks.
     case(
+        store(Store::KeyOutlivesLease),
+        ("lease", "etcd's API, LeaseRevoke"),
+        "a lease that ends leaves a key behind",
+        WorldName::Service,
+        three(&[], &[Work::Lease]),
+    ),
+    case(
+        store(Store::RevokeMiscounted),
+        ("lease", "etcd's API, LeaseRevoke"),
+        "a revocation counts one key too many",
+        WorldName::Service,
+        three(&[], &[Work::Lease]),
+    ),
+    case(
+        lessor(LessorMutant::LivingIsGone),
+        ("lease", "etcd's API, LeaseKeepAliveResponse.TTL"),
+        "a lease that nobody has renewed yet is said to be gone",
+        WorldName::Service,
+        three(&[], &[Work::Lease]),
+    ),
+    case(
         store(Store::KeyStaysAttached),
         ("lease", "etcd#6102"),
         "a key that moved to another lease ends with the former one",
@@ -544,7 +638,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         store(Store::RevisionPerLeaseKey),
-        ("watch", "etcd's API guarantees, atomicity"),
+        ("lease", "etcd's API guarantees, atomicity"),
         "each key of an ended lease goes at a revision of its own",
         WorldName::Service,
         three(&[], &[Work::Lease, Work::Watch]),

@@ -9,6 +9,9 @@ quorate_core::planted_bugs! {
         /// A member whose disk is lost whenever it loses power takes part again at once, under its
         /// old name ("Paxos Made Live", Chandra et al. 2007, section 5.1).
         LostDiskRejoins = "lost-disk-rejoins",
+        /// A member answers reads that need not be the latest from a copy of its state, which it
+        /// renews only now and then (Terry et al. 1994, monotonic reads).
+        StaleCopy = "stale-copy",
     }
 }
 

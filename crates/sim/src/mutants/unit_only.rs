@@ -60,10 +60,6 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
          caught by the tests of watches",
     ),
     (
-        Plant::Watch(Watch::RevisionSplit),
-        "the batches of the workload fit one message; caught by the tests of watches",
-    ),
-    (
         Plant::Watch(Watch::RestForgotten),
         "a simulated watcher takes everything at once; caught by the tests of watches",
     ),

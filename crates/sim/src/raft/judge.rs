@@ -3,24 +3,22 @@
 //!
 //! | name | meaning | source |
 //! |---|---|---|
-//! | `election-safety` | at most one leader in a term, ever | paper 5.2 |
-//! | `leader-append-only` | a leader never takes back an entry | paper 5.3 |
-//! | `log-matching` | a position names one entry, and one that it follows | paper 5.3 |
-//! | `leader-completeness` | a leader holds what was committed in earlier terms | paper 5.4 |
+//! | those of the logs | see [`crate::logs`] | paper 5.2 to 5.4 |
 //! | `state-machine-safety` | nobody commits another entry at an index | paper 5.4.3 |
 //! | `committed-in-order` | told in order, without a gap, once in a life | |
 //! | `acknowledged-durable` | what is committed is on the disks of a quorum | paper 5.3 |
 //! | `applied-once` | a command is committed at one index only | dissertation 6.3 |
 //! | `refused-never-applied` | a refusal is definite | |
+//! | `recovery` | who was not damaged starts again | |
 //! | `linearizable-reads` | a read sees all that was committed before it was asked | dissertation 6.4 |
 //!
 //! All is judged from the turn that is over and from what is remembered of earlier ones, so that a
-//! turn costs what it changed. The properties across members are so checked over time as well:
-//! two leaders of a term need not lead at the same moment.
+//! turn costs what it changed.
 //!
 //! Sources: paper and dissertation as in [`quorate_protocols::consensus::raft`].
 
 use super::disk::{RaftDisk, State};
+use crate::logs::Logs;
 use quorate_core::{Index, NodeId, Position, Term};
 use quorate_drivers::simulate::Broken;
 use quorate_protocols::consensus::raft::{Configuration, Entry, Payload, Raft, RoleName};
@@ -35,10 +33,6 @@ pub(super) struct Member {
     expected: Index,
     /// States that were installed in this life: the next index may be the one after any of them.
     installed: BTreeSet<Index>,
-    /// The log was checked up to here.
-    checked: Position,
-    /// The term in which it led at the end of its last turn, and the end of its log then.
-    led: Option<(Term, Position)>,
     /// The configuration in force at the end of its last turn.
     configuration: Configuration,
 }
@@ -47,16 +41,13 @@ pub(super) struct Member {
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     pub(super) members: Vec<Member>,
+    logs: Logs,
     /// What is committed for ever, with the digest of everything up to it; from index 1.
     chosen: Vec<(Entry, u64)>,
-    /// How many of the first of them the members agree to be committed in each term or before.
-    chosen_by: BTreeMap<Term, Index>,
     /// What was told for the first time in this turn.
     fresh: Option<Position>,
     applied: BTreeSet<u64>,
     refused: BTreeSet<u64>,
-    leaders: BTreeMap<Term, NodeId>,
-    entries: BTreeMap<Position, (Payload, Position)>,
     /// Reads that wait: at which member, and what they must see.
     reads: BTreeMap<u64, (usize, Index)>,
 }
@@ -70,21 +61,19 @@ impl Judge {
             state,
             expected: Index(1),
             installed: BTreeSet::new(),
-            checked: Position::ZERO,
-            led: None,
             configuration: Configuration::default(),
         };
         self.members = vec![member; nodes];
+        self.logs.begin(nodes);
     }
 
     /// A member begins a life.
     pub(super) fn boot(&mut self, at: usize, raft: &Raft, disk: &RaftDisk) {
+        self.logs.boot(at);
         self.members[at] = Member {
             state: disk.state.clone(),
             expected: raft.base().index.next(),
             installed: BTreeSet::new(),
-            checked: Position::ZERO,
-            led: None,
             configuration: raft.configuration().clone(),
         };
     }
@@ -200,105 +189,17 @@ impl Judge {
             digest ^= command.rotate_left(17);
         }
         self.fresh = Some(entry.position);
-        self.chosen_by.insert(term, entry.position.index);
+        self.logs.choose(term, entry.position);
         self.chosen.push((entry, digest.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         Ok(())
     }
 
-    /// A turn is over.
+    /// A turn is over. The log of a member begins after a committed entry, and its state is that of
+    /// the others.
     pub(super) fn turn(&mut self, at: usize, raft: &Raft) -> Result<(), Broken> {
-        if raft.role() == RoleName::Leader || raft.leader() == Some(own(at)) {
-            self.election_safety(at, raft)?;
-            self.leader_append_only(at, raft)?;
-            self.leader_completeness(at, raft)?;
-        } else {
-            self.members[at].led = None;
-        }
-        self.log_matching(at, raft)?;
-        self.state_is_agreed(at, raft)
-    }
-
-    fn election_safety(&mut self, at: usize, raft: &Raft) -> Result<(), Broken> {
-        let leader = *self.leaders.entry(raft.term()).or_insert(own(at));
-        if leader == own(at) {
-            return Ok(());
-        }
-        let why = format!("{leader} and {} both led in term {}", own(at), raft.term());
-        Err(Broken::new("election-safety", why))
-    }
-
-    fn leader_append_only(&mut self, at: usize, raft: &Raft) -> Result<(), Broken> {
-        let member = &mut self.members[at];
-        let now = (raft.term(), raft.last());
-        if let Some((term, last)) = member.led.replace(now)
-            && term == raft.term()
-            && raft.base().index < last.index
-            && raft.position_at(last.index) != Some(last)
-        {
-            let why = format!("{} leads in term {term} and took back {last}", own(at));
-            return Err(Broken::new("leader-append-only", why));
-        }
-        Ok(())
-    }
-
-    fn leader_completeness(&self, at: usize, raft: &Raft) -> Result<(), Broken> {
-        let earlier = self.chosen_by.range(..raft.term()).map(|(_, index)| *index).max();
-        let Some(index) = earlier.filter(|index| *index > raft.base().index) else {
-            return Ok(());
-        };
-        let committed = self.chosen[index.0 as usize - 1].0.position;
-        if raft.position_at(index) == Some(committed) {
-            return Ok(());
-        }
-        let term = raft.term();
-        let why = format!("{} leads in term {term} without {committed}, committed before", own(at));
-        Err(Broken::new("leader-completeness", why))
-    }
-
-    /// By induction: if each position names one entry and one predecessor, logs that share a
-    /// position agree up to it.
-    fn log_matching(&mut self, at: usize, raft: &Raft) -> Result<(), Broken> {
-        let checked = self.members[at].checked;
-        if raft.last() == checked {
-            return Ok(());
-        }
-        let base = raft.base();
-        let goes_on =
-            checked.index >= base.index && raft.position_at(checked.index) == Some(checked);
-        let mut before = if goes_on { checked } else { base };
-        let skip = before.index.distance_from(base.index) as usize;
-        for entry in raft.entries().skip(skip) {
-            let known = self.entries.entry(entry.position);
-            let (payload, previous) = known.or_insert_with(|| (entry.payload.clone(), before));
-            if *payload != entry.payload || *previous != before {
-                let why =
-                    format!("{} names two entries, one of them at {}", entry.position, own(at));
-                return Err(Broken::new("log-matching", why));
-            }
-            before = entry.position;
-        }
-        self.members[at].checked = before;
-        Ok(())
-    }
-
-    /// The log of a member begins after a committed entry, and its state is that of the others.
-    fn state_is_agreed(&self, at: usize, raft: &Raft) -> Result<(), Broken> {
-        let state = &self.members[at].state;
-        for position in [raft.base(), state.position] {
-            let agreed =
-                position.index.0.checked_sub(1).map(|place| self.chosen.get(place as usize));
-            let same = match agreed {
-                None => true,
-                Some(None) => false,
-                Some(Some((entry, _))) => entry.position == position,
-            };
-            if !same {
-                let why =
-                    format!("{} holds a state as of {position}, which is not committed", own(at));
-                return Err(Broken::new("state-machine-safety", why));
-            }
-        }
-        Ok(())
+        self.logs.turn(at, raft)?;
+        self.logs.state_is_agreed(own(at), raft.base())?;
+        self.logs.state_is_agreed(own(at), self.members[at].state.position)
     }
 
     /// What was told first in this turn, if its durability is still to be judged: by the leader

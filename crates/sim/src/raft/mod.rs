@@ -56,6 +56,7 @@ pub const PROPERTIES: &[&str] = &[
     "applied-once",
     "refused-never-applied",
     "linearizable-reads",
+    "recovery",
     "liveness",
     "crash",
 ];

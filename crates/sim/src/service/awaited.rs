@@ -39,7 +39,7 @@ impl Service {
             owed.push(format!(
                 "watcher {number} {seat} and was not told {:?} of revision {revision}, and {more} \
                  changes after it",
-                change.key
+                change.key()
             ));
         }
         owed

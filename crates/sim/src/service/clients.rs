@@ -18,7 +18,7 @@ use quorate_replica::store::{
 };
 
 /// Keys that clients write, so few that they meet.
-const KEYS: u64 = 8;
+pub(super) const KEYS: u64 = 8;
 /// Leases that a client holds at a time.
 const LEASES_MAX: usize = 2;
 /// Times to live that are asked for. Unit: seconds.
@@ -226,8 +226,7 @@ impl Client {
             Wish::Swap => self.swap(latest, hands),
             Wish::Batch => self.batch(hands),
             Wish::History => {
-                let back = 1 + self.detail(12, hands);
-                let revision = Revision(latest.checked_sub(back).filter(|at| *at > 0)?);
+                let revision = self.some_revision(latest, 12, hands)?;
                 Asked::Read(Range { keys: self.some_range(hands), revision, ..Range::default() })
             }
             Wish::Range => {
@@ -256,13 +255,26 @@ impl Client {
             }
             Wish::Unlock => self.unlock()?,
             Wish::Compact => {
-                let back = 1 + self.detail(20, hands);
-                let revision = Revision(latest.checked_sub(back).filter(|at| *at > 0)?);
+                let revision = self.some_revision(latest, 20, hands)?;
                 Asked::Write(Command::Compact { revision })
             }
             Wish::MoveLeader => Asked::MoveLeader(self.detail(nodes as u64, hands) as usize),
         };
         Some(asked)
+    }
+
+    /// One of the past, and now and then one that may not have come yet.
+    fn some_revision<W: World>(
+        &self,
+        latest: u64,
+        back_max: u64,
+        hands: &mut Hands<'_, W>,
+    ) -> Option<Revision> {
+        let back = 1 + self.detail(back_max, hands);
+        match self.detail(8, hands) {
+            7 => Some(Revision(latest + back)),
+            _ => latest.checked_sub(back).filter(|at| *at > 0).map(Revision),
+        }
     }
 
     /// All keys, or from one on.

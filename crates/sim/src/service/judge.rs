@@ -1,18 +1,21 @@
 //! What is made of answers, and what must hold.
 
+use super::asks::Done;
 use super::clients::{Asked, Held, Owned, locks_under};
-use super::members::{Answered, Operation};
-use super::truth::{Change, wrote};
+use super::leases::{Clocks, End};
+use super::members::{Answered, Operation, Read};
+use super::truth::LeaseChange;
 use super::{Errand, PROBE_EVERY, Service};
 use bytes::Bytes;
-use quorate_core::Term;
+use quorate_check::guarantees::revisions;
+use quorate_check::history::ClientId;
+use quorate_core::{Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes};
-use quorate_protocols::consensus::raft::{self, RoleName};
-use quorate_replica::store::{Command, Op, Outcome, Put, Txn};
-use quorate_replica::{Answer, LeaseAnswer, LeaseAsk, Message, Replica};
+use quorate_protocols::consensus::raft::{self, Payload, RoleName};
+use quorate_replica::store::{Command, Outcome, Put};
+use quorate_replica::{Answer, LeaseAnswer, LeaseAsk, Message, Replica, open};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a campaign should have seen.
 pub(super) const MARKS: &[&str] = &[
@@ -32,8 +35,8 @@ pub(super) const MARKS: &[&str] = &[
 const CLOCK_FAULTS: [Fault; 5] =
     [Fault::WildDrift, Fault::StepForward, Fault::StepBack, Fault::Freeze, Fault::LeapSecond];
 
-fn linearizable(why: String) -> Broken {
-    Broken::new("linearizable", why)
+fn broken(property: &'static str, why: String) -> Result<(), Broken> {
+    Err(Broken::new(property, why))
 }
 
 impl Service {
@@ -45,89 +48,80 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
         let (at, digest) = (state.applied(), state.store().digest());
-        let (term, known) = *self.digests.entry(at.index).or_insert((at.term, digest));
-        if (term, known) != (at.term, digest) {
-            return Err(Broken::new(
+        if at.index > self.logs.last() {
+            for (position, payload) in self.logs.up_to(at)? {
+                self.logs.choose(state.raft().term(), position);
+                self.happens(position, payload, hands)?;
+            }
+            self.truth.compare(state.store())?;
+            for _ in 0..std::mem::take(&mut self.asks.surprises) {
+                hands.mark("an operation of unknown outcome took effect");
+            }
+        }
+        for state_as_of in [at, state.raft().base()] {
+            self.logs.state_is_agreed(state.raft().id(), state_as_of)?;
+        }
+        let known = *self.digests.entry(at.index).or_insert(digest);
+        match known == digest {
+            true => Ok(()),
+            false => broken(
                 "state-machine-safety",
                 format!("at {} member {node} is in another state than was seen there", at.index),
-            ));
+            ),
         }
-        let before = self.truth.latest();
-        self.truth.learn(state.store())?;
-        for _ in 0..std::mem::take(&mut self.truth.surprises) {
-            hands.mark("an operation of unknown outcome took effect");
-        }
-        if at.index >= self.frontier {
-            self.frontier = at.index;
-            let trusted = self.trusts_clocks(hands);
-            let ended = self.leases.look(state.store(), hands.now(), trusted)?;
-            (0..ended).for_each(|_| hands.mark("a lease ended by itself"));
-        }
-        for revision in before + 1..=self.truth.latest() {
-            self.explain_deletes(revision)?;
+    }
+
+    /// The next entry of the log takes effect, for the first time at any member.
+    fn happens(
+        &mut self,
+        position: Position,
+        payload: Payload,
+        hands: &mut Hands<'_, Self>,
+    ) -> Result<(), Broken> {
+        let Payload::Command(sealed) = payload else {
+            self.truth.pass();
+            return Ok(());
+        };
+        let opened = open(sealed).and_then(|(life, ticket, encoded)| {
+            Some(((life, ticket), Command::decode(encoded).ok()?))
+        });
+        let Some((name, command)) = opened else {
+            return broken("once", format!("what is at {position} was asked by nobody"));
+        };
+        let place = (position.index, position.term);
+        let did = self.asks.take_effect(name, &command, place, &mut self.truth)?;
+        let (now, clocks) = (hands.now(), self.clocks(hands));
+        for change in did.leases {
+            match change {
+                LeaseChange::Granted(id) => self.leases.began(id, now),
+                LeaseChange::Revoked(id) => self.leases.ended(id, now, End::Revoked, clocks)?,
+                LeaseChange::Expired(id) => {
+                    hands.mark("a lease ended by itself");
+                    self.leases.ended(id, now, End::Expired, clocks)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// True if no clock has been off by more than the bound so far.
-    pub(super) fn trusts_clocks(&self, hands: &Hands<'_, Self>) -> bool {
-        !CLOCK_FAULTS.iter().any(|fault| hands.has_seen(*fault))
-    }
-
-    /// Every key that is deleted was asked to be, or hung on a lease that ended; and the keys of a
-    /// lease go together.
-    fn explain_deletes(&self, revision: u64) -> Result<(), Broken> {
-        let deleted = |change: &&Change| change.version.version == 0;
-        for change in self.truth.changes(revision).iter().filter(deleted) {
-            let key = &change.key;
-            let asked = self.operations.values().map(|operation| &operation.asked);
-            if asked.chain(&self.doubtful).any(|asked| deletes(asked, key)) {
-                continue;
-            }
-            let lease = self.truth.at(key, revision - 1).map_or(0, |version| version.lease);
-            if lease == 0 || !self.leases.is_over(lease) {
-                let why = format!("{key:?} was deleted at {revision}, and nobody had asked for it");
-                return Err(Broken::new("lease", why));
-            }
-            let left = self.truth.keys_of_lease(lease, revision);
-            if let Some(other) = left.first() {
-                let why = format!("lease {lease} took {key:?} at {revision}, and left {other:?}");
-                return Err(Broken::new("lease", why));
-            }
+    /// Whether a clock has been off by more than the bound so far.
+    pub(super) fn clocks(&self, hands: &Hands<'_, Self>) -> Clocks {
+        match CLOCK_FAULTS.iter().any(|fault| hands.has_seen(*fault)) {
+            true => Clocks::Astray,
+            false => Clocks::Trusted,
         }
-        Ok(())
     }
 
     pub(super) fn role_changed(
         &mut self,
-        node: usize,
         state: &Replica,
         role: RoleName,
-        term: Term,
         hands: &mut Hands<'_, Self>,
     ) {
-        if role != RoleName::Leader {
-            return;
-        }
-        self.new_leader = true;
         let (last, commit) = (state.raft().last(), state.raft().commit_index());
         // Its own first entry is there already.
-        if last.index > commit.next() {
+        if role == RoleName::Leader && last.index > commit.next() {
             hands.mark("a new leader adopts an old entry");
-        }
-        let leader = *self.led.entry(term).or_insert(node);
-        if leader != node {
-            let why = format!("members {leader} and {node} lead in term {term}");
-            hands.broken(Broken::new("election-safety", why));
-        }
-    }
-
-    /// A client asks for something about a lease.
-    pub(super) fn leases_asked(&mut self, command: &Command) {
-        match command {
-            Command::LeaseGrant { id, .. } => self.leases.asked(*id),
-            Command::LeaseRevoke { id } => self.leases.revoking(*id),
-            _ => {}
         }
     }
 
@@ -143,18 +137,17 @@ impl Service {
         let judged = match answered {
             Answered::Write(Ok(answer)) => self.write_answered(&operation, &answer, hands),
             Answered::Write(Err(why)) if why.is_definite() => {
-                self.refused(&operation, &format!("{why:?}"), hands)
+                self.lost_probe(&operation, hands);
+                self.asks.refuse(operation.name, &format!("{why:?}"))
             }
             Answered::Write(Err(_)) => {
                 self.doubt(&operation, hands);
                 self.lost_probe(&operation, hands);
                 Ok(())
             }
-            Answered::Read(Ok((revision, Ok(found)))) => {
-                self.read_answered(&operation, revision.0, &found)
-            }
+            Answered::Read(Ok(read)) => self.read_answered(&operation, &read),
             Answered::Lease(Ok(answer)) => self.lease_answered(&operation, answer, hands),
-            Answered::Read(_) | Answered::Lease(Err(_)) | Answered::Moved => Ok(()),
+            Answered::Read(Err(_)) | Answered::Lease(Err(_)) | Answered::Moved => Ok(()),
         };
         if let Err(broken) = judged {
             hands.broken(broken);
@@ -186,15 +179,9 @@ impl Service {
         if self.plants.retried_blindly() && matches!(operation.asked, Asked::Write(_)) {
             self.retry(operation, hands);
         }
-        for put in puts_of(&operation.asked) {
-            self.truth.doubt(&put.value);
-        }
-        let may_delete = matches!(
-            operation.asked,
-            Asked::Write(Command::DeleteRange(_) | Command::Txn(_) | Command::LeaseRevoke { .. })
-        );
-        if may_delete {
-            self.doubtful.push(operation.asked.clone());
+        self.asks.doubt(operation.name);
+        for _ in 0..std::mem::take(&mut self.asks.surprises) {
+            hands.mark("an operation of unknown outcome took effect");
         }
     }
 
@@ -203,33 +190,22 @@ impl Service {
         let Asked::Write(command) = &operation.asked else { return };
         let up = (1..=self.nodes).map(|step| (operation.member + step) % self.nodes);
         if let Some(member) = up.into_iter().find(|member| self.members[*member].up) {
-            let ticket = self.members[member].ticket();
-            let request = self.sealed(member, ticket, command);
+            let name = self.name(member);
+            let request = self.sealed(name, operation.number, command);
             hands.request(member, std::time::Duration::ZERO, request);
         }
     }
 
     pub(super) fn give_up(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
         if let Some(operation) = self.operations.get(&number) {
-            let (member, ticket) = (operation.member, operation.ticket);
+            let (member, (_, ticket)) = (operation.member, operation.name);
             self.members[member].waiting.remove(&ticket);
             self.unknown(number, "the client has waited long enough", hands);
         }
     }
 
-    fn refused(
-        &mut self,
-        operation: &Operation,
-        why: &str,
-        hands: &mut Hands<'_, Self>,
-    ) -> Result<(), Broken> {
-        self.lost_probe(operation, hands);
-        for put in puts_of(&operation.asked) {
-            self.truth.refuse(&put.value, why)?;
-        }
-        Ok(())
-    }
-
+    /// The answer to a write is the one that follows from its place in the log. That this place is
+    /// after all that was answered before it was asked needs no look: it was not in the log then.
     fn write_answered(
         &mut self,
         operation: &Operation,
@@ -237,28 +213,50 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
         let Asked::Write(command) = &operation.asked else { return Ok(()) };
-        let revision = answer.revision.0;
-        let outcome = match &answer.outcome {
-            Ok(outcome) => outcome,
-            Err(why) => return self.refused(operation, &why.to_string(), hands),
-        };
-        if revision < operation.floor {
-            return Err(linearizable(format!(
-                "operation {} is answered at revision {revision}, and {} was told before it began",
-                operation.number, operation.floor
-            )));
+        let (number, revision) = (operation.number, answer.revision.0);
+        let Done { index, stand, outcome } = self.asks.told(operation.name)?;
+        if revision != stand.revision {
+            let why = format!(
+                "operation {number} is answered at revision {revision}, and took effect at {}",
+                stand.revision
+            );
+            return broken("linearizable", why);
         }
-        if wrote(std::slice::from_ref(outcome)) && revision <= operation.reached {
-            return Err(linearizable(format!(
-                "operation {} took effect at revision {revision}, before it began",
-                operation.number
-            )));
+        if answer.outcome != outcome {
+            let property = match command {
+                Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => "lease",
+                _ => "mvcc",
+            };
+            let why = format!(
+                "operation {number} is answered {:?} instead of {outcome:?}",
+                answer.outcome
+            );
+            return broken(property, why);
         }
-        self.truth.judge(command, revision, outcome).map_err(|why| {
-            linearizable(format!("operation {} at revision {revision}: {why}", operation.number))
-        })?;
-        self.floor = self.floor.max(revision);
-        self.take_effect(operation, command, revision, outcome, hands)
+        self.tells(operation, revision)?;
+        self.floor = self.floor.max(index);
+        match &answer.outcome {
+            Ok(outcome) => self.take_effect(operation, command, revision, outcome, hands),
+            Err(_) => {
+                self.lost_probe(operation, hands);
+                Ok(())
+            }
+        }
+    }
+
+    /// No member tells an older revision than it told before in this life; and no client, whatever
+    /// members it asks for the latest, is told an older one than it was told before.
+    fn tells(&mut self, operation: &Operation, revision: u64) -> Result<(), Broken> {
+        let as_member = ClientId(operation.name.0.0);
+        let as_client = ClientId(operation.client as u64);
+        // Who asks all members at a time whether they serve is no client.
+        let is_client = operation.client < self.clients.len();
+        let is_latest = !matches!(operation.asked, Asked::Serializable(_));
+        let mut judged = self.told_by.on_answer(as_member, revisions::Answer::Read, revision);
+        if is_client && is_latest && judged.is_ok() {
+            judged = self.told_to.on_answer(as_client, revisions::Answer::Read, revision);
+        }
+        judged.map_err(|found| Broken::new("monotone-revisions", found.story))
     }
 
     /// What the client knows now.
@@ -270,6 +268,7 @@ impl Service {
         outcome: &Outcome,
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
+        let clocks = self.clocks(hands);
         let Some(client) = self.clients.get_mut(operation.client) else {
             self.served[operation.member] = true;
             return Ok(());
@@ -278,15 +277,12 @@ impl Service {
             (Command::LeaseGrant { id, .. }, Outcome::LeaseGrant { ttl }) => {
                 let until = operation.at + ttl * 1_000_000_000;
                 client.leases.push(Owned { id: *id, until });
-                self.leases.granted(*id, operation.at, *ttl)
+                self.leases.granted(*id, operation.at, *ttl, clocks)
             }
-            (Command::Txn(txn), Outcome::Txn { succeeded, .. }) => {
-                match locks_under(command).filter(|_| *succeeded) {
-                    Some(lease) => {
-                        hands.mark("a lock was taken");
-                        client.held = Some(Held { token: revision, lease });
-                    }
-                    None => self.refuse_branch_not_taken(txn, *succeeded)?,
+            (Command::Txn(_), Outcome::Txn { succeeded: true, .. }) => {
+                if let Some(lease) = locks_under(command) {
+                    hands.mark("a lock was taken");
+                    client.held = Some(Held { token: revision, lease });
                 }
                 Ok(())
             }
@@ -294,48 +290,37 @@ impl Service {
         }
     }
 
-    fn refuse_branch_not_taken(&mut self, txn: &Txn, succeeded: bool) -> Result<(), Broken> {
-        if succeeded {
-            return Ok(());
-        }
-        for op in &txn.success {
-            if let Op::Put(put) = op {
-                self.truth.refuse(&put.value, "compared false")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_answered(
-        &mut self,
-        operation: &Operation,
-        revision: u64,
-        found: &quorate_replica::store::Found,
-    ) -> Result<(), Broken> {
+    /// A read is answered as of the index at which the member stands; of a linearizable one, that
+    /// is no earlier than any that was told of before it was asked.
+    fn read_answered(&mut self, operation: &Operation, read: &Read) -> Result<(), Broken> {
         let range = match &operation.asked {
-            Asked::Read(range) => {
-                if revision < operation.floor {
-                    return Err(linearizable(format!(
-                        "read {} found revision {revision}, and {} was told before it began",
-                        operation.number, operation.floor
-                    )));
-                }
-                self.floor = self.floor.max(revision);
-                range
-            }
-            Asked::Serializable(range) => range,
+            Asked::Read(range) | Asked::Serializable(range) => range,
             _ => return Ok(()),
         };
-        let member = &mut self.members[operation.member];
-        if revision < member.told {
-            let told = member.told;
-            let why = format!("member told revision {told}, and then {revision}");
-            return Err(Broken::new("monotone-revisions", why));
+        let Read { index, revision, found } = read;
+        self.tells(operation, revision.0)?;
+        let number = operation.number;
+        if matches!(operation.asked, Asked::Read(_)) {
+            if *index < operation.floor {
+                let floor = operation.floor;
+                let why =
+                    format!("read {number} sees {index}, and {floor} was told before it began");
+                return broken("linearizable", why);
+            }
+            self.floor = self.floor.max(*index);
         }
-        member.told = revision;
-        self.truth.judge_read(range, revision, found).map_err(|why| {
-            linearizable(format!("read {} at revision {revision}: {why}", operation.number))
-        })
+        if self.truth.stand(*index).revision != revision.0 {
+            let why = format!("read {number} at {index} tells of revision {}", revision.0);
+            return broken("mvcc", why);
+        }
+        let expected = self.truth.read(range, *index);
+        match *found == expected {
+            true => Ok(()),
+            false => broken(
+                "mvcc",
+                format!("read {number} at {index} is answered {found:?} instead of {expected:?}"),
+            ),
+        }
     }
 
     fn lease_answered(
@@ -345,19 +330,20 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
         let Asked::Lease(LeaseAsk::KeepAlive { id }) = operation.asked else { return Ok(()) };
-        let trusted = self.trusts_clocks(hands);
+        let clocks = self.clocks(hands);
+        let mut client = self.clients.get_mut(operation.client);
         match answer {
             LeaseAnswer::Lives { left, .. } => {
-                if let Some(client) = self.clients.get_mut(operation.client) {
+                if let Some(client) = &mut client {
                     client.renewed(id, operation.at + left * 1_000_000);
                 }
-                self.leases.renewed(id, operation.at, left, trusted)
+                self.leases.renewed(id, operation.at, left, clocks)
             }
             LeaseAnswer::Gone => {
-                if let Some(client) = self.clients.get_mut(operation.client) {
+                if let Some(client) = &mut client {
                     client.forget(id);
                 }
-                Ok(())
+                self.leases.gone(id, operation.at)
             }
         }
     }
@@ -390,62 +376,19 @@ impl Service {
         }
     }
 
-    /// The run is over.
+    /// The run is over: what was told of is there.
     pub(super) fn judge_end(&mut self, nodes: &mut Nodes<'_, Self>) -> Result<(), Broken> {
-        safety(nodes)?;
         if !self.calm || !self.served.iter().any(|served| *served) {
             return Ok(());
         }
-        let latest = nodes.up().map(|(_, node)| node.store().revision().0).max().unwrap_or(0);
+        let latest = nodes.up().map(|(_, node)| node.applied().index).max().unwrap_or(Index(0));
         match latest >= self.floor {
             true => Ok(()),
-            false => Err(Broken::new(
+            false => broken(
                 "durable",
-                format!("revision {} was acknowledged, and all end at {latest}", self.floor),
-            )),
+                format!("{} was acknowledged, and all end at {latest}", self.floor),
+            ),
         }
-    }
-}
-
-/// What must hold across the logs of all members.
-pub(super) fn safety(nodes: &Nodes<'_, Service>) -> Result<(), Broken> {
-    let rafts: Vec<&raft::Raft> = nodes.up().map(|(_, node)| node.raft()).collect();
-    let checked = catch_unwind(AssertUnwindSafe(|| raft::safety(&rafts)));
-    checked.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map_or("a property of Raft", String::as_str);
-        Broken::new("raft", text)
-    })
-}
-
-/// The puts of a command, each with a value of its own.
-fn puts_of(asked: &Asked) -> Vec<&Put> {
-    fn of_ops(ops: &[Op]) -> Vec<&Put> {
-        ops.iter().flat_map(of_op).collect()
-    }
-    fn of_op(op: &Op) -> Vec<&Put> {
-        match op {
-            Op::Put(put) => vec![put],
-            Op::Txn(txn) => of_ops(&txn.success),
-            Op::Range(_) | Op::DeleteRange(_) => Vec::new(),
-        }
-    }
-    match asked {
-        Asked::Write(Command::Put(put)) => vec![put],
-        Asked::Write(Command::Txn(txn)) => of_ops(&txn.success),
-        _ => Vec::new(),
-    }
-}
-
-/// True if this may delete the key, as far as the request tells.
-fn deletes(asked: &Asked, key: &[u8]) -> bool {
-    let within = |op: &Op| match op {
-        Op::DeleteRange(delete) => delete.keys.contains(key),
-        _ => false,
-    };
-    match asked {
-        Asked::Write(Command::DeleteRange(delete)) => delete.keys.contains(key),
-        Asked::Write(Command::Txn(txn)) => txn.success.iter().any(within),
-        _ => false,
     }
 }
 
@@ -459,12 +402,12 @@ fn words(answered: &Answered) -> String {
         Answered::Write(Err(why)) | Answered::Read(Err(why)) | Answered::Lease(Err(why)) => {
             format!("refused: {why:?}")
         }
-        Answered::Read(Ok((revision, Ok(found)))) => {
+        Answered::Read(Ok(Read { revision, found: Ok(found), .. })) => {
             let values = found.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
             let values: Vec<String> = values.take(3).collect();
             format!("[{}] at revision {}", values.join(" "), revision.0)
         }
-        Answered::Read(Ok((_, Err(why)))) => format!("refused: {why}"),
+        Answered::Read(Ok(Read { found: Err(why), .. })) => format!("refused: {why}"),
         Answered::Lease(Ok(LeaseAnswer::Lives { left, .. })) => format!("lives for {left} ms"),
         Answered::Lease(Ok(LeaseAnswer::Gone)) => "gone".to_owned(),
         Answered::Moved => "done".to_owned(),

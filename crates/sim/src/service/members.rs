@@ -2,16 +2,17 @@
 //! there, and when its checkpoints are taken.
 
 use super::clients::Asked;
-use quorate_core::{NodeId, Position, Time};
-use quorate_replica::store::{Found, KvError, Revision};
+use quorate_core::{Index, NodeId, Position, Time};
+use quorate_replica::store::{Found, KvError, Range, Revision, Store};
 use quorate_replica::{Answer, LeaseAnswer, Life, Refusal, Ticket};
 use quorate_server::checkpointing::Checkpointing;
 use quorate_server::watch::desk::{DeskOptions, WatchDesk};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Watchers are split into fragments at this size. Unit: bytes.
-const FRAGMENT_BYTES: usize = 2_000;
+/// What watchers that take fragments are told is split at this size, so small that two changes of
+/// one revision do not fit. Unit: bytes.
+const FRAGMENT_BYTES: usize = 64;
 
 /// One operation under way.
 #[derive(Debug)]
@@ -21,20 +22,35 @@ pub(super) struct Operation {
     pub(super) asked: Asked,
     /// True time at which it was asked.
     pub(super) at: u64,
-    /// The latest revision that anybody had been told then: an answer is no older.
-    pub(super) floor: u64,
-    /// The latest revision of any replica then: a write comes after it.
-    pub(super) reached: u64,
-    /// The member that was asked, and how it knows the question.
+    /// The latest index that anybody had been told of then: a read sees no less.
+    pub(super) floor: Index,
+    /// The member that was asked.
     pub(super) member: usize,
-    pub(super) ticket: Ticket,
+    /// How that member knows the question.
+    pub(super) name: (Life, Ticket),
+}
+
+/// The answer to a read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The last entry of the log that the member had applied.
+    pub(super) index: Index,
+    pub(super) revision: Revision,
+    pub(super) found: Result<Found, KvError>,
+}
+
+impl Read {
+    /// What a member finds in the state that it had after this entry.
+    pub(super) fn of(index: Index, store: &Store, range: &Range) -> Read {
+        Read { index, revision: store.revision(), found: store.range(range) }
+    }
 }
 
 /// What a member answered.
 #[derive(Debug)]
 pub(super) enum Answered {
     Write(Result<Answer, Refusal>),
-    Read(Result<(Revision, Result<Found, KvError>), Refusal>),
+    Read(Result<Read, Refusal>),
     Lease(Result<LeaseAnswer, Refusal>),
     Moved,
 }
@@ -62,8 +78,6 @@ pub(super) struct Member {
     pub(super) unmarked: Option<u64>,
     /// Where its state stood after the last turn.
     pub(super) applied: Position,
-    /// The last revision that this member told in this life.
-    pub(super) told: u64,
 }
 
 impl Member {
@@ -81,7 +95,6 @@ impl Member {
             syncing: false,
             unmarked: Some(0),
             applied: Position::ZERO,
-            told: 0,
         }
     }
 

@@ -7,26 +7,30 @@
 //!        \          |                       |
 //!         +---- mod.rs: World ---- disk.rs: log, checkpoints, recovery, on a disk in memory
 //!                   |
-//!   truth.rs  what happened    watchers.rs  leases.rs    what was promised
+//!   judge.rs  every answer     logs.rs (of the crate)   the logs of the members
+//!      |
+//!   truth.rs  what must have happened      asks.rs  what was asked
+//!   watchers.rs  leases.rs                 what was promised
 //! ```
 //!
 //! | property | what holds | source |
 //! |---|---|---|
-//! | `election-safety` | one leader in a term | Ongaro and Ousterhout (2014), figure 3 |
+//! | those of the logs | see `logs.rs` | Ongaro and Ousterhout (2014), figure 3 |
 //! | `state-machine-safety` | replicas that applied the same index are in the same state | same |
-//! | `raft` | logs match, leaders are complete | same |
-//! | `durable` | what was acknowledged is in every later leader's state | |
+//! | `durable` | what is acknowledged was applied, and is there in the end | |
 //! | `linearizable` | each operation takes effect at one moment between its begin and its end | Herlihy and Wing (1990) |
-//! | `mvcc` | versions and revisions are counted as etcd's API says; each answer follows from them | etcd's API |
-//! | `once` | what is asked once happens at most once, and not at all if it was refused | |
-//! | `monotone-revisions` | no member tells a client an older revision than it told before | |
+//! | `mvcc` | states, answers and refusals are those that etcd's API says | etcd's API |
+//! | `once` | what is asked once happens at most once, and not at all if it was refused; nothing else happens | |
+//! | `monotone-revisions` | no member tells an older revision than it told before, and nobody who asks for the latest is told an older one | Terry et al. (1994), monotonic reads |
 //! | `watch` | ordered, unique, reliable, atomic, resumable, and progress is never ahead | etcd's API |
-//! | `lease` | no lease ends before its time | Gray and Cheriton (1989) |
+//! | `lease` | no lease ends before its time, or is said to be gone, or leaves a key behind | Gray and Cheriton (1989) |
 //! | `lock` | tokens grow; nobody writes with an older token than the resource has seen | Kleppmann (2016) |
+//! | `recovery` | who was not damaged starts again, whatever happened to it | |
 //! | `digest` | no member is told that its state is wrong | |
 //! | `crash` | no assertion of a node fails | |
 //! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
 
+mod asks;
 mod awaited;
 mod checkpoints;
 mod clients;
@@ -45,19 +49,22 @@ mod watching;
 pub use clients::Workload;
 pub use options::{Options, PROPERTIES, WORKLOADS, subject};
 
+use crate::logs::Logs;
+use asks::Asks;
 use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
-use leases::Leases;
-use members::{Answered, Member, Operation, moment};
+use leases::{Clocks, Leases};
+use members::{Answered, Member, Operation, Read, moment};
 use plants::Plants;
-use quorate_core::{Buggify, Index, Position, Term};
+use quorate_check::guarantees::revisions::Revisions;
+use quorate_core::{Buggify, Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
     About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, Switch, SyncError, World,
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::store::Command;
-use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
+use quorate_replica::{Indication, Life, Message, Replica, Request, Ticket, seal};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
@@ -95,8 +102,8 @@ enum Errand {
     WriteToResource { operation: u64 },
     /// A watcher connects.
     Connect { watcher: usize },
-    /// A watcher hangs up, and connects anew.
-    HangUp { watcher: usize },
+    /// A watcher hangs up, or asks something of its stream.
+    Stir { watcher: usize },
     /// A member is asked whether it serves.
     Probe { member: usize },
 }
@@ -115,23 +122,21 @@ pub struct Service {
     next_errand: u64,
     truth: Truth,
     leases: Leases,
-    /// The latest revision that any client was told by an answer.
-    floor: u64,
+    /// What was asked to be replicated.
+    asks: Asks,
+    logs: Logs,
+    /// The revisions that each client was told of, and each life of a member told.
+    told_to: Revisions,
+    told_by: Revisions,
+    /// The latest index that any client was told of by an answer.
+    floor: Index,
     /// The largest token that the resource has seen.
     token: u64,
-    /// Who led in which term.
-    led: BTreeMap<Term, usize>,
     /// State after each index that was seen, by the first replica that reached it.
-    digests: BTreeMap<Index, (Term, u64)>,
-    /// The furthest index that any replica has applied.
-    frontier: Index,
+    digests: BTreeMap<Index, u64>,
     calm: bool,
     /// Members that have served since the calm began.
     served: Vec<bool>,
-    /// Somebody took the lead in this turn: look at all logs.
-    new_leader: bool,
-    /// Requests that may delete something, of which nobody knows whether they will.
-    doubtful: Vec<Asked>,
     /// What was seen where there were no hands to say so.
     seen: Vec<&'static str>,
     weights: Weights,
@@ -156,15 +161,15 @@ impl Service {
             next_errand: 0,
             truth: Truth::default(),
             leases: Leases::default(),
-            floor: 0,
+            asks: Asks::default(),
+            logs: Logs::default(),
+            told_to: Revisions::default(),
+            told_by: Revisions::default(),
+            floor: Index(0),
             token: 0,
-            led: BTreeMap::new(),
             digests: BTreeMap::new(),
-            frontier: Index(0),
             calm: false,
             served: Vec::new(),
-            new_leader: false,
-            doubtful: Vec::new(),
             seen: Vec::new(),
             weights,
             buggify: Buggify::Off,
@@ -263,17 +268,8 @@ impl Service {
         let number = self.asked;
         self.asked += 1;
         self.invoke(number, client, member, &asked, hands);
-        let ticket = self.members[member].ticket();
-        let operation = Operation {
-            number,
-            client,
-            asked,
-            at: hands.now(),
-            floor: self.floor,
-            reached: self.truth.latest(),
-            member,
-            ticket,
-        };
+        let (name, floor) = (self.name(member), self.floor);
+        let operation = Operation { number, client, asked, at: hands.now(), floor, member, name };
         self.submit(operation, nodes, hands);
     }
 
@@ -301,13 +297,11 @@ impl Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
-        let Operation { number, client, member, ticket, .. } = operation;
+        let Operation { number, client, member, name, .. } = operation;
+        let ticket = name.1;
         let site = Site::new(About::Detail, client);
         let request = match &operation.asked {
-            Asked::Write(command) => {
-                self.leases_asked(command);
-                self.sealed(member, ticket, command)
-            }
+            Asked::Write(command) => self.sealed(name, number, command),
             Asked::Read(_) => Request::Read { ticket },
             Asked::Lease(ask) => Request::Lease { ticket, ask: *ask },
             Asked::MoveLeader(to) => {
@@ -316,9 +310,9 @@ impl Service {
             }
             Asked::Serializable(range) => {
                 let Some(node) = nodes.get(member) else { return };
-                let found = (node.store().revision(), node.store().range(range));
+                let read = self.plants.read(member, node, range);
                 self.operations.insert(number, operation);
-                return self.answered(number, Answered::Read(Ok(found)), hands);
+                return self.answered(number, Answered::Read(Ok(read)), hands);
             }
             Asked::Critical { paused, .. } => {
                 let pause = match paused {
@@ -343,9 +337,17 @@ impl Service {
         self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
     }
 
-    fn sealed(&self, member: usize, ticket: Ticket, command: &Command) -> Request {
+    /// How a member will know the next question.
+    fn name(&mut self, member: usize) -> (Life, Ticket) {
+        let id = self.id(member);
+        (self.members[member].life(id), self.members[member].ticket())
+    }
+
+    fn sealed(&mut self, name: (Life, Ticket), operation: u64, command: &Command) -> Request {
+        self.asks.ask(name, operation, command.clone());
+        let (life, ticket) = name;
         let mut envelope = Vec::new();
-        seal(self.members[member].life(self.id(member)), ticket, &mut envelope);
+        seal(life, ticket, &mut envelope);
         command.encode(&mut envelope);
         Request::Write { ticket, envelope: envelope.into() }
     }
@@ -359,7 +361,7 @@ impl Service {
             self.token = token;
         } else if paused && !self.plants.unfenced() {
             hands.mark("a write with an old token was refused");
-        } else if self.trusts_clocks(hands) {
+        } else if self.clocks(hands) == Clocks::Trusted {
             let newest = self.token;
             let why = format!("a holder with token {token} writes after one with token {newest}");
             hands.broken(Broken::new("lock", why));
@@ -372,7 +374,8 @@ impl World for Service {
     type Node = Replica;
     type Disk = MemberDisk;
 
-    fn prepare(&mut self, _nodes: usize, hands: &mut Hands<'_, Self>) {
+    fn prepare(&mut self, nodes: usize, hands: &mut Hands<'_, Self>) {
+        self.logs.begin(nodes);
         self.plants.begin();
         if self.options.exact {
             return;
@@ -416,6 +419,7 @@ impl World for Service {
     fn boot(&mut self, node: usize, disk: &mut MemberDisk) -> Result<Replica, BootError> {
         let id = self.id(node);
         let life = self.members[node].begin(id, self.options.checkpoint_bytes);
+        self.logs.boot(node);
         match disk.boot(&self.settings(node), life) {
             Ok(booted) => {
                 if booted.torn_tail.is_some() {
@@ -426,7 +430,14 @@ impl World for Service {
                 }
                 let mut replica = booted.replica;
                 self.plants.put_into(&mut replica, &mut self.members[node].desk);
-                Ok(replica)
+                // Restoring has looked at this, but without the planted bug.
+                match replica.raft().restore_error() {
+                    Some(why) => {
+                        self.members[node].up = false;
+                        Err(BootError::Never(why.to_string()))
+                    }
+                    None => Ok(replica),
+                }
             }
             Err(why) => {
                 self.members[node].up = false;
@@ -505,7 +516,7 @@ impl World for Service {
             self.errand(after, Errand::Act { client: number }, hands);
         }
         for watcher in 0..self.options.watchers {
-            self.watchers.push(Watcher::new(watchers::all_keys(), 1));
+            self.watchers.push(Watcher::new(watcher, watching::wants(watcher, hands), 1));
             self.errand(RECONNECT, Errand::Connect { watcher }, hands);
         }
         self.served = vec![false; self.nodes];
@@ -528,7 +539,7 @@ impl World for Service {
             }
             Errand::WriteToResource { operation } => self.write_to_resource(operation, hands),
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
-            Errand::HangUp { watcher } => self.hang_up(watcher, hands),
+            Errand::Stir { watcher } => self.stir(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
         }
     }
@@ -551,17 +562,15 @@ impl World for Service {
                     return;
                 };
                 let Asked::Read(range) = &operation.asked else { return };
-                let found = (state.store().revision(), state.store().range(range));
-                (ticket, Answered::Read(Ok(found)))
+                let read = Read::of(state.applied().index, state.store(), range);
+                (ticket, Answered::Read(Ok(read)))
             }
             Indication::LeaderMoved { .. } => {
                 let moved = member.moving.drain(..).map(|asked| (asked, Answered::Moved));
                 member.owed.extend(moved.collect::<Vec<_>>());
                 return;
             }
-            Indication::RoleChanged { role, term, .. } => {
-                return self.role_changed(node, state, role, term, hands);
-            }
+            Indication::RoleChanged { role, .. } => return self.role_changed(state, role, hands),
             Indication::CheckpointWanted { by } => {
                 member.wanted.push(by);
                 return;
@@ -592,6 +601,9 @@ impl World for Service {
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);
         }
+        if let Err(broken) = self.logs.turn(node, state.raft()) {
+            return hands.broken(broken);
+        }
         if state.applied() != self.members[node].applied {
             self.members[node].applied = state.applied();
             if let Err(broken) = self.applied(node, state, hands) {
@@ -604,11 +616,6 @@ impl World for Service {
             }
             let now = moment(hands.now());
             self.members[node].desk.turn_ended(state, now);
-        }
-        if std::mem::take(&mut self.new_leader)
-            && let Err(broken) = judge::safety(nodes)
-        {
-            return hands.broken(broken);
         }
         if !self.watchers.is_empty() {
             self.serve_watchers(node, hands);
@@ -628,7 +635,7 @@ impl World for Service {
         }
         for watcher in 0..self.watchers.len() {
             if self.watchers[watcher].seat.is_some_and(|seat| seat.0 == node) {
-                self.watchers[watcher].seat = None;
+                self.watchers[watcher].leave();
                 self.errand(RECONNECT, Errand::Connect { watcher }, hands);
             }
         }
@@ -650,7 +657,7 @@ impl World for Service {
         serving
             && self.operations.is_empty()
             && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
-            && self.watchers.iter().all(|watcher| watcher.owed(&self.truth).next().is_none())
+            && !self.watchers.iter().any(|watcher| watcher.is_owed(&self.truth))
     }
 
     fn awaited(&mut self, nodes: &mut Nodes<'_, Self>) -> Vec<String> {

@@ -54,8 +54,10 @@ pub const WORKLOADS: &[crate::Workload] = &[
 /// Names of the properties that are checked.
 pub const PROPERTIES: &[&str] = &[
     "election-safety",
+    "leader-append-only",
+    "log-matching",
+    "leader-completeness",
     "state-machine-safety",
-    "raft",
     "durable",
     "linearizable",
     "mvcc",
@@ -64,6 +66,7 @@ pub const PROPERTIES: &[&str] = &[
     "watch",
     "lease",
     "lock",
+    "recovery",
     "digest",
     "crash",
     "liveness",

@@ -1,26 +1,38 @@
-//! What has happened, as the simulator knows it: every change of the store, in the order of the
-//! revisions, and an own reading of what each operation should have answered.
+//! What must have happened: the store by the book, fed with the committed log.
 //!
-//! The changes are taken from the first replica that applies them. That they are *right* is judged
-//! here, by a model that shares no code with the store: a plain list of versions for each key. That
-//! other replicas have the same is judged by their digests.
+//! **Problem.** Whether an answer is right depends on all that happened before it, also on what
+//! moved no revision: leases that were granted, compactions, commands that were refused. A judge
+//! who knows the changes of some store cannot tell a wrong refusal from a right one, and takes the
+//! changes of that store for granted.
 //!
-//! Because each write has a revision, the order in which operations took effect is given, and to
-//! check linearizability (Herlihy and Wing 1990) no search is needed: an operation must have the
-//! answer that the model gives at its revision, and its revision must lie between what was known
-//! when it began and when it ended.
+//! **Idea.** The order of the committed log is the order in which operations took effect, so to
+//! check linearizability (Herlihy and Wing 1990) no search is needed. This model carries out each
+//! committed command once, in that order, as etcd's API describes it, and says what its answer must
+//! be. It shares the words of the store (commands, outcomes, refusals) and none of its code: it is
+//! a plain list of versions for each key. Three things are held against it: the changes, compact
+//! revision and leases of the first replica that reaches an index ([`Truth::compare`]; that others
+//! have the same is judged by their digests), every answer to a write, and every answer to a read,
+//! at the index at which the member stood that gave it.
+//!
+//! *Bounds.* All versions, and one state per entry of the log, are kept as long as the run.
+//!
+//! Sources: etcd's documented API, for what commands do.
 
 use bytes::Bytes;
+use quorate_check::guarantees::watch::Log;
+use quorate_check::models::map::{Blob, Pair};
+use quorate_check::witness;
+use quorate_core::{Index, Term};
 use quorate_drivers::simulate::Broken;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Found, KeyValue, Keys, Op, Operand, Outcome, Put, Range,
-    Relation, Revision, Store, Txn,
+    Command, Compare, DeleteRange, Event, Found, KeyValue, Keys, KvError, LeaseName, Op, Operand,
+    Outcome, Put, Range, Relation, Revision, Store, Txn,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One version of one key.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Version {
     pub(super) revision: u64,
     pub(super) create: u64,
@@ -30,32 +42,97 @@ pub(super) struct Version {
     pub(super) lease: i64,
 }
 
-/// One change, for watchers.
+/// One change of one key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Change {
-    pub(super) key: Bytes,
-    pub(super) version: Version,
+struct Change {
+    key: Bytes,
+    version: Version,
+    /// The revision of the version that it replaced; 0 if the key did not live.
+    before: u64,
 }
 
-/// Everything that happened to the store.
-#[derive(Debug, Default)]
+/// Where the store stands after an entry of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Stand {
+    pub(super) revision: u64,
+    /// 0 before the first compaction.
+    pub(super) compacted: u64,
+}
+
+/// What a command did to a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LeaseChange {
+    Granted(i64),
+    Revoked(i64),
+    /// A leader ended it.
+    Expired(i64),
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(super) struct Did {
+    pub(super) outcome: Result<Outcome, KvError>,
+    pub(super) leases: Vec<LeaseChange>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    /// The number of the command that granted it.
+    grant: u64,
+    ttl: u64,
+    keys: BTreeSet<Bytes>,
+}
+
+/// Everything that must have happened to the store.
+#[derive(Debug)]
 pub(super) struct Truth {
     /// The changes of revision `i + 2`: an empty store is at 1.
     revisions: Vec<Vec<Change>>,
+    log: Log,
     keys: BTreeMap<Bytes, Vec<Version>>,
     /// The revision at which a value was written.
     values: BTreeMap<Bytes, u64>,
-    /// Values of writes that did not happen.
-    refused: BTreeSet<Bytes>,
-    /// Values of writes of which nobody knows whether they will happen.
-    doubtful: BTreeSet<Bytes>,
-    /// Those of them that have happened.
-    pub(super) surprises: u64,
+    /// After each index, from 0 on.
+    stands: Vec<Stand>,
+    compacted: u64,
+    leases: BTreeMap<i64, Lease>,
+    /// Some lease began or ended since a store was compared.
+    leases_changed: bool,
+    /// Revisions at which a lease took its keys with it.
+    lease_ends: BTreeSet<u64>,
+    /// Commands so far.
+    commands: u64,
+    /// The revision up to which the changes of a store were compared.
+    compared: u64,
+}
+
+impl Default for Truth {
+    fn default() -> Truth {
+        let mut log = Log::default();
+        log.on_revision(1, Vec::new()).expect("the first");
+        Truth {
+            revisions: Vec::new(),
+            log,
+            keys: BTreeMap::new(),
+            values: BTreeMap::new(),
+            stands: vec![Stand { revision: 1, compacted: 0 }],
+            compacted: 0,
+            leases: BTreeMap::new(),
+            leases_changed: false,
+            lease_ends: BTreeSet::new(),
+            commands: 0,
+            compared: 1,
+        }
+    }
 }
 
 fn mvcc(why: String) -> Broken {
     Broken::new("mvcc", why)
 }
+
+/// Where a command has begun to write: all its writes share one revision.
+#[derive(Debug, Default)]
+struct Writing(bool);
 
 impl Truth {
     /// The latest revision that any replica has reached.
@@ -63,114 +140,306 @@ impl Truth {
         self.revisions.len() as u64 + 1
     }
 
+    /// All changes, as the judge of watches knows them.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// The changes of a revision, which some replica has reached.
-    pub(super) fn changes(&self, revision: u64) -> &[Change] {
+    fn changes(&self, revision: u64) -> &[Change] {
         &self.revisions[(revision - 2) as usize]
     }
 
-    /// The write of this value was refused for good.
-    ///
-    /// Errors: it has happened.
-    pub(super) fn refuse(&mut self, value: &Bytes, why: &str) -> Result<(), Broken> {
-        if let Some(revision) = self.values.get(value) {
-            return Err(Broken::new(
-                "once",
-                format!("{value:?} was written at revision {revision} and refused: {why}"),
-            ));
-        }
-        self.refused.insert(value.clone());
-        Ok(())
+    /// Where a store stands that has applied this index, which some replica has.
+    pub(super) fn stand(&self, index: Index) -> Stand {
+        self.stands[index.0 as usize]
     }
 
-    /// Nobody knows what became of the write of this value.
-    pub(super) fn doubt(&mut self, value: &Bytes) {
-        match self.values.contains_key(value) {
-            true => self.surprises += 1,
-            false => drop(self.doubtful.insert(value.clone())),
+    /// An entry of the log holds no command.
+    pub(super) fn pass(&mut self) {
+        for revision in self.log.last() + 1..=self.latest() {
+            let changes = self.changes(revision).iter().map(told).collect();
+            self.log.on_revision(revision, changes).expect("one after the other");
         }
+        self.stands.push(Stand { revision: self.latest(), compacted: self.compacted });
     }
 
-    /// Learns what a replica has applied beyond what is known.
+    /// Carries out the command of the next entry, which is one of `term`.
     ///
-    /// Errors: its changes cannot follow from what came before.
-    pub(super) fn learn(&mut self, store: &Store) -> Result<(), Broken> {
-        let latest = self.latest();
-        if store.revision().0 <= latest {
-            return Ok(());
-        }
-        let history = store.history();
-        // What was compacted in the same turn is still there.
-        let history = history.before_compaction().unwrap_or(history);
-        let events = history.changes(Revision(latest + 1)).map_err(|error| {
-            mvcc(format!("the changes after revision {latest} are gone at once: {error}"))
-        })?;
-        for event in events {
-            let (kv, revision) = (&event.kv, event.revision().0);
-            match revision.checked_sub(self.latest()) {
-                Some(0) => {}
-                Some(1) => self.revisions.push(Vec::new()),
-                _ => {
-                    let latest = self.latest();
-                    return Err(mvcc(format!("revision {revision} follows revision {latest}")));
-                }
+    /// Errors: a value is written that was written before.
+    pub(super) fn apply(&mut self, command: &Command, term: Term) -> Result<Did, Broken> {
+        let mut leases = Vec::new();
+        let mut writing = Writing::default();
+        let outcome = match command {
+            Command::Put(put) => match self.check_put(put) {
+                Ok(()) => Ok(self.put(put, &mut writing)?),
+                Err(why) => Err(why),
+            },
+            Command::DeleteRange(delete) => Ok(self.delete_range(delete, &mut writing)),
+            Command::Txn(txn) => self.txn(txn, &mut writing)?,
+            Command::Compact { revision } => self.compact(revision.0),
+            Command::LeaseGrant { id, ttl, .. } => self.grant(*id, *ttl, &mut leases),
+            Command::LeaseRevoke { id } => self.revoke(*id, &mut leases),
+            Command::LeaseExpire { term: told, leases: names } if *told == term.0 => {
+                Ok(self.expire(names, &mut leases))
             }
-            self.learn_change(kv, revision)?;
-        }
-        match self.latest() == store.revision().0 {
+            Command::LeaseExpire { .. } => Ok(Outcome::LeaseExpire { expired: 0 }),
+            // When leases end is judged by true time.
+            Command::LeaseCountdown { .. } => Ok(Outcome::LeaseCountdown { changed: 0 }),
+            Command::Alarm(_) => return Err(mvcc("an alarm that nobody raised".to_owned())),
+        };
+        self.commands += 1;
+        self.leases_changed |= !leases.is_empty();
+        self.pass();
+        Ok(Did { outcome, leases })
+    }
+
+    /// Alone, a put asks for its lease first; in a transaction it asks for its key first.
+    fn check_put(&self, put: &Put) -> Result<(), KvError> {
+        self.check_lease(put)?;
+        self.check_present(put)
+    }
+
+    fn check_lease(&self, put: &Put) -> Result<(), KvError> {
+        match put.lease == 0 || self.leases.contains_key(&put.lease) {
             true => Ok(()),
-            false => Err(mvcc(format!(
-                "the store is at revision {}, its changes end at {}",
-                store.revision().0,
-                self.latest()
-            ))),
+            false => Err(KvError::LeaseNotFound),
         }
     }
 
-    fn learn_change(&mut self, kv: &KeyValue, revision: u64) -> Result<(), Broken> {
-        let past = self.keys.entry(kv.key.clone()).or_default();
-        let before = past.last().filter(|version| version.version > 0);
-        let name = String::from_utf8_lossy(&kv.key).into_owned();
-        let expected = match (kv.version, before) {
-            (0, None) => {
-                return Err(mvcc(format!("{name} is deleted at {revision} and was not there")));
-            }
-            (0, Some(_)) => (0, 0),
-            (_, Some(before)) => (before.create, before.version + 1),
-            (_, None) => (revision, 1),
-        };
-        if (kv.create_revision.0, kv.version) != expected {
-            let was = (kv.create_revision.0, kv.version);
-            return Err(mvcc(format!(
-                "{name} at {revision} has creation and version {was:?} instead of {expected:?}"
-            )));
+    fn check_present(&self, put: &Put) -> Result<(), KvError> {
+        let keeps = put.ignore_value || put.ignore_lease;
+        match keeps && self.at(&put.key, self.latest()).is_none() {
+            true => Err(KvError::KeyNotFound),
+            false => Ok(()),
         }
-        let version = Version {
-            revision,
-            create: kv.create_revision.0,
-            version: kv.version,
-            value: kv.value.clone(),
-            lease: kv.lease,
-        };
-        past.push(version.clone());
-        if version.version > 0 {
-            if let Some(before) = self.values.insert(kv.value.clone(), revision) {
-                let value = &kv.value;
-                let why = format!("{value:?} was written at revision {before} and at {revision}");
-                return Err(Broken::new("once", why));
-            }
-            self.surprises += u64::from(self.doubtful.remove(&kv.value));
-            if self.refused.contains(&kv.value) {
-                let value = &kv.value;
-                let why = format!("{value:?} was refused, and written at revision {revision}");
-                return Err(Broken::new("once", why));
-            }
+    }
+
+    fn begin(&mut self, writing: &mut Writing) -> u64 {
+        if !std::mem::replace(&mut writing.0, true) {
+            self.revisions.push(Vec::new());
         }
+        self.latest()
+    }
+
+    fn put(&mut self, put: &Put, writing: &mut Writing) -> Result<Outcome, Broken> {
+        let before = self.at(&put.key, self.latest()).cloned();
+        let revision = self.begin(writing);
+        let kept = before.clone().unwrap_or_default();
+        let value = if put.ignore_value { kept.value } else { put.value.clone() };
+        let lease = if put.ignore_lease { kept.lease } else { put.lease };
+        if let Some(earlier) = self.values.insert(value.clone(), revision) {
+            let why = format!("{value:?} was written at revision {earlier} and at {revision}");
+            return Err(Broken::new("once", why));
+        }
+        let create = before.as_ref().map_or(revision, |before| before.create);
+        let version = kept.version + 1;
+        let fresh = Version { revision, create, version, value, lease };
+        self.write(&put.key, before.as_ref(), fresh);
+        let prev = before.filter(|_| put.prev_kv).map(|before| pair(&put.key, &before));
+        Ok(Outcome::Put { prev })
+    }
+
+    fn delete_range(&mut self, delete: &DeleteRange, writing: &mut Writing) -> Outcome {
+        let doomed: Vec<(Bytes, Version)> = self
+            .range(&delete.keys, self.latest())
+            .into_iter()
+            .map(|(key, version)| (key.clone(), version.clone()))
+            .collect();
+        for (key, version) in &doomed {
+            self.delete(key, version, writing);
+        }
+        let prev = doomed.iter().filter(|_| delete.prev_kv);
+        let prev = prev.map(|(key, version)| pair(key, version)).collect();
+        Outcome::DeleteRange { deleted: doomed.len() as u64, prev }
+    }
+
+    fn delete(&mut self, key: &Bytes, before: &Version, writing: &mut Writing) {
+        let revision = self.begin(writing);
+        self.write(key, Some(before), Version { revision, ..Version::default() });
+    }
+
+    fn write(&mut self, key: &Bytes, before: Option<&Version>, fresh: Version) {
+        if let Some(lease) = before.and_then(|before| self.leases.get_mut(&before.lease)) {
+            lease.keys.remove(key);
+        }
+        if let Some(lease) = self.leases.get_mut(&fresh.lease) {
+            lease.keys.insert(key.clone());
+        }
+        self.keys.entry(key.clone()).or_default().push(fresh.clone());
+        let before = before.map_or(0, |before| before.revision);
         let changes = self.revisions.last_mut().expect("a revision has begun");
-        if changes.iter().any(|change| change.key == kv.key) {
-            return Err(mvcc(format!("{name} changes twice at revision {revision}")));
+        changes.push(Change { key: key.clone(), version: fresh, before });
+    }
+
+    fn compact(&mut self, revision: u64) -> Result<Outcome, KvError> {
+        if revision == 0 && self.compacted == 0 {
+            return Ok(Outcome::Compact);
         }
-        changes.push(Change { key: kv.key.clone(), version });
+        if revision <= self.compacted {
+            return Err(KvError::Compacted { compact_revision: Revision(self.compacted) });
+        }
+        if revision > self.latest() {
+            return Err(KvError::FutureRevision { current: Revision(self.latest()) });
+        }
+        self.compacted = revision;
+        Ok(Outcome::Compact)
+    }
+
+    fn grant(
+        &mut self,
+        id: i64,
+        ttl: u64,
+        changed: &mut Vec<LeaseChange>,
+    ) -> Result<Outcome, KvError> {
+        if id == 0 {
+            return Err(KvError::LeaseNotFound);
+        }
+        if self.leases.contains_key(&id) {
+            return Err(KvError::LeaseExists);
+        }
+        self.leases.insert(id, Lease { grant: self.commands, ttl, keys: BTreeSet::new() });
+        changed.push(LeaseChange::Granted(id));
+        Ok(Outcome::LeaseGrant { ttl })
+    }
+
+    fn revoke(&mut self, id: i64, changed: &mut Vec<LeaseChange>) -> Result<Outcome, KvError> {
+        let deleted = self.end(id).ok_or(KvError::LeaseNotFound)?;
+        changed.push(LeaseChange::Revoked(id));
+        Ok(Outcome::LeaseRevoke { deleted })
+    }
+
+    /// Each at a revision of its own, and only the lease that was meant.
+    fn expire(&mut self, names: &[LeaseName], changed: &mut Vec<LeaseChange>) -> Outcome {
+        let mut expired = 0;
+        for name in names {
+            if self.leases.get(&name.id).is_some_and(|lease| lease.grant == name.grant) {
+                self.end(name.id);
+                changed.push(LeaseChange::Expired(name.id));
+                expired += 1;
+            }
+        }
+        Outcome::LeaseExpire { expired }
+    }
+
+    /// All keys of a lease go with it, at one revision. Says how many; none if there is no lease.
+    fn end(&mut self, id: i64) -> Option<u64> {
+        let lease = self.leases.remove(&id)?;
+        let mut writing = Writing::default();
+        for key in &lease.keys {
+            let before = self.at(key, self.latest()).cloned().expect("a key of a lease lives");
+            self.delete(key, &before, &mut writing);
+        }
+        if writing.0 {
+            self.lease_ends.insert(self.latest());
+        }
+        Some(lease.keys.len() as u64)
+    }
+
+    /// First all comparisons on the state before, which fix the branches; then all that could be
+    /// refused; then the operations, each of which sees the writes before it.
+    fn txn(
+        &mut self,
+        txn: &Txn,
+        writing: &mut Writing,
+    ) -> Result<Result<Outcome, KvError>, Broken> {
+        let mut path = Vec::new();
+        self.choose(txn, &mut path);
+        if let Err(why) = self.check_txn(txn, &mut path.iter()) {
+            return Ok(Err(why));
+        }
+        self.run(txn, &mut path.iter(), writing).map(Ok)
+    }
+
+    fn choose(&self, txn: &Txn, path: &mut Vec<bool>) {
+        let succeeded = txn.compare.iter().all(|compare| self.compare_keys(compare));
+        path.push(succeeded);
+        for op in branch(txn, succeeded) {
+            if let Op::Txn(inner) = op {
+                self.choose(inner, path);
+            }
+        }
+    }
+
+    fn check_txn(&self, txn: &Txn, path: &mut std::slice::Iter<'_, bool>) -> Result<(), KvError> {
+        let succeeded = *path.next().expect("a branch was chosen");
+        for op in branch(txn, succeeded) {
+            match op {
+                Op::Range(range) => self.check_revision(range, self.now())?,
+                Op::Put(put) => {
+                    self.check_present(put)?;
+                    self.check_lease(put)?;
+                }
+                Op::DeleteRange(_) => {}
+                Op::Txn(inner) => self.check_txn(inner, path)?,
+            }
+        }
         Ok(())
+    }
+
+    fn run(
+        &mut self,
+        txn: &Txn,
+        path: &mut std::slice::Iter<'_, bool>,
+        writing: &mut Writing,
+    ) -> Result<Outcome, Broken> {
+        let succeeded = *path.next().expect("a branch was chosen");
+        let mut outcomes = Vec::new();
+        for op in branch(txn, succeeded) {
+            outcomes.push(match op {
+                Op::Range(range) => Outcome::Range(self.find(range, self.latest())),
+                Op::Put(put) => self.put(put, writing)?,
+                Op::DeleteRange(delete) => self.delete_range(delete, writing),
+                Op::Txn(inner) => self.run(inner, path, writing)?,
+            });
+        }
+        Ok(Outcome::Txn { succeeded, outcomes })
+    }
+
+    /// A comparison of a range holds for each of its keys; a range without any is a missing key.
+    fn compare_keys(&self, compare: &Compare) -> bool {
+        let found = self.range(&compare.keys, self.latest());
+        match found.is_empty() {
+            true => compare_one(compare, None),
+            false => found.iter().all(|(_, version)| compare_one(compare, Some(version))),
+        }
+    }
+
+    fn now(&self) -> Stand {
+        Stand { revision: self.latest(), compacted: self.compacted }
+    }
+
+    fn check_revision(&self, range: &Range, stand: Stand) -> Result<(), KvError> {
+        let asked = range.revision.0;
+        if asked > stand.revision {
+            return Err(KvError::FutureRevision { current: Revision(stand.revision) });
+        }
+        if asked > 0 && asked < stand.compacted {
+            return Err(KvError::Compacted { compact_revision: Revision(stand.compacted) });
+        }
+        Ok(())
+    }
+
+    /// What a read finds at a member that has applied this index.
+    pub(super) fn read(&self, range: &Range, index: Index) -> Result<Found, KvError> {
+        let stand = self.stand(index);
+        self.check_revision(range, stand)?;
+        Ok(self.find(range, stand.revision))
+    }
+
+    /// In key order and without filters: that is how clients ask.
+    fn find(&self, range: &Range, latest: u64) -> Found {
+        let at = if range.revision.0 > 0 { range.revision.0 } else { latest };
+        let found = self.range(&range.keys, at);
+        let count = found.len();
+        let wanted = match range.limit {
+            _ if range.count_only => 0,
+            0 => count,
+            limit => count.min(limit as usize),
+        };
+        let kvs = found[..wanted].iter().map(|(key, version)| pair(key, version)).collect();
+        let more = !range.count_only && wanted < count;
+        Found { kvs, more, count: count as u64, keys_only: range.keys_only }
     }
 
     /// The state of a key at a revision.
@@ -180,231 +449,146 @@ impl Truth {
         past[..later].last().filter(|version| version.version > 0)
     }
 
-    /// The living keys that hang on a lease at a revision.
-    pub(super) fn keys_of_lease(&self, lease: i64, revision: u64) -> Vec<&Bytes> {
-        let on_it = |key: &&Bytes| self.at(key, revision).is_some_and(|v| v.lease == lease);
-        self.keys.keys().filter(on_it).collect()
-    }
-
     /// The living keys of a range at a revision, ascending.
-    pub(super) fn range(&self, keys: &Keys, revision: u64) -> Vec<(&Bytes, &Version)> {
-        let (lower, upper) = keys.bounds();
+    fn range(&self, keys: &Keys, revision: u64) -> Vec<(&Bytes, &Version)> {
         if keys.range_end.len() > 1 && keys.range_end < keys.key {
             return Vec::new();
         }
-        let found = self.keys.range::<[u8], _>((lower, upper));
+        let found = self.keys.range::<[u8], _>(keys.bounds());
         found.filter_map(|(key, _)| Some((key, self.at(key, revision)?))).collect()
     }
 
-    /// What a read at `revision` should have found.
+    /// The store of a replica that has applied all that was carried out here.
     ///
-    /// Errors: what is different.
-    pub(super) fn judge_read(
-        &self,
-        range: &Range,
-        revision: u64,
-        found: &Found,
-    ) -> Result<(), String> {
-        let at = if range.revision.0 > 0 { range.revision.0 } else { revision };
-        let expected = self.range(&range.keys, at);
-        if found.count != expected.len() as u64 {
-            return Err(format!("counted {} keys instead of {}", found.count, expected.len()));
+    /// Errors: it is another store.
+    pub(super) fn compare(&mut self, store: &Store) -> Result<(), Broken> {
+        let stand = Stand { revision: store.revision().0, compacted: store.compact_revision().0 };
+        if stand.compacted != self.compacted {
+            let (is, must) = (stand.compacted, self.compacted);
+            return Err(mvcc(format!("a store is compacted at {is} instead of {must}")));
         }
-        let wanted = match range.limit {
-            0 => expected.len(),
-            limit => expected.len().min(limit as usize),
-        };
-        if !range.count_only && found.kvs.len() != wanted {
-            return Err(format!("found {} pairs instead of {wanted}", found.kvs.len()));
+        self.compare_changes(store)?;
+        if stand.revision != self.latest() {
+            let (is, must) = (stand.revision, self.latest());
+            let why = format!("a store is at revision {is} instead of {must}");
+            return Err(Broken::new(self.property_at(must), why));
         }
-        let pairs = expected.iter().zip(&found.kvs);
-        for ((key, version), kv) in pairs.filter(|_| !range.count_only) {
-            same_pair(key, version, kv)?;
-        }
-        Ok(())
-    }
-
-    /// What a command that was applied at `revision` should have done and answered.
-    ///
-    /// Errors: what is different.
-    pub(super) fn judge(
-        &self,
-        command: &Command,
-        revision: u64,
-        outcome: &Outcome,
-    ) -> Result<(), String> {
-        match (command, outcome) {
-            (Command::Put(put), Outcome::Put { prev }) => {
-                self.judge_events(&[Wanted::Put(put)], revision)?;
-                self.judge_prev(put, revision, prev.as_ref())
-            }
-            (Command::DeleteRange(delete), Outcome::DeleteRange { deleted, .. }) => {
-                let before = if *deleted > 0 { revision - 1 } else { revision };
-                let doomed = self.range(&delete.keys, before);
-                if doomed.len() as u64 != *deleted {
-                    return Err(format!("deleted {deleted} keys instead of {}", doomed.len()));
-                }
-                match deleted {
-                    0 => Ok(()),
-                    _ => self.judge_events(&[Wanted::Delete(delete)], revision),
-                }
-            }
-            (Command::Txn(txn), Outcome::Txn { succeeded, outcomes }) => {
-                self.judge_txn(txn, revision, *succeeded, outcomes)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn judge_prev(
-        &self,
-        put: &Put,
-        revision: u64,
-        prev: Option<&Arc<KeyValue>>,
-    ) -> Result<(), String> {
-        let expected = self.at(&put.key, revision - 1).filter(|_| put.prev_kv);
-        match (expected, prev) {
-            (None, None) => Ok(()),
-            (Some(version), Some(kv)) => same_pair(&put.key, version, kv),
-            (expected, prev) => Err(format!("the pair before was {expected:?}, not {prev:?}")),
-        }
-    }
-
-    fn judge_txn(
-        &self,
-        txn: &Txn,
-        revision: u64,
-        succeeded: bool,
-        outcomes: &[Outcome],
-    ) -> Result<(), String> {
-        let branch = if succeeded { &txn.success } else { &txn.failure };
-        let before = if wrote(outcomes) { revision - 1 } else { revision };
-        let mut wanted = Vec::new();
-        self.gather(txn, before, succeeded, outcomes, &mut wanted)?;
-        if wrote(outcomes) {
-            return self.judge_events(&wanted, revision);
-        }
-        for (op, outcome) in branch.iter().zip(outcomes) {
-            if let (Op::Range(range), Outcome::Range(found)) = (op, outcome) {
-                self.judge_read(range, revision, found)?;
+        if std::mem::take(&mut self.leases_changed) {
+            let must = self.leases.iter().map(|(id, lease)| (*id, lease.ttl, lease.keys.len()));
+            let is = store.leases().map(|(id, lease)| (id, lease.ttl, lease.keys().len()));
+            if !is.eq(must) {
+                let (is, must) = (store.leases(), &self.leases);
+                let is: Vec<_> = is.collect();
+                let why = format!("a store has the leases {is:?} instead of {must:?}");
+                return Err(Broken::new("lease", why));
             }
         }
         Ok(())
     }
 
-    /// Checks the comparisons of a transaction and of those inside it, which see the same state,
-    /// and gathers the writes of the branches taken.
-    fn gather<'a>(
-        &self,
-        txn: &'a Txn,
-        before: u64,
-        succeeded: bool,
-        outcomes: &[Outcome],
-        wanted: &mut Vec<Wanted<'a>>,
-    ) -> Result<(), String> {
-        let holds = txn.compare.iter().all(|compare| self.compare(compare, before));
-        if holds != succeeded {
-            return Err(format!("its comparisons were {holds} at revision {before}"));
+    /// Those that were compacted and freed in the turn that made them cannot be compared.
+    fn compare_changes(&mut self, store: &Store) -> Result<(), Broken> {
+        if store.revision().0 <= self.compared {
+            return Ok(());
         }
-        let branch = if succeeded { &txn.success } else { &txn.failure };
-        for (op, outcome) in branch.iter().zip(outcomes) {
-            match (op, outcome) {
-                (Op::Put(put), _) => wanted.push(Wanted::Put(put)),
-                (Op::DeleteRange(delete), _) => wanted.push(Wanted::Delete(delete)),
-                (Op::Txn(inner), Outcome::Txn { succeeded, outcomes }) => {
-                    self.gather(inner, before, *succeeded, outcomes, wanted)?;
-                }
-                _ => {}
+        let history = store.history();
+        // What was compacted in the same turn is still there.
+        let history = history.before_compaction().unwrap_or(history);
+        let from = history.compact_revision().0.max(self.compared + 1);
+        let told = history.changes(Revision(from)).expect("it has them from there on");
+        let mut must = (from..=self.latest())
+            .flat_map(|revision| self.changes(revision).iter().map(move |c| (revision, c)));
+        for event in told {
+            let revision = event.revision().0;
+            match must.next() {
+                Some((at, change)) if at == revision && is_change(event, change) => {}
+                other => return Err(self.other_change(revision, &event.kv, other)),
             }
         }
+        if let Some((at, missing)) = must.next() {
+            let kv = pair(&missing.key, &missing.version);
+            let why = format!("revision {at} of a store lacks {kv:?}");
+            return Err(Broken::new(self.property_at(at), why));
+        }
+        drop(must);
+        self.compared = store.revision().0;
         Ok(())
     }
 
-    /// A comparison of a range holds for each of its keys; a range without any is a missing key.
-    fn compare(&self, compare: &Compare, revision: u64) -> bool {
-        let found = self.range(&compare.keys, revision);
-        match found.is_empty() {
-            true => self.compare_one(compare, None),
-            false => found.iter().all(|(_, version)| self.compare_one(compare, Some(version))),
-        }
+    fn other_change(&self, revision: u64, kv: &KeyValue, must: Option<(u64, &Change)>) -> Broken {
+        let at = must.map_or(revision, |(at, _)| at.min(revision));
+        let why = format!("revision {revision} of a store has {kv:?} where {must:?} is due");
+        Broken::new(self.property_at(at), why)
     }
 
-    fn compare_one(&self, compare: &Compare, version: Option<&Version>) -> bool {
-        let number = |of: fn(&Version) -> u64| version.map_or(0, of) as i64;
-        let order = match &compare.operand {
-            Operand::Version(given) => number(|v| v.version).cmp(given),
-            Operand::Create(given) => number(|v| v.create).cmp(given),
-            Operand::Mod(given) => number(|v| v.revision).cmp(given),
-            Operand::Lease(given) => version.map_or(0, |v| v.lease).cmp(given),
-            Operand::Value(given) => match version {
-                Some(version) => version.value.cmp(given),
-                None => return false,
-            },
-        };
-        match compare.relation {
-            Relation::Equal => order.is_eq(),
-            Relation::Greater => order.is_gt(),
-            Relation::Less => order.is_lt(),
-            Relation::NotEqual => order.is_ne(),
-        }
-    }
-
-    /// The changes of `revision` are those that the writes make, and no others.
-    fn judge_events(&self, wanted: &[Wanted<'_>], revision: u64) -> Result<(), String> {
-        let mut expected: BTreeMap<&[u8], Option<(&Bytes, i64)>> = BTreeMap::new();
-        for write in wanted {
-            match write {
-                Wanted::Put(put) => {
-                    expected.insert(&put.key, Some((&put.value, put.lease)));
-                }
-                Wanted::Delete(delete) => {
-                    for (key, _) in self.range(&delete.keys, revision.saturating_sub(1)) {
-                        expected.insert(key, None);
-                    }
-                }
-            }
-        }
-        let found: BTreeMap<&[u8], Option<(&Bytes, i64)>> = self
-            .changes(revision)
-            .iter()
-            .map(|change| {
-                let living = (change.version.version > 0)
-                    .then_some((&change.version.value, change.version.lease));
-                (&change.key[..], living)
-            })
-            .collect();
-        match found == expected {
-            true => Ok(()),
-            false => Err(format!("revision {revision} changed {found:?} instead of {expected:?}")),
-        }
+    /// Which promise a wrong change of this revision breaks.
+    fn property_at(&self, revision: u64) -> &'static str {
+        if self.lease_ends.contains(&revision) { "lease" } else { "mvcc" }
     }
 }
 
-/// True if a transaction with these outcomes moved the revision.
-pub(super) fn wrote(outcomes: &[Outcome]) -> bool {
-    outcomes.iter().any(|outcome| match outcome {
-        Outcome::Put { .. } => true,
-        Outcome::DeleteRange { deleted, .. } | Outcome::LeaseRevoke { deleted } => *deleted > 0,
-        Outcome::Txn { outcomes, .. } => wrote(outcomes),
-        _ => false,
+fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
+    if succeeded { &txn.success } else { &txn.failure }
+}
+
+fn compare_one(compare: &Compare, version: Option<&Version>) -> bool {
+    let number = |of: fn(&Version) -> u64| version.map_or(0, of) as i64;
+    let order = match &compare.operand {
+        Operand::Version(given) => number(|v| v.version).cmp(given),
+        Operand::Create(given) => number(|v| v.create).cmp(given),
+        Operand::Mod(given) => number(|v| v.revision).cmp(given),
+        Operand::Lease(given) => version.map_or(0, |v| v.lease).cmp(given),
+        Operand::Value(given) => match version {
+            Some(version) => version.value.cmp(given),
+            None => return false,
+        },
+    };
+    match compare.relation {
+        Relation::Equal => order.is_eq(),
+        Relation::Greater => order.is_gt(),
+        Relation::Less => order.is_lt(),
+        Relation::NotEqual => order.is_ne(),
+    }
+}
+
+/// A change as the judge of watches knows it.
+fn told(change: &Change) -> witness::Change {
+    let Change { key, version, .. } = change;
+    let key = Blob::from(&key[..]);
+    match version.version {
+        0 => witness::Change::Delete(key),
+        count => witness::Change::Put(Pair {
+            key,
+            value: Blob::from(&version.value[..]),
+            create: version.create,
+            modified: version.revision,
+            version: count,
+            lease: version.lease,
+        }),
+    }
+}
+
+/// A version as it is answered.
+fn pair(key: &Bytes, version: &Version) -> Arc<KeyValue> {
+    Arc::new(KeyValue {
+        key: key.clone(),
+        value: version.value.clone(),
+        create_revision: Revision(version.create),
+        mod_revision: Revision(version.revision),
+        version: version.version,
+        lease: version.lease,
     })
 }
 
-/// A write, as far as its changes are concerned.
-enum Wanted<'a> {
-    Put(&'a Put),
-    Delete(&'a DeleteRange),
-}
-
-fn same_pair(key: &Bytes, version: &Version, kv: &KeyValue) -> Result<(), String> {
-    let same = *key == kv.key
-        && version.value == kv.value
-        && version.create == kv.create_revision.0
-        && version.revision == kv.mod_revision.0
-        && version.version == kv.version
-        && version.lease == kv.lease;
-    match same {
-        true => Ok(()),
-        false => Err(format!("found {kv:?} instead of {key:?} {version:?}")),
-    }
+/// True if a store made this change.
+fn is_change(event: &Event, change: &Change) -> bool {
+    let Change { key, version, before } = change;
+    let kv = &event.kv;
+    kv.key == *key
+        && kv.value == version.value
+        && kv.create_revision.0 == version.create
+        && kv.mod_revision.0 == version.revision
+        && kv.version == version.version
+        && kv.lease == version.lease
+        && event.prev_revision.0 == *before
 }

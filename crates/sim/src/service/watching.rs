@@ -1,12 +1,54 @@
-//! Watchers come, are told, hang up and come again.
+//! Watchers come, are told, ask, cancel, hang up and come again.
 
+use super::clients::KEYS;
 use super::members::moment;
-use super::watchers::Heard;
+use super::watchers::{self, Heard, Wants};
 use super::{Errand, RECONNECT, Service};
+use quorate_check::guarantees::watch::Filter;
 use quorate_drivers::simulate::{About, Hands, Nodes, Site};
 use quorate_server::proto::etcdserverpb as pb;
 use quorate_server::watch::desk::Leaderless;
 use std::time::Duration;
+
+/// What becomes of a watcher after some messages.
+enum Then {
+    GoesOn,
+    Reconnects,
+    /// It is created anew on its stream.
+    IsCreated,
+    /// The run is over.
+    IsBroken,
+}
+
+fn site(watcher: usize) -> Site {
+    Site::new(About::Detail, 1_000 + watcher)
+}
+
+/// What a watcher asks for; everything of all keys is the simplest.
+pub(super) fn wants(watcher: usize, hands: &mut Hands<'_, Service>) -> Wants {
+    let site = site(watcher);
+    let key = format!("k{}", hands.draw(site, KEYS));
+    let keys = match hands.draw(site, 8) {
+        0..4 => watchers::keys("k", "l"),
+        4 => watchers::keys(key, ""),
+        5 => watchers::keys(key, "k6"),
+        6 => watchers::keys("k/", "k0"),
+        _ => watchers::keys("k", "\0"),
+    };
+    let keys = if keys.range_end == "k6" && keys.key >= keys.range_end {
+        watchers::keys(keys.key, "")
+    } else {
+        keys
+    };
+    let filter = match hands.draw(site, 6) {
+        4 => Filter::NoPut,
+        5 => Filter::NoDelete,
+        _ => Filter::All,
+    };
+    let mut one_in = |times: u64| hands.draw(site, times) == times - 1;
+    let (prev_kv, fragments, silent) = (one_in(2), one_in(3), one_in(4));
+    Wants { keys, filter, prev_kv, fragments, notify: !silent }
+}
 
 impl Service {
     pub(super) fn connect(
@@ -15,7 +57,7 @@ impl Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
-        let which = hands.draw(Site::new(About::Detail, 1_000 + watcher), self.nodes as u64);
+        let which = hands.draw(site(watcher), self.nodes as u64);
         let up = (0..self.nodes).map(|step| (which as usize + step) % self.nodes);
         let serves = |at: &usize| self.members[*at].up && nodes.is_correct(*at);
         let member = up.into_iter().find(serves);
@@ -25,32 +67,60 @@ impl Service {
             let desk = &mut self.members[member].desk;
             let stream = desk.open_stream(Leaderless::Ends, history, now);
             let stream = stream.ok()?;
-            desk.request(stream, self.watchers[watcher].request());
+            desk.request(stream, self.watchers[watcher].create());
             self.watchers[watcher].seat = Some((member, stream));
             Some(member)
         });
         match connected {
             Some(member) => {
                 self.serve_watchers(member, hands);
-                let site = Site::new(About::Detail, 1_000 + watcher);
-                let after = Duration::from_millis(500 + hands.draw(site, 8_000));
-                self.errand(after, Errand::HangUp { watcher }, hands);
+                self.stir_later(watcher, hands);
             }
             None => self.errand(RECONNECT, Errand::Connect { watcher }, hands),
         }
     }
 
-    pub(super) fn hang_up(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
+    fn stir_later(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
+        let after = Duration::from_millis(500 + hands.draw(site(watcher), 8_000));
+        self.errand(after, Errand::Stir { watcher }, hands);
+    }
+
+    /// A watcher does something: it hangs up, or asks something of its stream. It goes on where it
+    /// was, or is another one from then on.
+    pub(super) fn stir(&mut self, watcher: usize, hands: &mut Hands<'_, Self>) {
         if self.calm {
             return;
         }
-        if let Some((member, stream)) = self.watchers[watcher].seat.take() {
-            self.members[member].desk.close(stream);
-            // It goes on where it was, or is another one that begins now.
-            if hands.draw(Site::new(About::Detail, 1_000 + watcher), 3) == 2 {
-                self.watchers[watcher].next = 0;
+        let Some((member, stream)) = self.watchers[watcher].seat else { return };
+        let wish = hands.draw(site(watcher), 6);
+        if wish % 2 == 1 {
+            let wants = wants(watcher, hands);
+            let latest = self.truth.latest();
+            let from = match hands.draw(site(watcher), 3) {
+                2 => 1 + hands.draw(site(watcher), latest),
+                _ => 0,
+            };
+            // What is still told to the former one is judged until the stream has let go of it.
+            self.watchers[watcher].after = Some((wants, from));
+        }
+        let desk = &mut self.members[member].desk;
+        match wish {
+            0 | 1 => {
+                desk.close(stream);
+                self.watchers[watcher].leave();
+                self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
             }
-            self.errand(Duration::ZERO, Errand::Connect { watcher }, hands);
+            2 | 3 if self.watchers[watcher].is_there() => {
+                desk.request(stream, self.watchers[watcher].cancel());
+                self.serve_watchers(member, hands);
+            }
+            _ => {
+                let ask = pb::WatchProgressRequest::default();
+                let union = pb::watch_request::RequestUnion::ProgressRequest(ask);
+                desk.request(stream, pb::WatchRequest { request_union: Some(union) });
+                self.serve_watchers(member, hands);
+                self.stir_later(watcher, hands);
+            }
         }
     }
 
@@ -65,38 +135,50 @@ impl Service {
                 self.members[member].desk.close(stream);
                 continue;
             };
-            let again = match self.members[member].desk.poll(stream, now) {
-                Ok(messages) => self.hear(watcher, &messages, hands),
-                Err(_) => true,
+            let then = match self.members[member].desk.poll(stream, now) {
+                Ok(messages) => self.hear((watcher, member), &messages, hands),
+                Err(_) => Then::Reconnects,
             };
-            if again {
-                self.members[member].desk.close(stream);
-                self.watchers[watcher].seat = None;
-                self.errand(RECONNECT, Errand::Connect { watcher }, hands);
+            match then {
+                Then::GoesOn => {}
+                Then::IsBroken => return,
+                Then::IsCreated => {
+                    // It is due again, and is confirmed when it is looked at the next time.
+                    let create = self.watchers[watcher].create();
+                    self.members[member].desk.request(stream, create);
+                    self.stir_later(watcher, hands);
+                }
+                Then::Reconnects => {
+                    self.members[member].desk.close(stream);
+                    self.watchers[watcher].leave();
+                    self.errand(RECONNECT, Errand::Connect { watcher }, hands);
+                }
             }
         }
     }
 
-    /// True if the watcher has to connect anew.
-    pub(super) fn hear(
+    fn hear(
         &mut self,
-        watcher: usize,
+        (watcher, member): (usize, usize),
         messages: &[pb::WatchResponse],
         hands: &mut Hands<'_, Self>,
-    ) -> bool {
+    ) -> Then {
+        let stand = self.truth.stand(self.members[member].applied.index);
+        let mut then = Then::GoesOn;
         for message in messages {
-            match self.watchers[watcher].hear(message, &self.truth) {
+            match self.watchers[watcher].hear(message, &self.truth, stand) {
                 Ok(Heard::Fine) => {}
-                Ok(Heard::Canceled) => {
+                Ok(Heard::Overtaken) => {
                     hands.mark("a watcher was cancelled by a compaction");
-                    return true;
+                    then = Then::Reconnects;
                 }
+                Ok(Heard::Canceled) => then = Then::IsCreated,
                 Err(broken) => {
                     hands.broken(broken);
-                    return false;
+                    return Then::IsBroken;
                 }
             }
         }
-        false
+        then
     }
 }

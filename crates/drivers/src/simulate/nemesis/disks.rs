@@ -20,6 +20,7 @@ impl<W: World> Kernel<W> {
         let mut choose = |options: usize| choices.draw(site, options as u64) as usize;
         let disk = &mut self.seats[node].disk;
         if let Some(text) = self.world.damage(node, disk, fault, &mut choose) {
+            self.seats[node].damaged |= fault.damages();
             self.activate(fault, vec![node], lasts, Undo::Disk(node, fault), text);
             // Damage at rest is found when it is read: at the next start.
             if fault.damages() && self.shape(fault, 2) == 1 && self.seats[node].state.is_some() {

@@ -165,6 +165,7 @@ impl<W: World> Kernel<W> {
             self.injected(Fault::Amnesia);
             self.crash(node, Power::Fails, "it forgets everything");
             self.seats[node].disk = self.world.disk(node);
+            self.seats[node].damaged = true;
             self.restart_after(node, 10 * MILLISECOND);
         }
     }

@@ -243,6 +243,11 @@ impl Raft {
         self.log.entries()
     }
 
+    /// This member.
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
     /// The configuration in force.
     pub fn configuration(&self) -> &Configuration {
         &self.log.configuration().1
@@ -288,10 +293,6 @@ impl Raft {
             let _ = mutant;
             false
         }
-    }
-
-    fn id(&self) -> NodeId {
-        self.config.id
     }
 
     fn say(&self, body: Body) -> Message {

@@ -3,7 +3,7 @@
 //! A build without the feature `mutants` contains none of them.
 
 #[cfg(any(test, feature = "mutants"))]
-use super::Raft;
+use super::{Raft, RestoreError};
 
 quorate_core::planted_bugs! {
     /// A known mistake in an implementation of Raft.
@@ -95,6 +95,9 @@ quorate_core::planted_bugs! {
         /// A restart forgets a change of members that is not known to be committed
         /// (camunda#57386).
         ConfigurationForgotten = "configuration-forgotten",
+        /// A checkpoint that outlived the crash which cut off the term it came in is taken for
+        /// damage of the last vote; found in our own service.
+        CheckpointTermIsDamage = "checkpoint-term-is-damage",
     }
 }
 
@@ -106,6 +109,9 @@ impl Raft {
         match mutant {
             Mutant::RestartTruncatesToCommit => self.log.truncate_after(self.commit),
             Mutant::ConfigurationForgotten => self.log.forget_configurations_after(self.commit),
+            Mutant::CheckpointTermIsDamage if self.log.last().term > self.written_hard_state.0 => {
+                self.restore_error = Some(RestoreError::VoteDamaged);
+            }
             _ => {}
         }
     }
