@@ -23,7 +23,6 @@ const CAUGHT: &[(&str, &str)] = &[
     ("oldest-refused", "mvcc"),
     ("future-served", "mvcc"),
     ("compaction-goes-back", "mvcc"),
-    ("partial-txn", "mvcc"),
     // What was told is never untold.
     ("stale-copy", "monotone-revisions"),
     // A watcher is told all of what it asked for, and no more.
