@@ -24,6 +24,10 @@
 //! forgotten, so that after a step of the delay the estimate is right again when the window has
 //! passed. Sums are integers and exact; nothing is accumulated that could rot.
 //!
+//! A heartbeat that comes more than a period and a margin *before* it was expected did not travel
+//! fast: a clock was set. Then the window begins anew, so that no deadline is ever further away than
+//! twice a period and a margin.
+//!
 //! **Bounds.** [`WINDOW_MAX`] arrivals; one more pushes the oldest out.
 //!
 //! Source: Chen, Toueg and Aguilera (2002), section 6.3 (NFD-E) and 6.2 (its margin).
@@ -90,6 +94,11 @@ impl Estimator for Chen {
     }
 
     fn heard(&mut self, number: u64, now: Time) {
+        let early = self.expected(number).map_or(Duration::ZERO, |expected| expected.since(now));
+        if early.as_nanos() as i128 > self.every + self.margin.as_nanos() as i128 {
+            self.origins.clear();
+            self.sum = 0;
+        }
         let origin = i128::from(now.as_nanos()) - i128::from(number) * self.every;
         self.origins.push_back(origin);
         self.sum += origin;
@@ -157,6 +166,16 @@ mod tests {
             chen.heard(number, Time::from_nanos((number * 100 + delay) * MS));
         }
         assert_eq!(chen.expected(50), Some(Time::from_nanos((5_000 + 65) * MS)));
+    }
+
+    #[test]
+    fn after_a_step_of_a_clock_no_deadline_is_far_away() {
+        let mut chen = chen(100);
+        (0..100).for_each(|number| chen.heard(number, Time::from_nanos(number * 100 * MS)));
+        // The sender's clock has jumped ahead by ten seconds.
+        let now = Time::from_nanos(10_000 * MS);
+        chen.heard(200, now);
+        assert!(chen.deadline().since(now) <= Duration::from_millis(260), "{:?}", chen.deadline());
     }
 
     #[test]

@@ -25,8 +25,8 @@
 //! threefold step of the round trip late answers raise the timeout before `misses` are overdue if
 //! `misses` periods are longer than the new round trip.
 //!
-//! **Bounds.** [`PENDING_MAX`] unanswered pings are remembered for each peer; then the oldest is
-//! forgotten, and its answer is no sample.
+//! **Bounds.** [`PENDING_MAX`] unanswered pings are remembered for each peer, the oldest of them,
+//! which say when it is overdue; those after them are sent, and their answers are no samples.
 //!
 //! Source: Jacobson, "Congestion Avoidance and Control" (1988), appendix A; RFC 6298.
 
@@ -178,7 +178,6 @@ impl Pings {
     }
 
     /// Puts a known mistake in this node. To be called between restore and start.
-    #[cfg(any(test, feature = "mutants"))]
     pub fn plant(&mut self, mutant: Mutant) {
         self.planted = Planted::with(mutant);
     }
@@ -188,9 +187,8 @@ impl Pings {
         let number = self.number;
         let misses = self.config.misses;
         for (node, peer) in &mut self.peers {
-            peer.pending.insert(number, cx.now);
-            if peer.pending.len() > PENDING_MAX {
-                peer.pending.pop_first();
+            if peer.pending.len() < PENDING_MAX {
+                peer.pending.insert(number, cx.now);
             }
             cx.send(*node, Message::Ping { life: self.began.as_nanos(), number });
             if let Some(overdue) = peer.overdue(misses) {
@@ -209,9 +207,9 @@ impl Pings {
         if let Some(left) = peer.pending.get(&measured) {
             peer.round_trips.sample(cx.now.since(*left));
         }
-        peer.pending.remove(&number);
         if number > peer.answered {
             peer.answered = number;
+            peer.pending = peer.pending.split_off(&(number + 1));
             let is_back = std::mem::take(&mut peer.is_suspected);
             if is_back {
                 cx.indicate(Change::Trust(from));

@@ -133,8 +133,8 @@ quorate_core::planted_bugs! {
     pub enum Mutant {
         /// The bound of one way is waited for the answer to a ping (Kuper's "2d + r").
         PerfectHalfBound = "perfect-half-bound",
-        /// Only who answered once can be suspected: a node that was never up is not.
-        PerfectUnheardTrusted = "perfect-unheard-trusted",
+        /// A new round begins without suspects.
+        PerfectSuspicionForgotten = "perfect-suspicion-forgotten",
         /// The timeout is not raised after a mistake (Chandra and Toueg 1996, figure 10).
         TimeoutNeverGrows = "timeout-never-grows",
         /// A suspect that is heard again stays one.
@@ -145,8 +145,8 @@ quorate_core::planted_bugs! {
         ChenWindowNeverForgets = "chen-window-never-forgets",
         /// The silence of an outage is learned as an interval in full length.
         PhiOutageLearned = "phi-outage-learned",
-        /// There is no least deviation, so a quiet link makes the detector rash.
-        PhiDeviationWithoutFloor = "phi-deviation-without-floor",
+        /// The mean alone decides when silence is too long.
+        PhiDeviationLeftOut = "phi-deviation-left-out",
         /// An answer is measured from the last ping, not from the one it answers (Karn 1987).
         RttOfLastPing = "rtt-of-last-ping",
         /// The timeout is the mean, without a multiple of the deviation (Jacobson 1988, appendix).
@@ -174,7 +174,9 @@ quorate_core::planted_bugs! {
     }
 }
 
-/// The planted bug of a detector, if there is one. A build without the feature `mutants` has none.
+/// The planted bug of a detector, if there is one.
+///
+/// In a build without the feature `mutants` there never is, whatever is planted.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Planted {
     #[cfg(any(test, feature = "mutants"))]
@@ -186,6 +188,12 @@ impl Planted {
     #[cfg(any(test, feature = "mutants"))]
     pub fn with(mutant: Mutant) -> Planted {
         Planted { mutant: Some(mutant) }
+    }
+
+    /// None: this build has no planted bugs.
+    #[cfg(not(any(test, feature = "mutants")))]
+    pub fn with(_mutant: Mutant) -> Planted {
+        Planted {}
     }
 
     #[cfg(any(test, feature = "mutants"))]

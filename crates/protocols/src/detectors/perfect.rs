@@ -85,7 +85,6 @@ pub struct Perfect {
     config: Config,
     round: u64,
     answered: BTreeSet<NodeId>,
-    ever_answered: BTreeSet<NodeId>,
     suspects: BTreeSet<NodeId>,
     planted: Planted,
 }
@@ -97,7 +96,6 @@ impl Perfect {
     }
 
     /// Puts a known mistake in this node. To be called between restore and start.
-    #[cfg(any(test, feature = "mutants"))]
     pub fn plant(&mut self, mutant: Mutant) {
         self.planted = Planted::with(mutant);
     }
@@ -105,6 +103,9 @@ impl Perfect {
     fn begin_round(&mut self, cx: &mut Context<'_, Self>) {
         self.round += 1;
         self.answered.clear();
+        if self.planted.is(Mutant::PerfectSuspicionForgotten) {
+            self.suspects.clear();
+        }
         let me = cx.id;
         for node in self.config.nodes.iter().filter(|node| **node != me) {
             cx.send(*node, Message::Ping { round: self.round });
@@ -120,9 +121,7 @@ impl Perfect {
         let silent = |node: &&NodeId| **node != cx.id && !self.answered.contains(node);
         let silent: Vec<NodeId> = self.config.nodes.iter().filter(silent).copied().collect();
         for node in silent {
-            let is_excused = self.planted.is(Mutant::PerfectUnheardTrusted)
-                && !self.ever_answered.contains(&node);
-            if !is_excused && self.suspects.insert(node) {
+            if self.suspects.insert(node) {
                 cx.indicate(Change::Suspect(node));
             }
         }
@@ -149,7 +148,6 @@ impl Protocol for Perfect {
             config: config.clone(),
             round: 0,
             answered: BTreeSet::new(),
-            ever_answered: BTreeSet::new(),
             suspects: BTreeSet::new(),
             planted: Planted::default(),
         }
@@ -166,7 +164,6 @@ impl Protocol for Perfect {
             Message::Ping { round } => cx.send(from, Message::Pong { round }),
             Message::Pong { round } if round == self.round => {
                 self.answered.insert(from);
-                self.ever_answered.insert(from);
             }
             Message::Pong { .. } => {}
         }
@@ -178,8 +175,8 @@ impl Protocol for Perfect {
     }
 
     fn invariants(&self) {
-        let overlap = self.suspects.intersection(&self.answered).count();
-        assert!(overlap <= self.config.nodes.len(), "a set of nodes is larger than all of them");
+        let known = |node: &NodeId| self.config.nodes.contains(node);
+        assert!(self.suspects.iter().all(known), "a stranger is suspected");
     }
 }
 

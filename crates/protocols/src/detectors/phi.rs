@@ -132,10 +132,7 @@ impl Phi {
     }
 
     fn deviation_min(&self) -> u64 {
-        match self.planted.is(Mutant::PhiDeviationWithoutFloor) {
-            true => 1,
-            false => (self.config.deviation_min.as_nanos() as u64).max(1),
-        }
+        (self.config.deviation_min.as_nanos() as u64).max(1)
     }
 
     /// The suspicion level at `now`.
@@ -194,7 +191,10 @@ impl Estimator for Phi {
 
     fn deadline(&self) -> Time {
         let (mean, deviation) = self.moments();
-        let above = i128::from(deviations(i64::from(self.config.threshold) * 1_000));
+        let above = match self.planted.is(Mutant::PhiDeviationLeftOut) {
+            true => 0,
+            false => i128::from(deviations(i64::from(self.config.threshold) * 1_000)),
+        };
         let bearable = i128::from(mean) + i128::from(deviation) * above / i128::from(UNIT);
         let bearable = u64::try_from(bearable.max(0)).unwrap_or(u64::MAX);
         self.last.after(Duration::from_nanos(bearable))
@@ -292,6 +292,14 @@ mod tests {
         let (got_mean, got_deviation) = phi.moments();
         assert!((got_mean as f64 / 1e6 - mean).abs() < 1e-5);
         assert!((got_deviation as f64 / 1e6 - variance.sqrt()).abs() < 1e-5);
+    }
+
+    /// Without a least deviation a link without jitter would be suspected at the first delay.
+    #[test]
+    fn a_quiet_link_makes_nobody_rash() {
+        let mut phi = phi(8_000);
+        (0..200).for_each(|number| phi.heard(number, at(number * 100)));
+        assert!(phi.deadline().since(at(19_900)) > Duration::from_millis(110));
     }
 
     #[test]

@@ -127,7 +127,6 @@ impl QuorumPing {
     }
 
     /// Puts a known mistake in this node. To be called between restore and start.
-    #[cfg(any(test, feature = "mutants"))]
     pub fn plant(&mut self, mutant: Mutant) {
         self.planted = Planted::with(mutant);
     }

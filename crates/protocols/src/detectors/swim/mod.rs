@@ -182,7 +182,6 @@ impl Swim {
     }
 
     /// Puts a known mistake in this member. To be called between restore and start.
-    #[cfg(any(test, feature = "mutants"))]
     pub fn plant(&mut self, mutant: Mutant) {
         self.planted = Planted::with(mutant);
     }
@@ -341,14 +340,15 @@ impl Swim {
     /// Somebody doubts us: say that we live, louder than the doubt.
     fn contradict(&mut self, doubt: View) {
         let is_doubt = doubt.standing != Standing::Alive;
-        if doubt.incarnation < self.incarnation
-            || !is_doubt && doubt.incarnation == self.incarnation
-        {
+        if !is_doubt && doubt.incarnation <= self.incarnation {
             return;
         }
-        self.incarnation = doubt.incarnation + u64::from(is_doubt);
-        if is_doubt {
-            self.score.worse();
+        // A doubt about an earlier incarnation was contradicted already, and that was not heard.
+        if doubt.incarnation >= self.incarnation {
+            self.incarnation = doubt.incarnation + u64::from(is_doubt);
+            if is_doubt {
+                self.score.worse();
+            }
         }
         if self.planted.is(Mutant::SwimRefutationLeftOut) {
             return;
