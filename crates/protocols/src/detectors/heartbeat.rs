@@ -43,8 +43,6 @@ use std::time::Duration;
 /// What a node knows before it begins.
 #[derive(Clone, Debug)]
 pub struct Config<C> {
-    /// This node.
-    pub id: NodeId,
     /// All nodes; this one may be among them.
     pub nodes: Vec<NodeId>,
     /// The period of heartbeats. Range: above zero.
@@ -204,7 +202,7 @@ impl<E: Estimator> Protocol for Heartbeats<E> {
     }
 
     fn invariants(&self) {
-        assert!(!self.peers.contains_key(&self.config.id), "nobody suspects itself");
+        assert!(self.life > 0 || self.peers.is_empty(), "peers are known in a life only");
     }
 }
 

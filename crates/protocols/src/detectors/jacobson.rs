@@ -191,7 +191,9 @@ impl Pings {
                 peer.pending.insert(number, cx.now);
             }
             cx.send(*node, Message::Ping { life: self.began.as_nanos(), number });
-            if let Some(overdue) = peer.overdue(misses) {
+            if !peer.is_suspected
+                && let Some(overdue) = peer.overdue(misses)
+            {
                 let patience = overdue.since(cx.now);
                 cx.set_timer(Timer::Overdue(*node), patience..patience);
             }

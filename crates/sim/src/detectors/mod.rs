@@ -210,7 +210,6 @@ fn beats<E: Estimator + 'static>(
     mutant: Option<Mutant>,
 ) -> Plain<Heartbeats<E>> {
     let config = move |all: &[NodeId]| heartbeat::Config {
-        id: NodeId(0),
         nodes: all.to_vec(),
         every: EVERY,
         estimator: estimator.clone(),
