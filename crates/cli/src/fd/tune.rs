@@ -16,8 +16,8 @@ Examples:
   quorate fd tune --target 'detection<=2s,mistakes<=1/month,duration<=500ms' --trace my-link.txt
   quorate fd tune --target 'detection<=50ms,mistakes<=1/day' --trace loss     infeasible: status 1
 
-A target bounds the detection time, the rate of mistakes (N/s, min, h, day, week, month or year) and,
-if wanted, how long a mistake lasts on average (else as long as detection takes).
+A target bounds the detection time, the rate of mistakes (N/s, min, h, day, week, month or year),
+and, if wanted, how long a mistake lasts on average (else as long as detection takes).
 
 The bounds hold for every distribution of delays with that mean and deviation, if messages are lost
 and delayed independently of each other. What is measured beside it is on delays of the trace in

@@ -25,8 +25,8 @@
 //! passed. Sums are integers and exact; nothing is accumulated that could rot.
 //!
 //! A heartbeat that comes more than a period and a margin *before* it was expected did not travel
-//! fast: a clock was set. Then the window begins anew, so that no deadline is ever further away than
-//! twice a period and a margin.
+//! fast: a clock was set. Then the window begins anew, so that no deadline is ever further away
+//! than twice a period and a margin.
 //!
 //! **Bounds.** [`WINDOW_MAX`] arrivals; one more pushes the oldest out.
 //!

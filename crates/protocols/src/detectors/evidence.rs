@@ -15,8 +15,9 @@
 //! | a message of the peer | the peer | ends all suspicion |
 //!
 //! **Guarantees.** Hints alone never change the verdict, however many. A notice about an earlier
-//! life changes nothing. What is heard of the peer *after* a piece of evidence outweighs it, because
-//! a process can be started again; so the verdict is a suspicion, like that of every detector.
+//! life changes nothing. What is heard of the peer *after* a piece of evidence outweighs it,
+//! because a process can be started again; so the verdict is a suspicion, like that of every
+//! detector.
 //!
 //! **Left out.** Whether a notice is genuine: who hands it in has checked its signature.
 //!

@@ -14,10 +14,11 @@
 //!                            |trust, timeout x 2
 //! ```
 //!
-//! [`Heartbeats`] is the protocol, for any [`Estimator`]; [`Growing`] is the estimator of this file.
-//! A heartbeat carries the *life* of its sender, a number that is durable before the first of them
-//! leaves, so that what an earlier life sent, or the network doubles, is no sign of life; and the
-//! number of the sender's period, so that the receiver knows when it was due, whatever was lost.
+//! [`Heartbeats`] is the protocol, for any [`Estimator`]; [`Growing`] is the estimator of this
+//! file. A heartbeat carries the *life* of its sender, a number that is durable before the first of
+//! them leaves, so that what an earlier life sent, or the network doubles, is no sign of life; and
+//! the number of the sender's period, so that the receiver knows when it was due, whatever was
+//! lost.
 //!
 //! **Guarantees**, for [`Growing`] in a partially synchronous system with lossy links:
 //! * *Strong completeness*: a node that crashes for good is suspected by every correct one, at most

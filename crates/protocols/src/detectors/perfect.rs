@@ -3,8 +3,8 @@
 //! **Problem.** Where bounds are known, silence is proof; a detector must not err by forgetting a
 //! part of the bound.
 //!
-//! **Model.** Synchronous, reliable links, crash-stop: a message takes at most `d`, a step of a node
-//! at most `r`, a clock is off by at most a known rate.
+//! **Model.** Synchronous, reliable links, crash-stop: a message takes at most `d`, a step of a
+//! node at most `r`, a clock is off by at most a known rate.
 //!
 //! **Idea.** Ask everybody, and wait as long as question and answer may take together:
 //!
@@ -22,9 +22,9 @@
 //!
 //! Completeness alone would be worth nothing: whoever suspects everybody is complete.
 //!
-//! **Outside of its model it lies**, and never takes a word back: one late or lost answer is enough.
-//! No detector is perfect in a system without known bounds, because a slow run and a crash look the
-//! same until the wait is over.
+//! **Outside of its model it lies**, and never takes a word back: one late or lost answer is
+//! enough. No detector is perfect in a system without known bounds, because a slow run and a crash
+//! look the same until the wait is over.
 //!
 //! **Bounds.** A set of nodes that answered, and one of suspects.
 //!

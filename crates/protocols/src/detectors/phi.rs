@@ -15,9 +15,9 @@
 //!
 //! **Guarantees.** Strong completeness: the deadline is finite, at most
 //! `interval_max + z * interval_max` after the last arrival. Accuracy: mistakes come at about the
-//! rate `10^-threshold` for each heartbeat *where intervals are normal*; with a heavy tail there are
-//! many more (`quorate fd bench` shows how many), and loss counts as a long interval. Where jitter
-//! ends, mistakes end.
+//! rate `10^-threshold` for each heartbeat *where intervals are normal*; with a heavy tail there
+//! are many more (`quorate fd bench` shows how many), and loss counts as a long interval. Where
+//! jitter ends, mistakes end.
 //!
 //! **Two traps.** A quiet link has hardly any deviation, and then the least delay is suspect: there
 //! is a least deviation. An outage is a long interval, and if it were learned as it is, the next

@@ -17,8 +17,8 @@
 //! began after that.
 //!
 //! **Two traps**, shown in `scenarios/quorum_ping`:
-//! 1. *Chained partitions.* If only the link between n1 and n3 is cut, both still hear n2, both count
-//!    two of three, and both write: two nodes that do not hear each other.
+//! 1. *Chained partitions.* If only the link between n1 and n3 is cut, both still hear n2, both
+//!    count two of three, and both write: two nodes that do not hear each other.
 //! 2. *A count is as old as its round.* When a split comes, or moves, a node goes on writing until
 //!    its round ends, while the other side may write already: for up to two periods both do.
 //!

@@ -1,20 +1,20 @@
 //! Traffic as heartbeat: who talks need not say that it lives.
 //!
-//! **Problem.** Heartbeats cost messages, most of them between nodes that talk to each other anyway;
-//! and while there is traffic, a lost heartbeat is a poor reason to suspect.
+//! **Problem.** Heartbeats cost messages, most of them between nodes that talk to each other
+//! anyway; and while there is traffic, a lost heartbeat is a poor reason to suspect.
 //!
-//! **Idea.** Every message is a sign of life. Only a node that had nothing to say to *that* peer for
-//! `idle` sends a heartbeat. So silence longer than `idle` and a margin is suspicious, however busy
-//! the link was; the margin doubles with every mistake, as in [`super::heartbeat`].
+//! **Idea.** Every message is a sign of life. Only a node that had nothing to say to *that* peer
+//! for `idle` sends a heartbeat. So silence longer than `idle` and a margin is suspicious, however
+//! busy the link was; the margin doubles with every mistake, as in [`super::heartbeat`].
 //!
 //! ```text
 //!      n1 -> n2   data data data . . idle . . heartbeat . . idle . . heartbeat   data
 //!      n1 -> n3   heartbeat . . idle . . heartbeat . . idle . . heartbeat
 //! ```
 //!
-//! It is tempting to expect that a busy link stays busy, and to suspect soon after the rhythm of its
-//! messages stops. But a client that stops asking is no crash: what a node *promises* is `idle`, and
-//! nothing else can be held against it.
+//! It is tempting to expect that a busy link stays busy, and to suspect soon after the rhythm of
+//! its messages stops. But a client that stops asking is no crash: what a node *promises* is
+//! `idle`, and nothing else can be held against it.
 //!
 //! **Guarantees.** As `heartbeat` with period `idle`: ◇P in a partially synchronous system, with
 //! detection within `idle`, a delay and the largest margin. At most one message for each peer and

@@ -1,4 +1,5 @@
-//! The failure detectors of the shelf as worlds of the simulator, judged by what the simulator knows.
+//! The failure detectors of the shelf as worlds of the simulator, judged by what the simulator
+//! knows.
 //!
 //! **Problem.** A detector says who has crashed; only the simulator knows who has.
 //!

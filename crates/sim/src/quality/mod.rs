@@ -1,10 +1,10 @@
 //! How good a failure detector is: detection time, mistakes, and what they cost.
 //!
-//! **Problem.** "Fast" and "accurate" are had one at the cost of the other; a detector that is better
-//! at one may have bought it with the other.
+//! **Problem.** "Fast" and "accurate" are had one at the cost of the other; a detector that is
+//! better at one may have bought it with the other.
 //!
-//! **Idea.** Replay the delays of a link ([`Trace`]) through each detector of the shelf, and measure
-//! what Chen, Toueg and Aguilera define:
+//! **Idea.** Replay the delays of a link ([`Trace`]) through each detector of the shelf, and
+//! measure what Chen, Toueg and Aguilera define:
 //!
 //! | | | |
 //! |---|---|---|
@@ -27,7 +27,8 @@
 //! | `plot.rs` | an SVG of detection time against mistake rate |
 //!
 //! **Limits.** Traces are one link. SWIM and quorum ping judge by many; the simulator judges them
-//! (`crates/sim/src/detectors`). The perfect detector is the fixed timeout with a bound that is true.
+//! (`crates/sim/src/detectors`). The perfect detector is the fixed timeout with a bound that is
+//! true.
 //!
 //! **Bounds.** [`trace::HEARTBEATS_MAX`] heartbeats. Floating point stays in this module: the
 //! detectors it measures compute with integers.

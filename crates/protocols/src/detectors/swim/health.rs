@@ -10,8 +10,8 @@
 //!
 //! **Bounds.** [`SCORE_MAX`]; [`CONFIRMATIONS_MAX`].
 //!
-//! Source: Dadgar, Phillips and Currey, "Lifeguard: Local Health Awareness for More Accurate Failure
-//! Detection" (2017), sections IV.A and IV.B.
+//! Source: Dadgar, Phillips and Currey, "Lifeguard: Local Health Awareness for More Accurate
+//! Failure Detection" (2017), sections IV.A and IV.B.
 
 use std::time::Duration;
 

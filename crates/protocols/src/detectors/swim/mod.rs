@@ -1,12 +1,12 @@
 //! SWIM: failure detection at a cost that does not grow with the cluster, with Lifeguard.
 //!
-//! **Problem.** Heartbeats from all to all are n^2 messages in each period. And one bad link between
-//! two members is no reason to declare either of them dead.
+//! **Problem.** Heartbeats from all to all are n^2 messages in each period. And one bad link
+//! between two members is no reason to declare either of them dead.
 //!
-//! **Idea.** In each period a member *probes* one other, in a random round-robin order. If the answer
-//! does not come in time, it asks `k` others to probe for it. If that fails too it *suspects* the
-//! member, and tells so. The suspect may contradict, by a higher incarnation; if it does not in time,
-//! it is declared dead. News travel on the probes themselves.
+//! **Idea.** In each period a member *probes* one other, in a random round-robin order. If the
+//! answer does not come in time, it asks `k` others to probe for it. If that fails too it
+//! *suspects* the member, and tells so. The suspect may contradict, by a higher incarnation; if it
+//! does not in time, it is declared dead. News travel on the probes themselves.
 //!
 //! ```text
 //!      n1 --Ping--> n2        n1 --PingRequest(n2)--> n3 --Ping--> n2
@@ -32,14 +32,15 @@
 //! * Members that go on hearing each other's news come to agree, because the greatest news wins
 //!   (`news.rs`).
 //!
-//! **Ours.** The dead are probed in their turn as well, and told that they are dead, so that the two
-//! sides of a healed partition find each other again; members are given, none joins or is removed.
+//! **Ours.** The dead are probed in their turn as well, and told that they are dead, so that the
+//! two sides of a healed partition find each other again; members are given, none joins or is
+//! removed.
 //!
 //! **Bounds.** [`RELAYS_MAX`] probes for others at a time, the oldest is dropped;
 //! [`news::NEWS_MAX`] news in a message.
 //!
-//! Sources: Das, Gupta and Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process Group
-//! Membership Protocol" (2002); Dadgar, Phillips and Currey (2017).
+//! Sources: Das, Gupta and Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process
+//! Group Membership Protocol" (2002); Dadgar, Phillips and Currey (2017).
 
 pub mod health;
 pub mod news;

@@ -1,8 +1,9 @@
 //! What members tell each other about members, and which of two news counts.
 //!
-//! News about a member are ordered: by incarnation, which only the member itself raises, and for the
-//! same incarnation alive < suspect < dead. The greatest that was heard counts, so it matters neither
-//! in which order news arrive nor how often, and two members that have heard the same agree.
+//! News about a member are ordered: by incarnation, which only the member itself raises, and for
+//! the same incarnation alive < suspect < dead. The greatest that was heard counts, so it matters
+//! neither in which order news arrive nor how often, and two members that have heard the same
+//! agree.
 //!
 //! SWIM lets "dead" win over every incarnation. Here a member that was declared dead can contradict
 //! with a higher incarnation, as in memberlist, because nodes return and partitions heal.
