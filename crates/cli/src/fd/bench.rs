@@ -112,7 +112,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             )));
         }
         if options.plot.is_some() {
-            panels.push((trace.name.clone(), contest::sweep(trace, &contest)));
+            let lines = contest::sweep(trace, &contest);
+            panels.push(plot::Panel { trace: trace.name.clone(), lines });
         }
         if !options.json {
             table(&contest);
@@ -189,7 +190,7 @@ fn printed<'a>(contest: &'a Contest, panel: Option<&'a plot::Panel>) -> Printed<
         quality: &row.quality,
         mistakes_per_fixed_one: contest.ratio(row),
     };
-    let lines = panel.map(|(_, lines)| lines.as_slice()).unwrap_or_default();
+    let lines = panel.map(|panel| panel.lines.as_slice()).unwrap_or_default();
     Printed {
         trace: &contest.trace,
         heartbeats: contest.heartbeats,

@@ -123,7 +123,7 @@ impl Kind {
             Kind::Jacobson => Box::new(move || jacobson(mutant)),
             Kind::Traffic => Box::new(move || traffic(mutant)),
             Kind::QuorumPing => Box::new(move || quorum::world(mutant)),
-            Kind::Swim => Box::new(move || swim(mutant)),
+            Kind::Swim => Box::new(move || swim(mutant, swim::Health::Lifeguard)),
         }
     }
 }
@@ -271,14 +271,15 @@ fn jacobson(mutant: Option<Mutant>) -> Plain<Pings> {
     )
 }
 
-fn swim(mutant: Option<Mutant>) -> Plain<Swim> {
-    let config = |all: &[NodeId]| swim::Config {
+/// SWIM of 2002, or with Lifeguard.
+pub fn swim(mutant: Option<Mutant>, health: swim::Health) -> Plain<Swim> {
+    let config = move |all: &[NodeId]| swim::Config {
         nodes: all.to_vec(),
         every: ms(200),
         ping_timeout: ms(60),
         indirect: 2,
         suspicion: ms(600),
-        health: swim::Health::Lifeguard,
+        health,
     };
     watched(
         config,

@@ -5,8 +5,14 @@ use super::measure::Quality;
 use super::subjects::Detector;
 use std::fmt::Write;
 
-/// A panel: the name of a trace, and the points of each detector.
-pub type Panel = (String, Vec<(Detector, Vec<Quality>)>);
+/// What is drawn of one trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panel {
+    /// Its name.
+    pub trace: String,
+    /// The points of each detector, from the rash to the patient.
+    pub lines: Vec<(Detector, Vec<Quality>)>,
+}
 
 const COLUMNS: usize = 2;
 const WIDTH: f64 = 460.0;
@@ -102,13 +108,13 @@ impl Scales {
     }
 }
 
-fn draw((name, lines): &Panel, text: &mut String) {
+fn draw(Panel { trace, lines }: &Panel, text: &mut String) {
     let scales = Scales::of(lines);
     put(
         text,
         &format!(
             "<text x=\"{LEFT}\" y=\"20\" font-size=\"14\" font-weight=\"bold\">{}</text>",
-            escape(name)
+            escape(trace)
         ),
     );
     let mut level = scales.floor;
@@ -202,7 +208,8 @@ mod tests {
             query_accuracy: 1.0,
         };
         let lines = vec![(Detector::Fixed, vec![quality]), (Detector::Phi, vec![quality])];
-        let text = svg(&[("<a&b>\"".to_owned(), lines), ("none".to_owned(), Vec::new())]);
+        let panel = |trace: &str, lines| Panel { trace: trace.to_owned(), lines };
+        let text = svg(&[panel("<a&b>\"", lines), panel("none", Vec::new())]);
         assert!(text.contains("&lt;a&amp;b&gt;&quot;") && text.trim_end().ends_with("</svg>"));
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         assert_eq!(text.matches("<g ").count(), text.matches("</g>").count());
