@@ -32,7 +32,7 @@ fn bench_prints_all_detectors_at_equal_detection_time() {
     for row in detectors {
         assert!(row["detection_mean"].as_f64().expect("a number") <= detection, "{row}");
     }
-    let picture = std::fs::read_to_string(plot).expect("a plot");
+    let picture = std::fs::read_to_string(&plot).expect("a plot");
     assert!(picture.starts_with("<svg") && picture.contains("<polyline"));
     assert_eq!(out(&fd(&words)), out(&output), "the same seed is the same bench");
 }
@@ -77,7 +77,7 @@ fn what_makes_no_sense_is_refused_with_a_reason() {
     let fast = ["bench", "--trace", "normal", "--heartbeats", "2000", "--detection", "1us"];
     assert!(complaint(&fd(&fast)).contains("no detector is so fast"));
     assert!(complaint(&fd(&["bench", "--heartbeats", "3"])).contains("3"));
-    assert!(complaint(&fd(&["bench", "--detection", "-1s"])).contains("-1s"));
+    assert!(complaint(&fd(&["bench", "--detection=-1s"])).contains("-1s"));
     let tune = |target: &str| complaint(&fd(&["tune", "--target", target, "--trace", "loss"]));
     assert!(tune("detection<=0s,mistakes<=1/day").contains("more than nothing"));
     assert!(tune("mistakes<=1/day").contains("nothing is said of 'detection'"));

@@ -5,7 +5,7 @@ use crate::output;
 use clap::Args;
 use quorate_sim::quality::contest::{self, Contest};
 use quorate_sim::quality::tune::show;
-use quorate_sim::quality::{Quality, Trace, generate, plot};
+use quorate_sim::quality::{Detector, Quality, Trace, generate, plot};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -173,12 +173,17 @@ fn table(contest: &Contest) {
 }
 
 fn against(contest: &Contest, row: &contest::Row) -> String {
+    if row.detector == Detector::Fixed {
+        return "-".to_owned();
+    }
     let count = contest.rows[0].quality.mistakes;
     match (contest.ratio(row), row.quality.mistakes) {
         (None, _) => "-".to_owned(),
         (Some(_), 0) => format!("none for {count}"),
-        (Some(ratio), _) if ratio < 1.0 => format!("1/{:.1}", 1.0 / ratio),
-        (Some(ratio), _) => format!("{ratio:.1} times"),
+        (Some(ratio), _) if ratio < 0.095 => format!("1/{:.0}", 1.0 / ratio),
+        (Some(ratio), _) if ratio < 0.91 => format!("1/{:.1}", 1.0 / ratio),
+        (Some(ratio), _) if ratio < 1.05 => "as many".to_owned(),
+        (Some(ratio), _) => format!("{ratio:.1} times as many"),
     }
 }
 

@@ -16,7 +16,7 @@ pub const HEARTBEATS_PER_MISTAKE: usize = 500;
 /// Halvings of the range of a parameter.
 const STEPS: u32 = 14;
 /// Points of each line of a plot.
-const POINTS: i32 = 13;
+const POINTS: i32 = 17;
 
 /// One detector.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,7 +89,7 @@ pub fn sweep(trace: &Trace, contest: &Contest) -> Vec<(Detector, Vec<Quality>)> 
         let replay = Replay::new(trace, row.detector);
         let (least, most) = row.detector.range(trace.every);
         let point = |step: i32| {
-            let factor = 1.25_f64.powi(step - POINTS / 3);
+            let factor = 1.12_f64.powi(step - POINTS / 3);
             let value = ((row.value as f64 * factor) as u64).clamp(least, most);
             replay.measure(row.detector, value)
         };

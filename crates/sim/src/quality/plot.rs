@@ -117,6 +117,35 @@ fn draw(Panel { trace, lines }: &Panel, text: &mut String) {
             escape(trace)
         ),
     );
+    axes(&scales, text);
+    for (detector, points) in lines {
+        let colour = colour(*detector);
+        let is_inside =
+            |point: &&Quality| (scales.from..=scales.to).contains(&point.detection_mean);
+        let places: Vec<String> = points
+            .iter()
+            .filter(is_inside)
+            .map(|point| {
+                let (x, y) = (scales.x(point.detection_mean), scales.y(point.mistakes_per_hour));
+                format!("{x:.1},{y:.1}")
+            })
+            .collect();
+        put(
+            text,
+            &format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+                places.join(" ")
+            ),
+        );
+        for place in &places {
+            let (x, y) = place.split_once(',').expect("it was just put together");
+            put(text, &format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"2.5\" fill=\"{colour}\"/>"));
+        }
+    }
+}
+
+/// Lines of equal rates, and the detection times below them.
+fn axes(scales: &Scales, text: &mut String) {
     let mut level = scales.floor;
     while level <= scales.top {
         let y = scales.y(10_f64.powf(level));
@@ -154,30 +183,6 @@ fn draw(Panel { trace, lines }: &Panel, text: &mut String) {
             TOP + PLOT_HEIGHT + 34.0
         ),
     );
-    for (detector, points) in lines {
-        let colour = colour(*detector);
-        let is_inside =
-            |point: &&Quality| (scales.from..=scales.to).contains(&point.detection_mean);
-        let places: Vec<String> = points
-            .iter()
-            .filter(is_inside)
-            .map(|point| {
-                let (x, y) = (scales.x(point.detection_mean), scales.y(point.mistakes_per_hour));
-                format!("{x:.1},{y:.1}")
-            })
-            .collect();
-        put(
-            text,
-            &format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-                places.join(" ")
-            ),
-        );
-        for place in &places {
-            let (x, y) = place.split_once(',').expect("it was just put together");
-            put(text, &format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"2.5\" fill=\"{colour}\"/>"));
-        }
-    }
 }
 
 fn power(level: f64) -> String {
