@@ -53,7 +53,7 @@ pub(super) fn planted(
 #[cfg(feature = "mutants")]
 fn no_mutant(unknown: &quorate_sim::mutants::UnknownMutant) -> String {
     let name = &unknown.0;
-    let names = quorate_sim::mutants::CATALOGUE.iter().map(|case| case.name);
+    let names = quorate_sim::mutants::cases().map(|case| case.name);
     match crate::nearest::nearest(name, names) {
         Some(near) => format!(
             "'{name}' is no planted bug (did you mean '{near}'?); 'quorate sim list' names all"
