@@ -146,7 +146,7 @@ fn watched<P: Protocol + 'static>(
 where
     P::Record: Clone,
 {
-    busy(config, suspects, accuracy, detected, plant, (ms(100), |_, _| {}))
+    busy(config, suspects, accuracy, detected, plant, ms(100), |_, _| {})
 }
 
 /// The same, in which somebody does something every so often.
@@ -156,7 +156,8 @@ fn busy<P: Protocol + 'static>(
     accuracy: Accuracy,
     detected: Duration,
     plant: impl Fn(&mut P) + 'static,
-    (every, work): (Duration, fn(&mut Nodes<'_, Plain<P>>, &mut Hands<'_, Plain<P>>)),
+    every: Duration,
+    work: fn(&mut Nodes<'_, Plain<P>>, &mut Hands<'_, Plain<P>>),
 ) -> Plain<P>
 where
     P::Record: Clone,
@@ -301,7 +302,7 @@ fn traffic(mutant: Option<Mutant>) -> Plain<Traffic> {
     };
     let suspects = |node: &Traffic| node.suspects().collect();
     let plant = move |node: &mut Traffic| planted(mutant, |mutant| node.plant(mutant));
-    busy(config, suspects, Accuracy::Eventual, ms(4_000), plant, (ms(20), talk))
+    busy(config, suspects, Accuracy::Eventual, ms(4_000), plant, ms(20), talk)
 }
 
 /// The first node talks to the second all the time, and now and then somebody has much to say.

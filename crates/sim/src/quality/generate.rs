@@ -51,7 +51,7 @@ pub fn link(link: &Link, seed: u64, every: f64, heartbeats: usize) -> Trace {
     let mut next = |_| {
         let is_lost = dice.unit() < loss;
         let delay = (mean - deviation).max(0.0) + dice.exponential(deviation.min(mean));
-        (!is_lost).then(|| (delay * SECOND as f64) as u64)
+        (!is_lost).then_some((delay * SECOND as f64) as u64)
     };
     let delays = (0..heartbeats).map(&mut next).collect();
     Trace { name: "link".to_owned(), every: nanos(every), per: 1, delays }
