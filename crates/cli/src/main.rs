@@ -9,6 +9,7 @@
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
+//! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
@@ -16,6 +17,7 @@ mod bench;
 mod check;
 mod client;
 mod ctl;
+mod fd;
 mod input;
 mod logging;
 mod nearest;
@@ -42,6 +44,7 @@ Examples:
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
+  quorate fd bench                        which failure detector suits which link
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -77,6 +80,8 @@ enum Command {
     Sim(Box<sim::Options>),
     /// Check what clients saw: is there an order that one copy could have shown?
     Check(check::Options),
+    /// Measure failure detectors on traces of delays, and find their parameters
+    Fd(fd::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -114,6 +119,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Fd(options) => fd::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

@@ -4,8 +4,10 @@
 //! makes a [`Subject`]: the simulator's campaigns, shrinker and command line know nothing else of a
 //! protocol.
 
+pub mod detectors;
 mod logs;
 pub mod mutants;
+pub mod quality;
 pub mod raft;
 pub mod service;
 
@@ -13,8 +15,10 @@ use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::Subject;
 use quorate_drivers::simulate::example::{Register, RegisterWorld};
 use quorate_protocols::consensus::raft::Raft;
+use quorate_protocols::detectors::perfect::Perfect;
 use quorate_replica::Replica;
 
+use detectors::Kind;
 use raft::RaftWorld;
 
 /// One protocol, or system, that can be simulated.
@@ -91,7 +95,35 @@ pub const REGISTRY: &[Entry] = &[
         properties: raft::PROPERTIES,
         make: |_| Box::new(RaftWorld::default),
     },
+    detector(Kind::Perfect, "perfect failure detector: pings with a known bound", Perfect::MODEL),
+    detector(Kind::Heartbeat, "heartbeats with a timeout that grows with mistakes", DATA_CENTRE),
+    detector(Kind::Chen, "heartbeats with Chen's freshness points (NFD-E)", DATA_CENTRE),
+    detector(Kind::Phi, "heartbeats with phi accrual", DATA_CENTRE),
+    detector(Kind::Jacobson, "pings with a timeout from round trips", DATA_CENTRE),
+    detector(Kind::Traffic, "traffic as heartbeat", DATA_CENTRE),
+    detector(Kind::QuorumPing, "quorum ping: the smaller side of a split only reads", DATA_CENTRE),
+    detector(Kind::Swim, "SWIM with Lifeguard's local health", DATA_CENTRE),
 ];
+
+const DATA_CENTRE: SystemModel = SystemModel::DATA_CENTRE;
+
+const fn detector(kind: Kind, about: &'static str, model: SystemModel) -> Entry {
+    let workloads = match kind {
+        Kind::Traffic => detectors::TALK,
+        _ => detectors::ALONE,
+    };
+    let make: fn(&Options) -> Box<dyn Subject> = match kind {
+        Kind::Perfect => |_| Kind::Perfect.subject(None),
+        Kind::Heartbeat => |_| Kind::Heartbeat.subject(None),
+        Kind::Chen => |_| Kind::Chen.subject(None),
+        Kind::Phi => |_| Kind::Phi.subject(None),
+        Kind::Jacobson => |_| Kind::Jacobson.subject(None),
+        Kind::Traffic => |_| Kind::Traffic.subject(None),
+        Kind::QuorumPing => |_| Kind::QuorumPing.subject(None),
+        Kind::Swim => |_| Kind::Swim.subject(None),
+    };
+    Entry { name: kind.name(), about, model, workloads, properties: kind.properties(), make }
+}
 
 /// The entry of that name.
 pub fn entry(name: &str) -> Option<&'static Entry> {

@@ -95,7 +95,7 @@ type Planted = (&'static str, &'static str, &'static str);
 
 #[cfg(feature = "mutants")]
 fn mutants() -> Option<Vec<Planted>> {
-    let cases = quorate_sim::mutants::CATALOGUE.iter();
+    let cases = quorate_sim::mutants::cases();
     Some(cases.map(|case| (case.name, case.what, case.source)).collect())
 }
 

@@ -53,7 +53,7 @@ pub(super) fn planted(
 #[cfg(feature = "mutants")]
 fn no_mutant(unknown: &quorate_sim::mutants::UnknownMutant) -> String {
     let name = &unknown.0;
-    let names = quorate_sim::mutants::CATALOGUE.iter().map(|case| case.name);
+    let names = quorate_sim::mutants::cases().map(|case| case.name);
     match crate::nearest::nearest(name, names) {
         Some(near) => format!(
             "'{name}' is no planted bug (did you mean '{near}'?); 'quorate sim list' names all"
@@ -76,7 +76,7 @@ mod hunt {
     use quorate_drivers::simulate::report::Found;
     use quorate_drivers::simulate::seeds::Seeds;
     use quorate_drivers::simulate::{Plan, Subject, Tally};
-    use quorate_sim::mutants::{CATALOGUE, MutantCase, WorldName, case_named};
+    use quorate_sim::mutants::{MutantCase, case_named, cases};
     use rustix::time::{ClockId, clock_gettime};
     use serde::Serialize;
     use std::fmt::Display;
@@ -132,7 +132,7 @@ mod hunt {
         names: &[String],
     ) -> Result<Verdict, Box<dyn Display>> {
         let cases: Vec<&MutantCase> = match names {
-            [all] if all == "all" => CATALOGUE.iter().collect(),
+            [all] if all == "all" => cases().collect(),
             names => names
                 .iter()
                 .map(|name| case_named(name))
@@ -229,10 +229,7 @@ mod hunt {
         found: &Found,
         flags: &Flags,
     ) -> Story {
-        let protocol = match case.world {
-            WorldName::Raft => "raft",
-            WorldName::Service => "service",
-        };
+        let protocol = case.world.name();
         let named = Named {
             protocol: protocol.to_owned(),
             workload: quorate_sim::entry(protocol).map_or("", |it| it.workloads[0].name).to_owned(),

@@ -12,6 +12,7 @@
 //! | safety | [`Plain::property`]: checked after every turn of a correct node | panics are found |
 //! | liveness | [`Plain::recovered`]: must come true within a bound after all faults have ended; [`Plain::awaited`] says what is missing | not asked |
 //! | lies and corruption | [`Plain::alter`] | messages are replayed, withheld and sent twice only |
+//! | what is done to a node before it starts | [`Plain::each_life`] | nothing |
 //! | how a node looks in a trace | [`Plain::portrait`] | not at all |
 //!
 //! A power cut keeps all that was synced and a drawn number of the records after it; a process
@@ -131,6 +132,7 @@ where
     awaited: Option<Box<Judge<P, Vec<String>>>>,
     calm: Option<Box<Work<P>>>,
     alter: Option<Box<Alter<P>>>,
+    each_life: Option<Box<dyn Fn(&mut P)>>,
     portrait: Option<Box<dyn Fn(&P) -> BTreeMap<String, String>>>,
     leads: Option<Box<dyn Fn(&P) -> bool>>,
     fingerprint: Option<Box<dyn Fn(&P::Message) -> u64>>,
@@ -247,6 +249,7 @@ where
             awaited: None,
             calm: None,
             alter: None,
+            each_life: None,
             portrait: None,
             leads: None,
             fingerprint: None,
@@ -315,6 +318,13 @@ where
         alter: impl FnMut(&P::Message, Choose<'_>) -> Option<P::Message> + 'static,
     ) -> Plain<P> {
         self.alter = Some(Box::new(alter));
+        self
+    }
+
+    /// This is done to a node in each of its lives, between restore and start: a bug is planted.
+    #[must_use]
+    pub fn each_life(mut self, prepare: impl Fn(&mut P) + 'static) -> Plain<P> {
+        self.each_life = Some(Box::new(prepare));
         self
     }
 
@@ -391,7 +401,11 @@ where
             disk.synced = disk.records.len();
         }
         let config = (self.config)(self.id(node), &self.ids);
-        Ok(P::restore(&config, &mut disk.records.iter().cloned()))
+        let mut state = P::restore(&config, &mut disk.records.iter().cloned());
+        if let Some(prepare) = &self.each_life {
+            prepare(&mut state);
+        }
+        Ok(state)
     }
 
     fn append(&mut self, _node: usize, disk: &mut Self::Disk, records: &mut Vec<P::Record>) {

@@ -1,10 +1,12 @@
 //! How one planted bug is hunted: what is run, and under which plan.
 
 use super::plant::{MutantCase, Plant, WorldName};
+use crate::detectors::Kind;
 use crate::raft::RaftWorld;
 use crate::service::Service;
-use quorate_core::SystemModel;
+use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::{Plan, Subject};
+use quorate_protocols::detectors::perfect::Perfect;
 use std::time::Duration;
 
 /// Faults of each run of a hunt last so long.
@@ -32,15 +34,25 @@ impl MutantCase {
                 Some(other) => panic!("{} is no bug of Raft alone", other.name()),
                 None => Box::new(RaftWorld::default),
             },
+            WorldName::Detector(kind) => match plant {
+                Some(Plant::Detector(mutant)) => kind.subject(Some(mutant)),
+                Some(other) => panic!("{} is no bug of a detector", other.name()),
+                None => kind.subject(None),
+            },
         }
     }
 
     /// Only the faults that the bug needs, all of them in each run.
     ///
-    /// Panics: if the case names a fault that the model of a data centre forbids.
+    /// Panics: if the case names a fault that its model forbids: that of a data centre, but for the
+    /// perfect detector, which needs more.
     pub fn plan(&self) -> Plan {
-        let plan = Plan::of(SystemModel::DATA_CENTRE).with_nodes(self.needs.voters as usize);
-        let plan = plan.with_faults(self.needs.faults).expect("faults of a data centre");
+        let model = match self.world {
+            WorldName::Detector(Kind::Perfect) => Perfect::MODEL,
+            _ => SystemModel::DATA_CENTRE,
+        };
+        let plan = Plan::of(model).with_nodes(self.needs.voters as usize);
+        let plan = plan.with_faults(self.needs.faults).expect("faults of its model");
         Plan { all: true, ..plan.lasting(LASTING) }
     }
 }

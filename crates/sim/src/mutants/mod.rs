@@ -26,6 +26,8 @@
 #[cfg(feature = "mutants")]
 mod catalogue;
 #[cfg(feature = "mutants")]
+mod detectors;
+#[cfg(feature = "mutants")]
 mod hunt;
 #[cfg(feature = "mutants")]
 mod plant;
@@ -37,11 +39,19 @@ mod unit_only;
 #[cfg(feature = "mutants")]
 pub use catalogue::CATALOGUE;
 #[cfg(feature = "mutants")]
+pub use detectors::DETECTORS;
+#[cfg(feature = "mutants")]
 pub use plant::{
     ClientMutant, HostMutant, MutantCase, Needs, Plant, UnknownMutant, Work, WorldName, case_named,
 };
 #[cfg(feature = "mutants")]
 pub use unit_only::UNIT_ONLY;
+
+/// Every planted bug that a campaign must catch: of the service, of Raft, and of the detectors.
+#[cfg(feature = "mutants")]
+pub fn cases() -> impl Iterator<Item = &'static MutantCase> {
+    CATALOGUE.iter().chain(DETECTORS)
+}
 
 /// True if bugs can be planted in this build.
 pub fn mutants_available() -> bool {

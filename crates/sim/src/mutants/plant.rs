@@ -1,5 +1,6 @@
 //! The words of the catalogue: where a bug is planted, what it breaks, and what shows it.
 
+use crate::detectors::Kind;
 use quorate_drivers::simulate::Fault;
 use std::fmt;
 
@@ -46,6 +47,8 @@ pub enum Plant {
     Host(HostMutant),
     /// In a client of the workload.
     Client(ClientMutant),
+    /// In a failure detector, in each life of each node.
+    Detector(quorate_protocols::detectors::Mutant),
 }
 
 /// Which world shows a bug soonest.
@@ -55,6 +58,8 @@ pub enum WorldName {
     Raft,
     /// The whole service.
     Service,
+    /// A failure detector alone.
+    Detector(Kind),
 }
 
 impl WorldName {
@@ -63,6 +68,16 @@ impl WorldName {
         match self {
             WorldName::Raft => crate::raft::PROPERTIES,
             WorldName::Service => crate::service::PROPERTIES,
+            WorldName::Detector(kind) => kind.properties(),
+        }
+    }
+
+    /// The name of its entry in the registry.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WorldName::Raft => "raft",
+            WorldName::Service => "service",
+            WorldName::Detector(kind) => kind.name(),
         }
     }
 }
@@ -140,6 +155,7 @@ impl Plant {
             Plant::Watch(mutant) => mutant.name(),
             Plant::Host(mutant) => mutant.name(),
             Plant::Client(mutant) => mutant.name(),
+            Plant::Detector(mutant) => mutant.name(),
         }
     }
 }
@@ -150,7 +166,7 @@ pub struct UnknownMutant(pub String);
 
 impl fmt::Display for UnknownMutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = super::CATALOGUE.iter().map(|case| case.name).collect();
+        let names: Vec<&str> = super::cases().map(|case| case.name).collect();
         write!(f, "'{}' is no planted bug; there are {}", self.0, names.join(", "))
     }
 }
@@ -161,6 +177,6 @@ impl std::error::Error for UnknownMutant {}
 ///
 /// Errors: there is none; the error lists all names.
 pub fn case_named(name: &str) -> Result<&'static MutantCase, UnknownMutant> {
-    let found = super::CATALOGUE.iter().find(|case| case.name == name);
+    let found = super::cases().find(|case| case.name == name);
     found.ok_or_else(|| UnknownMutant(name.to_owned()))
 }

@@ -3,6 +3,7 @@
 use super::catalogue::{lessor, raft, replica, store};
 use super::plant::Plant;
 use quorate_protocols::consensus::raft::Mutant;
+use quorate_protocols::detectors::Mutant as Detector;
 use quorate_replica::store::Mutant as Store;
 use quorate_replica::{LessorMutant, ReplicaMutant};
 use quorate_server::watch::Mutant as Watch;
@@ -10,6 +11,22 @@ use quorate_storage::Mutant as Storage;
 
 /// The planted bugs that no campaign is asked for, each with the reason.
 pub const UNIT_ONLY: &[(Plant, &str)] = &[
+    (
+        Plant::Detector(Detector::RttOfLastPing),
+        "costs accuracy only where answers overtake pings; caught by its transcript",
+    ),
+    (
+        Plant::Detector(Detector::QuorumOldAnswerCounted),
+        "an answer that crosses a split is lost in the simulator; caught by its transcript",
+    ),
+    (
+        Plant::Detector(Detector::HintSuffices),
+        "evidence is no protocol; caught by the tests of its file",
+    ),
+    (
+        Plant::Detector(Detector::OldExitNoticeTaken),
+        "evidence is no protocol; caught by the tests of its file",
+    ),
     (
         raft(Mutant::ElectionUnguarded),
         "shows only while a link stays cut, and the calm mends all links; caught by the \
