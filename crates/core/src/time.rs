@@ -88,12 +88,12 @@ impl WallTime {
 
     /// So much later, at most the end of the range.
     pub fn later(self, by: Duration) -> WallTime {
-        WallTime(self.0.saturating_add(saturated(by)))
+        WallTime(self.0.saturating_add_unsigned(saturated(by)))
     }
 
     /// So much earlier, at least the beginning of the range.
     pub fn earlier(self, by: Duration) -> WallTime {
-        WallTime(self.0.saturating_sub(saturated(by)))
+        WallTime(self.0.saturating_sub_unsigned(saturated(by)))
     }
 
     /// Moved by an offset, within the range.
@@ -107,8 +107,8 @@ impl WallTime {
     }
 }
 
-fn saturated(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+fn saturated(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How far one wall clock is ahead of another; negative if it is behind.

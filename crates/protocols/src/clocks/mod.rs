@@ -1,0 +1,3 @@
+//! Clocks that order events.
+
+pub mod interval;
