@@ -7,14 +7,17 @@
 pub mod mutants;
 pub mod raft;
 pub mod service;
+pub mod time;
 
 use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::Subject;
 use quorate_drivers::simulate::example::{Register, RegisterWorld};
 use quorate_protocols::consensus::raft::Raft;
+use quorate_protocols::time::synchronizer::Synchronizer;
 use quorate_replica::Replica;
 
 use raft::RaftWorld;
+use time::TimeWorld;
 
 /// One protocol, or system, that can be simulated.
 #[derive(Debug)]
@@ -89,6 +92,20 @@ pub const REGISTRY: &[Entry] = &[
         }],
         properties: raft::PROPERTIES,
         make: |_| Box::new(RaftWorld::default),
+    },
+    Entry {
+        name: "time",
+        about: "members that synchronize their clocks, some of which lie",
+        model: Synchronizer::MODEL,
+        workloads: &[
+            Workload { name: "mixed", about: "up to f of 2f + 1 clocks lie, each its own way" },
+            Workload { name: time::TOO_MANY_LIARS, about: "f + 1 say the same: it must break" },
+        ],
+        properties: time::PROPERTIES,
+        make: |options| match options.workload {
+            time::TOO_MANY_LIARS => Box::new(TimeWorld::with_too_many_liars),
+            _ => Box::new(TimeWorld::default),
+        },
     },
 ];
 

@@ -126,6 +126,11 @@ impl Synchronizer {
         self.agreement(now).1.interval
     }
 
+    /// How wide the interval was at the last review, halved; it has grown by the drift bound since.
+    pub fn error(&self) -> Option<Duration> {
+        self.claimed.map(|(_, interval)| interval.error())
+    }
+
     /// The smooth reading; none before it was first set.
     pub fn reading(&self, now: Time) -> Option<WallTime> {
         self.discipline.read(now)
@@ -311,7 +316,10 @@ impl Synchronizer {
         }
         self.contradicts = contradicts;
         let state = match agreement.interval {
-            None => State::Unsynchronised,
+            None => {
+                self.claimed = None;
+                State::Unsynchronised
+            }
             Some(interval) => self.follow(interval, cx),
         };
         if state != self.state {
