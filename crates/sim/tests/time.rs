@@ -1,0 +1,118 @@
+//! Clocks that are synchronized under the faults of the model, and more liars than may be.
+
+use quorate_core::{Protocol, SystemModel};
+use quorate_drivers::simulate::{Keep, Origin, Outcome, Plan, Tally, World, run};
+use quorate_protocols::time::synchronizer::Synchronizer;
+use quorate_sim::time::TimeWorld;
+use std::time::Duration;
+
+fn plan(model: SystemModel) -> Plan {
+    Plan::of(model).lasting(Duration::from_secs(10))
+}
+
+fn simulate(world: TimeWorld, plan: &Plan, seed: u64) -> Outcome {
+    run(world, plan, Origin::Seed(seed), Keep::Outcome)
+}
+
+#[test]
+fn the_true_time_is_within_the_interval_under_all_faults() {
+    let mut sum = Tally::default();
+    for model in [Synchronizer::MODEL, SystemModel::DATA_CENTRE] {
+        let plan = plan(model);
+        for seed in 0..400 {
+            let outcome = simulate(TimeWorld::default(), &plan, seed);
+            assert_eq!(outcome.violation, None, "{model}, seed {seed}");
+            sum.add(&outcome.tally);
+        }
+    }
+    for mark in TimeWorld::default().marks() {
+        assert!(sum.marks.contains_key(*mark), "'{mark}' was never seen: {sum:?}");
+    }
+}
+
+#[test]
+fn it_is_so_in_every_stronger_system_and_without_any_bound_on_delays() {
+    for network in ["reliable", "fair-loss"] {
+        for node in ["crash-stop", "crash-recovery", "byzantine"] {
+            for timing in ["synchronous", "partial", "asynchronous"] {
+                let model = format!("network={network},node={node},timing={timing}");
+                let plan = plan(model.parse().expect("a model"));
+                for seed in 0..30 {
+                    let outcome = simulate(TimeWorld::default(), &plan, seed);
+                    assert_eq!(outcome.violation, None, "{model}, seed {seed}");
+                }
+            }
+        }
+    }
+}
+
+/// What is promised is promised for `f`: one liar more, and the truth is outvoted.
+#[test]
+fn one_liar_more_than_may_be_breaks_it() {
+    let plan = plan(Synchronizer::MODEL).calm().with_nodes(5);
+    for seed in 0..20 {
+        let outcome = simulate(TimeWorld::with_too_many_liars(), &plan, seed);
+        let violation = outcome.violation.expect("three of five outvote the truth");
+        assert_eq!(violation.property, "interval", "seed {seed}: {}", violation.why);
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let plan = plan(Synchronizer::MODEL);
+    for seed in 0..10 {
+        let digest = || simulate(TimeWorld::default(), &plan, seed).digest;
+        let here = digest();
+        let there = std::thread::scope(|scope| scope.spawn(digest).join().expect("no panic"));
+        assert_eq!(there, here, "seed {seed}, in another thread");
+    }
+}
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::{TimeWorld, plan, simulate};
+    use quorate_core::Protocol;
+    use quorate_protocols::time::synchronizer::{Mutant, Synchronizer};
+    use quorate_sim::time::ClockMutant;
+    use std::collections::BTreeSet;
+
+    /// Runs within which each must be caught.
+    const RUNS: u64 = 1_000;
+
+    /// The first seed that breaks this property, and what others broke before it.
+    fn first(property: &str, world: impl Fn() -> TimeWorld) -> Result<u64, BTreeSet<String>> {
+        let plan = plan(Synchronizer::MODEL);
+        let mut others = BTreeSet::new();
+        for seed in 0..RUNS {
+            match simulate(world(), &plan, seed).violation {
+                Some(violation) if violation.property == property => return Ok(seed),
+                Some(violation) => _ = others.insert(violation.property),
+                None => {}
+            }
+        }
+        Err(others)
+    }
+
+    #[test]
+    fn every_planted_bug_is_caught_by_the_property_that_it_breaks() {
+        let mut escaped = Vec::new();
+        for mutant in Mutant::ALL {
+            let property = match mutant {
+                Mutant::FilterInverted => "filter",
+                _ => "interval",
+            };
+            if let Err(others) = first(property, || TimeWorld::with_mutant(*mutant)) {
+                escaped.push((mutant.name(), others));
+            }
+        }
+        assert!(escaped.is_empty(), "not caught, or as something else: {escaped:?}");
+    }
+
+    #[test]
+    fn a_clock_that_does_not_count_a_suspend_is_caught() {
+        for mutant in ClockMutant::ALL {
+            let broken = first("interval", || TimeWorld::on_machines_with(*mutant));
+            assert!(broken.is_ok(), "{} was not caught: {broken:?}", mutant.name());
+        }
+    }
+}
