@@ -8,9 +8,13 @@
 //! | several sources, of which some lie | [`marzullo`] | Marzullo (1984, 1990) |
 //! | a clock that runs smoothly | [`discipline`] | RFC 5905, sections 11.3 and 12 |
 //! | all of it among members | [`synchronizer`] | |
+//! | one server, asked until the answer is good | [`cristian`] | Cristian (1989) |
+//! | no server at all: the average of all | [`berkeley`] | Gusella and Zatti (1989) |
 //!
 //! What the result is good for is told in [`crate::clocks::interval`].
 
+pub mod berkeley;
+pub mod cristian;
 pub mod discipline;
 pub mod drift;
 pub mod exchange;
