@@ -231,6 +231,7 @@ mod hunt {
     ) -> Story {
         let protocol = match case.world {
             WorldName::Raft => "raft",
+            WorldName::Time => "time",
             WorldName::Service => "service",
         };
         let named = Named {

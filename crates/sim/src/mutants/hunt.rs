@@ -3,6 +3,7 @@
 use super::plant::{MutantCase, Plant, WorldName};
 use crate::raft::RaftWorld;
 use crate::service::Service;
+use crate::time::TimeWorld;
 use quorate_core::SystemModel;
 use quorate_drivers::simulate::{Plan, Subject};
 use std::time::Duration;
@@ -25,6 +26,12 @@ impl MutantCase {
         let case = *self;
         match self.world {
             WorldName::Service => Box::new(move || Service::focused(&case, plant)),
+            WorldName::Time => match plant {
+                Some(Plant::Time(mutant)) => Box::new(move || TimeWorld::with_mutant(mutant)),
+                Some(Plant::Clock(mutant)) => Box::new(move || TimeWorld::on_machines_with(mutant)),
+                Some(other) => panic!("{} is no bug of clocks", other.name()),
+                None => Box::new(TimeWorld::default),
+            },
             WorldName::Raft => match plant {
                 Some(Plant::Replica(quorate_replica::Plant::Raft(mutant))) => {
                     Box::new(move || RaftWorld::with_mutant(mutant))

@@ -1,7 +1,9 @@
 //! The catalogue is complete, and says what it must.
 
 use super::{CATALOGUE, ClientMutant, HostMutant, Plant, UNIT_ONLY, case_named};
+use crate::time::ClockMutant;
 use quorate_protocols::consensus::raft;
+use quorate_protocols::time::synchronizer;
 use quorate_replica::{LessorMutant, ReplicaMutant, store};
 use std::collections::BTreeSet;
 
@@ -14,9 +16,18 @@ fn plants() -> Vec<Plant> {
     let parts = raft.chain(store).chain(lessor).chain(replica).map(Plant::Replica);
     let storage = quorate_storage::Mutant::ALL.iter().copied().map(Plant::Storage);
     let watches = quorate_server::watch::Mutant::ALL.iter().copied().map(Plant::Watch);
+    let times = synchronizer::Mutant::ALL.iter().copied().map(Plant::Time);
+    let clocks = ClockMutant::ALL.iter().copied().map(Plant::Clock);
     let hosts = HostMutant::ALL.iter().copied().map(Plant::Host);
     let clients = ClientMutant::ALL.iter().copied().map(Plant::Client);
-    parts.chain(storage).chain(watches).chain(hosts).chain(clients).collect()
+    parts
+        .chain(storage)
+        .chain(watches)
+        .chain(times)
+        .chain(clocks)
+        .chain(hosts)
+        .chain(clients)
+        .collect()
 }
 
 #[test]
