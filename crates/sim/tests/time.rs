@@ -72,7 +72,9 @@ fn the_same_seed_is_the_same_run() {
 mod mutants {
     use super::{TimeWorld, plan, simulate};
     use quorate_core::Protocol;
+    use quorate_drivers::simulate::{Keep, Origin, Subject};
     use quorate_protocols::time::synchronizer::{Mutant, Synchronizer};
+    use quorate_sim::mutants::{CATALOGUE, WorldName};
     use quorate_sim::time::ClockMutant;
     use std::collections::BTreeSet;
 
@@ -113,6 +115,23 @@ mod mutants {
         for mutant in ClockMutant::ALL {
             let broken = first("interval", || TimeWorld::on_machines_with(*mutant));
             assert!(broken.is_ok(), "{} was not caught: {broken:?}", mutant.name());
+        }
+    }
+
+    #[test]
+    fn every_case_of_the_catalogue_is_found_and_its_world_is_clean_without_it() {
+        let cases = CATALOGUE.iter().filter(|case| case.world == WorldName::Time);
+        for case in cases {
+            let (plan, planted, clean) = (case.plan(), case.subject(), case.clean());
+            let breaks = |subject: &dyn Subject, seed| {
+                let outcome = subject.run(&plan, Origin::Seed(seed), Keep::Outcome);
+                outcome.violation.map(|violation| violation.property)
+            };
+            let found = (0..RUNS).find_map(|seed| breaks(&*planted, seed));
+            assert!(found.is_some(), "{} was not found", case.name);
+            for seed in 0..20 {
+                assert_eq!(breaks(&*clean, seed), None, "without {}, seed {seed}", case.name);
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Hybrid logical clocks: an order that respects causality, in numbers that are close to the time
 //! of day.
 //!
-//! **Problem.** Lamport's numbers order events and say nothing about when they were; wall clocks say
-//! when, and order events wrongly as soon as two of them are apart.
+//! **Problem.** Lamport's numbers order events and say nothing about when they were; wall clocks
+//! say when, and order events wrongly as soon as two of them are apart.
 //!
 //! **Model.** Wall clocks that are apart by at most half of `max_offset`, for closeness only: the
 //! order holds whatever they show.
@@ -24,13 +24,14 @@
 //! ([`Refusal::FromTheFuture`]), and the clock does not move.
 //!
 //! *Restarts.* A node that returns with a wall clock that was set back must not give old times
-//! again. Before it gives a time above its *mark*, it stores a higher one; it returns just above the
-//! mark that it finds ([`HybridClock::mark_wanted`]). A mark is half of `max_offset` ahead, so that
-//! few are written, and no peer refuses who has just returned.
+//! again. Before it gives a time above its *mark*, it stores a higher one; it returns just above
+//! the mark that it finds ([`HybridClock::mark_wanted`]). A mark is half of `max_offset` ahead, so
+//! that few are written, and no peer refuses who has just returned.
 //!
 //! **Guarantees.** *Clock condition*: if one event happened before another, its time is smaller.
-//! *Monotone*, over restarts too. *Close*: a time is not below the wall clock of its node, and above
-//! the greatest wall clock of all by at most the lead of a mark, and a nanosecond for each restart.
+//! *Monotone*, over restarts too. *Close*: a time is not below the wall clock of its node, and
+//! above the greatest wall clock of all by at most the lead of a mark, and a nanosecond for each
+//! restart.
 //!
 //! **Bounds.** The counter has 32 bits; when they are used up, the wall part is moved on by one
 //! nanosecond.
@@ -134,8 +135,8 @@ impl HybridClock {
         self.mark = self.mark.max(mark);
     }
 
-    /// The time of the next event here, while the wall clock shows `wall`; a message that is sent by
-    /// it carries this.
+    /// The time of the next event here, while the wall clock shows `wall`; a message that is sent
+    /// by it carries this.
     ///
     /// Errors: a mark must be stored first.
     pub fn tick(&mut self, wall: WallTime) -> Result<HybridTime, Refusal> {

@@ -15,7 +15,7 @@
 //! **Guarantees.** *Clock condition*: if one event happened before another, its time is smaller.
 //! *Total order*: different events have different times, because equal counts are told apart by the
 //! names of their nodes. Not the converse: a smaller time says nothing about causality; for that
-//! see [`super::vector`].
+//! see [`super::vector_clock`].
 //!
 //! **Bounds.** A clock that has counted 2^64 - 1 events refuses ([`Exhausted`]). Nobody counts so
 //! far; a peer may claim that it did, and is refused before the clock has moved.

@@ -3,13 +3,13 @@
 //! | problem | file | what it says of two events | source |
 //! |---|---|---|---|
 //! | an order that fits causality | [`lamport`] | if one may have caused the other, its time is smaller | Lamport (1978) |
-//! | causality itself | [`vector`] | exactly whether one may have caused the other | Fidge (1988); Mattern (1989) |
+//! | causality itself | [`vector_clock`] | exactly whether one may have caused the other | Fidge (1988); Mattern (1989) |
 //! | values that were written concurrently | [`version_vector`] | which value replaces which | Preguiça et al. (2010) |
 //! | both an order and the time of day | [`hybrid`] | as Lamport, and close to physical time | Kulkarni et al. (2014) |
 //! | an order without messages | [`interval`] | one was before the other, or nobody knows | Corbett et al. (2012) |
 //!
-//! None of them is a [`Protocol`](quorate_core::Protocol): each is a value that rides on the messages
-//! of one. Physical time comes from [`crate::time`].
+//! None of them is a [`Protocol`](quorate_core::Protocol): each is a value that rides on the
+//! messages of one. Physical time comes from [`crate::time`].
 //!
 //! **Five kinds of time**, each a type, and none compares with another:
 //!
@@ -30,7 +30,8 @@
 //! use quorate_core::{Time, WallTime};
 //! use quorate_protocols::clocks::interval::TimeInterval;
 //! // An instant of a monotonic clock is no time of day.
-//! TimeInterval::new(WallTime::from_nanos(1), WallTime::from_nanos(9)).contains(Time::from_nanos(3));
+//! let now = TimeInterval::new(WallTime::from_nanos(1), WallTime::from_nanos(9));
+//! now.contains(Time::from_nanos(3));
 //! ```
 //! ```compile_fail
 //! use quorate_core::WallTime;
@@ -41,7 +42,7 @@
 //! let before = one < other;
 //! ```
 //! ```compile_fail
-//! use quorate_protocols::clocks::vector::VectorTime;
+//! use quorate_protocols::clocks::vector_clock::VectorTime;
 //! // Neither have vectors: ask for `causality`, and be ready for `Concurrent`.
 //! let before = VectorTime::default() < VectorTime::default();
 //! ```
@@ -51,5 +52,5 @@ mod causality;
 pub mod hybrid;
 pub mod interval;
 pub mod lamport;
-pub mod vector;
+pub mod vector_clock;
 pub mod version_vector;

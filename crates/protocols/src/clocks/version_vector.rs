@@ -22,9 +22,9 @@
 //! had read it. *No false conflict*: a value that such a write has replaced is nowhere shown beside
 //! it. *Convergence*: merging is commutative, associative and idempotent.
 //!
-//! **Bounds.** A node refuses a write that would leave more than [`SIBLINGS_MAX`] values: its client
-//! must read and give back the context first. By merging there can be as many for each node. A
-//! context grows with the number of nodes, not of clients.
+//! **Bounds.** A node refuses a write that would leave more than [`SIBLINGS_MAX`] values: its
+//! client must read and give back the context first. By merging there can be as many for each node.
+//! A context grows with the number of nodes, not of clients.
 //!
 //! **Sources.** Parker et al., "Detection of Mutual Inconsistency in Distributed Systems" (1983),
 //! for version vectors; Preguiça, Baquero, Almeida, Fonte and Gonçalves, "Dotted Version Vectors"

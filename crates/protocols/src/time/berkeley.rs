@@ -7,9 +7,9 @@
 //! wrong. One member is the *master*.
 //!
 //! **Idea.** In each round the master asks all for their time, estimates how far each is ahead of
-//! its own (half of the round trip is reckoned to each way), and takes the average of those that are
-//! close to each other: the largest set within `gamma`. Then it sends each member not a time, which
-//! would be old on arrival, but by how much it is to *adjust* its clock.
+//! its own (half of the round trip is reckoned to each way), and takes the average of those that
+//! are close to each other: the largest set within `gamma`. Then it sends each member not a time,
+//! which would be old on arrival, but by how much it is to *adjust* its clock.
 //!
 //! ```text
 //!            master 3:00    n2 2:50    n3 3:25        gamma 30 min    average 3:05

@@ -6,8 +6,8 @@
 //! **Model.** The server is right and answers; messages take at least `delay_min`, which is known,
 //! and mostly not much more; they may be lost. Nobody lies.
 //!
-//! **Idea.** The answer is between `delay_min` and the round trip less `delay_min` old. The middle is
-//! wrong by at most half of the round trip less `delay_min`. If that is too much, ask again: the
+//! **Idea.** The answer is between `delay_min` and the round trip less `delay_min` old. The middle
+//! is wrong by at most half of the round trip less `delay_min`. If that is too much, ask again: the
 //! delay of one exchange says little about that of the next, so soon a short one comes.
 //!
 //! ```text
@@ -27,7 +27,7 @@
 //!
 //! **Source.** Cristian, "Probabilistic Clock Synchronization" (1989), sections 3 and 4.
 
-use super::drift::DriftBound;
+use super::dispersion::DriftBound;
 use quorate_core::{Context, NodeId, Protocol, SystemModel, Time, WallTime};
 use std::convert::Infallible;
 use std::time::Duration;

@@ -14,9 +14,9 @@
 //!        disciplined ........|......                        + what of the offset is slewed
 //! ```
 //!
-//! The rate is estimated over a long span: two guesses with errors `e1` and `e2`, a span apart, give
-//! it with an error of `(e1 + e2) / span`. A span ends after [`SPAN_MAX`], because a quartz wanders
-//! with the temperature of the room.
+//! The rate is estimated over a long span: two guesses with errors `e1` and `e2`, a span apart,
+//! give it with an error of `(e1 + e2) / span`. A span ends after [`SPAN_MAX`], because a quartz
+//! wanders with the temperature of the room.
 //!
 //! **Guarantees.** *Monotone*: between two steps the clock never runs backwards. *Bounded error of
 //! the rate*: the mean rate of the span lies within [`DriftEstimate::uncertainty`] of the estimate,
@@ -28,7 +28,7 @@
 //! **Source.** Mills et al., RFC 5905 (2010), sections 11.3 and 12: clock discipline, step
 //! threshold 128 ms, slew of at most 500 ppm. The estimate is simpler than its hybrid loop.
 
-use super::drift::{DriftBound, Ppb};
+use super::dispersion::{DriftBound, Ppb};
 use crate::clocks::interval::TimeInterval;
 use quorate_core::{Offset, Time, WallTime};
 use std::time::Duration;
@@ -277,7 +277,10 @@ mod tests {
     proptest! {
         #[test]
         fn it_never_runs_backwards_between_steps(
-            guesses in proptest::collection::vec((1u64..100 * SECOND, -200_000_000i64..200_000_000), 1..20),
+            guesses in proptest::collection::vec(
+                (1u64..100 * SECOND, -200_000_000i64..200_000_000),
+                1..20,
+            ),
         ) {
             let mut clock = Discipline::new(DriftBound::default());
             let (mut now, mut last) = (0, None);

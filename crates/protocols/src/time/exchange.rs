@@ -30,7 +30,7 @@
 //!
 //! **Source.** Mills et al., RFC 5905 (2010), sections 8 (on-wire protocol) and 10 (clock filter).
 
-use super::drift::DriftBound;
+use super::dispersion::DriftBound;
 use crate::clocks::interval::TimeInterval;
 use quorate_core::{Offset, Time, WallTime};
 use std::fmt;

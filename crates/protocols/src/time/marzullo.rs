@@ -19,12 +19,12 @@
 //! overlap smaller and move it away from the truth. What is asked for must not depend on what
 //! liars say, so the number is fixed beforehand.
 //!
-//! **Guarantees**, if at most `f` of the claims are wrong. *Soundness*: the answer contains the true
-//! time. *No accusation of the innocent*: who is outvoted is wrong. *Width*: with `m > 2f` the answer
-//! lies within one claim, because two sets of `m - f` claims, one at either end of it, share a
-//! member; with `m > 3f` they share a right one, so no liar can make the answer wider than the
-//! worst right claim. With `f < m <= 2f` the answer is sound too, and may be as wide as a liar likes.
-//! *Evidence*: if no instant is shared by `m - f`, then more than `f` are wrong for sure.
+//! **Guarantees**, if at most `f` of the claims are wrong. *Soundness*: the answer contains the
+//! true time. *No accusation of the innocent*: who is outvoted is wrong. *Width*: with `m > 2f` the
+//! answer lies within one claim, because two sets of `m - f` claims, one at either end of it, share
+//! a member; with `m > 3f` they share a right one, so no liar can make the answer wider than the
+//! worst right claim. With `f < m <= 2f` the answer is sound too, and may be as wide as a liar
+//! likes. *Evidence*: if no instant is shared by `m - f`, then more than `f` are wrong for sure.
 //!
 //! **Bounds.** Time: sorting `2m` ends.
 //!

@@ -3,7 +3,7 @@
 //!
 //! | problem | file | source |
 //! |---|---|---|
-//! | how wrong a clock becomes by itself | [`drift`] | RFC 5905, section 4 |
+//! | how wrong a clock becomes by itself | [`dispersion`] | RFC 5905, section 4 |
 //! | what one question and its answer say | [`exchange`] | RFC 5905, sections 8 and 10 |
 //! | several sources, of which some lie | [`marzullo`] | Marzullo (1984, 1990) |
 //! | a clock that runs smoothly | [`discipline`] | RFC 5905, sections 11.3 and 12 |
@@ -16,7 +16,7 @@
 pub mod berkeley;
 pub mod cristian;
 pub mod discipline;
-pub mod drift;
+pub mod dispersion;
 pub mod exchange;
 pub mod marzullo;
 pub mod synchronizer;

@@ -20,7 +20,7 @@ use quorate_protocols::clocks::interval::TimeInterval;
 use quorate_protocols::time::berkeley::{self, Berkeley};
 use quorate_protocols::time::cristian::{self, Cristian};
 use quorate_protocols::time::discipline::Correction;
-use quorate_protocols::time::drift::DriftBound;
+use quorate_protocols::time::dispersion::DriftBound;
 use quorate_protocols::time::exchange::{ErrorSplit, Exchange, Sample};
 use quorate_protocols::time::synchronizer::{
     Config, Indication, Message, Mutant, Request, Synchronizer, Timer,

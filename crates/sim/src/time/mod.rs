@@ -9,16 +9,16 @@
 //! ```
 //!
 //! Each run draws how often clocks are read and peers are asked, how wrong each clock may be, which
-//! ones lie (traitors included, no more than `f` of the `2f + 1` or more members), which fall silent,
-//! and how each oscillator wanders within 200 ppm. The faults of clocks hit the *wall clock* of a
-//! member, which the synchronizer must not trust; the monotonic one keeps its bound, and counts
-//! while its machine stands still.
+//! ones lie (traitors included, no more than `f` of the `2f + 1` or more members), which fall
+//! silent, and how each oscillator wanders within 200 ppm. The faults of clocks hit the *wall
+//! clock* of a member, which the synchronizer must not trust; the monotonic one keeps its bound,
+//! and counts while its machine stands still.
 //!
-//! **Liveness.** When all faults have ended, every member that is up must be synchronized to 100 ms,
-//! if the honest clocks of those that are left are more than `f`.
+//! **Liveness.** When all faults have ended, every member that is up must be synchronized to 100
+//! ms, if the honest clocks of those that are left are more than `f`.
 //!
-//! The workload `too-many-liars` bribes `f + 1` clocks to say the same. The interval breaks then, as
-//! it must: nothing that a member sees tells it which majority is honest.
+//! The workload `too-many-liars` bribes `f + 1` clocks to say the same. The interval breaks then,
+//! as it must: nothing that a member sees tells it which majority is honest.
 
 mod sources;
 
@@ -29,7 +29,7 @@ use quorate_drivers::simulate::{
     SyncError, World,
 };
 use quorate_protocols::time::discipline::Correction;
-use quorate_protocols::time::drift::DriftBound;
+use quorate_protocols::time::dispersion::DriftBound;
 use quorate_protocols::time::exchange::{SAMPLES_MAX, Sample};
 #[cfg(feature = "mutants")]
 use quorate_protocols::time::synchronizer::Mutant;
@@ -217,8 +217,9 @@ impl TimeWorld {
             let reported = status.error.total().as_nanos();
             if best.is_some_and(|best| reported > best) {
                 let source = status.source;
+                let best = best.unwrap_or_default();
                 let why = format!(
-                    "n{} reckons with {reported} ns for {source}, and the best exchange has {best:?}",
+                    "n{} reckons with {reported} ns for {source}; its best exchange has {best} ns",
                     node + 1
                 );
                 return Err(Broken::new("filter", why));

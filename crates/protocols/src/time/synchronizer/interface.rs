@@ -1,7 +1,7 @@
 //! What the layer above knows of the synchronizer: configuration, requests and indications.
 
 use super::super::discipline::Correction;
-use super::super::drift::DriftBound;
+use super::super::dispersion::DriftBound;
 use super::super::exchange::{BadExchange, ErrorSplit, Exchange, Sample};
 use quorate_core::{NodeId, Offset, Time, WallTime};
 use std::collections::BTreeSet;

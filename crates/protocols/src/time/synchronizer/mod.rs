@@ -1,8 +1,8 @@
 //! The synchronizer: members that find out the true time together, and how wrong they may be.
 //!
-//! **Problem.** Each member has some clock at hand, whose error it is told, and may be told wrongly.
-//! Some members can ask servers, which lie too. Every member shall know an interval that contains
-//! the true time, at every moment, and who of its sources is wrong.
+//! **Problem.** Each member has some clock at hand, whose error it is told, and may be told
+//! wrongly. Some members can ask servers, which lie too. Every member shall know an interval that
+//! contains the true time, at every moment, and who of its sources is wrong.
 //!
 //! **Model.** Messages are lost, doubled and arbitrarily late; members crash and return with
 //! nothing; of all the sources of a member at most `f` lie, members that behave arbitrarily among
@@ -11,9 +11,9 @@
 //! axis. Wall clocks may do what they like.
 //!
 //! **Idea.** A *source* is the clock at hand, a peer's clock at hand, or a server. Each exchange
-//! with one ([`super::exchange`]) gives an interval, which is widened by the drift bound as it ages.
-//! The best of the last eight counts as the claim of the source; the instants that all but `f`
-//! claims share ([`super::marzullo`]) make the answer.
+//! with one ([`super::exchange`]) gives an interval, which is widened by the drift bound as it
+//! ages. The best of the last eight counts as the claim of the source; the instants that all but
+//! `f` claims share ([`super::marzullo`]) make the answer.
 //!
 //! ```text
 //!   clock at hand --+                     best of 8   all but f share        smooth reading
@@ -26,15 +26,15 @@
 //!
 //! **States.** `unsynchronised` until more than `f` fresh sources share an instant, which is then
 //! vouched for by an honest one; `synced` while they do; `freewheel` when they are no longer heard;
-//! `stepped` when the disciplined clock had to jump, or what was claimed before is contradicted. The
-//! interval does not depend on the state: it holds as soon as more than `f` sources were heard, and
-//! grows while none is.
+//! `stepped` when the disciplined clock had to jump, or what was claimed before is contradicted.
+//! The interval does not depend on the state: it holds as soon as more than `f` sources were heard,
+//! and grows while none is.
 //!
 //! **Guarantees.** *Interval*: the true time lies within [`Synchronizer::interval`], whatever the
 //! paths are like. *No accusation of the innocent*: who is outvoted is wrong. *Monotone*: the
 //! disciplined reading runs backwards only where `Stepped` is told. *Progress*: where more than `f`
-//! honest sources are heard within `fresh`, a member becomes `synced`. With more than `f` liars that
-//! agree, nothing of this holds, and nobody can know it; if they do not agree,
+//! honest sources are heard within `fresh`, a member becomes `synced`. With more than `f` liars
+//! that agree, nothing of this holds, and nobody can know it; if they do not agree,
 //! [`Indication::Contradiction`] tells.
 //!
 //! **Bounds.** [`PEERS_MAX`], [`SERVERS_MAX`]: more is a mistake of the caller. [`ASKED_MAX`]
@@ -55,7 +55,7 @@ pub use interface::{Config, Indication, Message, Request, SourceId, SourceStatus
 pub use mutant::Mutant;
 
 use super::discipline::{Correction, Discipline, DriftEstimate};
-use super::drift::DriftBound;
+use super::dispersion::DriftBound;
 use super::exchange::{Exchange, Filter, Sample};
 use super::marzullo::{self, Agreement};
 use crate::clocks::interval::TimeInterval;
