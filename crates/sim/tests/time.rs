@@ -46,6 +46,39 @@ fn it_is_so_in_every_stronger_system_and_without_any_bound_on_delays() {
     }
 }
 
+/// Runs of the long campaign, and the first of them.
+fn long_campaign() -> std::ops::Range<u64> {
+    let number = |name, otherwise: u64| {
+        let word = std::env::var(name).ok();
+        word.and_then(|word| word.parse().ok()).unwrap_or(otherwise)
+    };
+    let first = number("FIRST", 0);
+    first..first + number("RUNS", 100_000)
+}
+
+/// `RUNS=1000 cargo test --release -p quorate-sim --test time -- --ignored --nocapture`
+#[test]
+#[ignore = "a hundred thousand runs take minutes"]
+fn the_true_time_is_within_the_interval_in_a_hundred_thousand_runs() {
+    let plan = plan(Synchronizer::MODEL);
+    let (seeds, jobs) = (long_campaign(), 2);
+    let share = &|job: u64| {
+        let mut sum = Tally::default();
+        for seed in seeds.clone().filter(|seed| seed % jobs == job) {
+            let outcome = simulate(TimeWorld::default(), &plan, seed);
+            assert_eq!(outcome.violation, None, "seed {seed}");
+            sum.add(&outcome.tally);
+        }
+        sum
+    };
+    let mut sum = Tally::default();
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..jobs).map(|job| scope.spawn(move || share(job))).collect();
+        shares.into_iter().for_each(|share| sum.add(&share.join().expect("no violation")));
+    });
+    println!("{sum:?}");
+}
+
 /// What is promised is promised for `f`: one liar more, and the truth is outvoted.
 #[test]
 fn one_liar_more_than_may_be_breaks_it() {
