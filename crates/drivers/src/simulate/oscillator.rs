@@ -26,8 +26,8 @@
 //! **Left out.** A virtual machine that is restored loses its memory since the snapshot too; here
 //! only its clocks go back.
 //!
-//! **Sources.** Mills, "Computer Network Time Synchronization" (2nd edition, 2010), chapter 12, for
-//! what oscillators do; clock_gettime(2) of Linux for CLOCK_MONOTONIC and CLOCK_BOOTTIME.
+//! **Sources.** Mills, "Computer Network Time Synchronization" (2nd edition, 2010), for what
+//! oscillators do; clock_gettime(2) of Linux for CLOCK_MONOTONIC and CLOCK_BOOTTIME.
 
 use std::time::Duration;
 

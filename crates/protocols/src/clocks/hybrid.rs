@@ -37,7 +37,7 @@
 //! nanosecond.
 //!
 //! **Source.** Kulkarni, Demirbas, Madappa, Avva and Leone, "Logical Physical Clocks" (2014),
-//! figure 5; the guard and the stored mark are section 5's "self-stabilization" and CockroachDB's.
+//! figure 5; the guard on the offset, and the mark that is stored, are CockroachDB's.
 
 use quorate_core::{Offset, WallTime};
 use std::fmt;

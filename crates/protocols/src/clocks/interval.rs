@@ -24,8 +24,8 @@
 //!
 //! **Left out.** Where intervals come from: [`crate::time`].
 //!
-//! **Sources.** Marzullo and Owicki, "Maintaining the Time in a Distributed System" (1983), section
-//! 2, for clocks as intervals; Corbett et al., "Spanner" (OSDI 2012), sections 3 and 4.1.2, for
+//! **Sources.** Marzullo and Owicki, "Maintaining the Time in a Distributed System" (1983), for
+//! clocks as intervals; Corbett et al., "Spanner" (OSDI 2012), sections 3 and 4.1.2, for
 //! `earliest`, `latest` and commit wait.
 
 use quorate_core::WallTime;

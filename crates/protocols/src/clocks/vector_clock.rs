@@ -191,7 +191,7 @@ mod tests {
         times
     }
 
-    /// Mattern 1989, theorem 10: e < e' if and only if C(e) < C(e').
+    /// Mattern 1989: e < e' if and only if C(e) < C(e').
     #[test]
     fn a_vector_is_smaller_if_and_only_if_its_event_happened_before() {
         let mut concurrent = 0_u64;

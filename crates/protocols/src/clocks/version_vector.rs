@@ -28,7 +28,7 @@
 //!
 //! **Sources.** Parker et al., "Detection of Mutual Inconsistency in Distributed Systems" (1983),
 //! for version vectors; Preguiça, Baquero, Almeida, Fonte and Gonçalves, "Dotted Version Vectors"
-//! (2010), sections 4 and 5.
+//! (2010).
 
 use quorate_core::NodeId;
 use std::collections::BTreeMap;

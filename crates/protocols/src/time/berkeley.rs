@@ -28,7 +28,7 @@
 //! original slows it down.
 //!
 //! **Source.** Gusella and Zatti, "The Accuracy of the Clock Synchronization Achieved by TEMPO in
-//! Berkeley UNIX 4.3BSD" (1989), sections 2 and 3.
+//! Berkeley UNIX 4.3BSD" (1989). The example is the one of the textbooks.
 
 use quorate_core::{Context, NodeId, Offset, Protocol, SystemModel, Time, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -268,9 +268,9 @@ mod tests {
         robust_mean(&offsets, Duration::from_nanos(gamma)).map(|(mean, ..)| mean.as_nanos())
     }
 
-    /// Gusella and Zatti 1989, figure 1: 3:00, 2:50 and 3:25, in minutes.
+    /// 3:00, 2:50 and 3:25, in minutes.
     #[test]
-    fn the_average_of_the_paper() {
+    fn the_average_of_the_picture() {
         assert_eq!(mean(&[0, -10, 25], 40), Some(5));
         assert_eq!(mean(&[0, -10, 25], 30), Some(-5), "one is too far from the others");
         assert_eq!(mean(&[0, 100], 30), Some(0), "the least of sets of one size");

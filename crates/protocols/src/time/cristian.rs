@@ -25,7 +25,7 @@
 //!
 //! **Left out.** More than one server, and servers that lie: [`super::synchronizer`].
 //!
-//! **Source.** Cristian, "Probabilistic Clock Synchronization" (1989), sections 3 and 4.
+//! **Source.** Cristian, "Probabilistic Clock Synchronization" (1989).
 
 use super::dispersion::DriftBound;
 use quorate_core::{Context, NodeId, Protocol, SystemModel, Time, WallTime};

@@ -29,9 +29,9 @@
 //! **Bounds.** Time: sorting `2m` ends.
 //!
 //! **Sources.** Marzullo, "Maintaining the Time in a Distributed System" (PhD thesis, Stanford
-//! 1984); Marzullo and Owicki (1983), section 3; Marzullo, "Tolerating Failures of
-//! Continuous-Valued Sensors" (1990), section 3, for the widths. RFC 5905, section 11.2.1, asks for
-//! the overlap of most instead, and then for a majority.
+//! 1984), and with Owicki under the same title (1983); Marzullo, "Tolerating Failures of
+//! Continuous-Valued Sensors" (1990), for the widths. RFC 5905, section 11.2.1, asks for the overlap
+//! of most instead, and then for a majority.
 
 use crate::clocks::interval::TimeInterval;
 use quorate_core::WallTime;

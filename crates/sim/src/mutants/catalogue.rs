@@ -624,7 +624,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         Plant::Time(Time::OverlapOfMost),
-        ("interval", "Marzullo 1990, section 3"),
+        ("interval", "Marzullo 1990"),
         "a liar that stays close moves the overlap",
         WorldName::Time,
         five(&[], &[]),
@@ -638,7 +638,7 @@ pub const CATALOGUE: &[MutantCase] = &[
     ),
     case(
         Plant::Time(Time::StaleReadingServed),
-        ("interval", "RFC 5905, section 11.1"),
+        ("interval", "RFC 5905, section 7.3"),
         "an old reading is handed on as if it were fresh",
         WorldName::Time,
         three(&[Fault::Loss], &[]),

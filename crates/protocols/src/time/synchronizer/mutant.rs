@@ -18,13 +18,13 @@ quorate_core::planted_bugs! {
         /// Ages are measured by the wall clock of the host, which jumps (etcd#12291).
         AgeByWallClock = "age-by-wall-clock",
         /// The instants that most sources share are taken, not those that enough share: a liar
-        /// that stays close moves them (Marzullo 1990, section 3).
+        /// that stays close moves them (Marzullo 1990).
         OverlapOfMost = "overlap-of-most",
         /// An answer is matched with the last question, whatever question it answers (RFC 5905,
         /// section 8: the test for bogus packets).
         AnswerOfAnyQuestion = "answer-of-any-question",
         /// A member tells its peers the reading of its clock with the error that it had when it
-        /// was read (RFC 5905, section 11.1: root dispersion).
+        /// was read (RFC 5905, section 7.3: root dispersion).
         StaleReadingServed = "stale-reading-served",
     }
 }
