@@ -30,8 +30,8 @@
 //!
 //! **Sources.** Marzullo, "Maintaining the Time in a Distributed System" (PhD thesis, Stanford
 //! 1984), and with Owicki under the same title (1983); Marzullo, "Tolerating Failures of
-//! Continuous-Valued Sensors" (1990), for the widths. RFC 5905, section 11.2.1, asks for the overlap
-//! of most instead, and then for a majority.
+//! Continuous-Valued Sensors" (1990), for the widths. RFC 5905, section 11.2.1, asks for the
+//! overlap of most instead, and then for a majority.
 
 use crate::clocks::interval::TimeInterval;
 use quorate_core::WallTime;
