@@ -338,7 +338,10 @@ mod tests {
                 error: nanos(error as u64),
             };
             let bound = DriftBound::of_data_sheet(200_000);
-            prop_assume!(exchange.answered >= exchange.received);
+            // A server that is off another way each time may seem to answer early: it is refused.
+            if exchange.answered < exchange.received {
+                return Ok(());
+            }
             let sample = exchange.sample(bound).expect("an honest server");
             let since = there + held + back + age;
             let waited = local(since).since(sample.at);
