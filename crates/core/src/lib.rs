@@ -12,6 +12,7 @@
 //! | [`Effect`] | `effect.rs` | what it asked for, as plain data |
 //! | [`Gate`] | `gate.rs` | holds a send back until the records before it are on disk |
 //! | [`Frame`], [`Persist`] | `frame.rs` | how a record looks to the storage layer |
+//! | [`Time`], [`WallTime`], [`Offset`] | `time.rs` | instants, the time of day, and what is between two clocks |
 //! | [`Position`] | `position.rs` | the identity (term, index) of a log entry |
 //! | [`SystemModel`] | `model.rs` | network x node x timing |
 //! | [`Buggify`] | `buggify.rs` | taking a rare path more often, under simulation only |
@@ -38,4 +39,4 @@ pub use ids::NodeId;
 pub use model::{Network, NodeFaults, ParseModelError, SystemModel, Timing};
 pub use position::{Index, Position, Term};
 pub use protocol::Protocol;
-pub use time::Time;
+pub use time::{Offset, Time, WallTime};

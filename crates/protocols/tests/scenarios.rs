@@ -5,6 +5,7 @@
 //! show whoever makes that mistake.
 
 mod raft_story;
+mod time_story;
 
 use quorate_drivers::scenario::{check_folder, play};
 use quorate_protocols::consensus::raft::Mutant;
@@ -12,6 +13,7 @@ use raft_story::RaftStory;
 use raft_story::flawed::FlawedStory;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use time_story::{BerkeleyStory, CristianStory, TimeStory};
 
 fn folder(protocol: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(protocol)
@@ -21,6 +23,35 @@ fn folder(protocol: &str) -> PathBuf {
 fn raft() {
     let stories = check_folder::<RaftStory>(&folder("raft"));
     assert!(stories >= 15, "only {stories} stories were found");
+}
+
+#[test]
+fn physical_time() {
+    assert!(check_folder::<TimeStory>(&folder("time")) >= 5);
+    assert!(check_folder::<CristianStory>(&folder("cristian")) >= 1);
+    assert!(check_folder::<BerkeleyStory>(&folder("berkeley")) >= 1);
+}
+
+/// Where each mistake of a synchronizer shows.
+const SHOWN_BY: &[(&str, &str)] = &[
+    ("dispersion-left-out", "exchange"),
+    ("delay-ignored", "exchange"),
+    ("stale-reading-served", "outvoted"),
+    ("answer-of-any-question", "old_answers"),
+];
+
+#[test]
+fn every_planted_bug_of_a_synchronizer_changes_a_story() {
+    for (mutant, story) in SHOWN_BY {
+        let path = folder("time").join(format!("{story}.txt"));
+        let script = std::fs::read_to_string(&path).expect("a story");
+        let flaw = format!(" mutant={mutant}");
+        let flawed = script.replace("\ncluster", &format!("\ncluster{flaw}"));
+        assert_ne!(flawed, script, "nothing was planted in {story}");
+        if let Ok(told) = play::<TimeStory>(&flawed) {
+            assert_ne!(told.replace(&flaw, ""), script, "{mutant} does not show in {story}");
+        }
+    }
 }
 
 /// Where each mistake shows, at least.

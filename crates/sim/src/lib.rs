@@ -10,16 +10,19 @@ pub mod mutants;
 pub mod quality;
 pub mod raft;
 pub mod service;
+pub mod time;
 
 use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::Subject;
 use quorate_drivers::simulate::example::{Register, RegisterWorld};
 use quorate_protocols::consensus::raft::Raft;
 use quorate_protocols::detectors::perfect::Perfect;
+use quorate_protocols::time::synchronizer::Synchronizer;
 use quorate_replica::Replica;
 
 use detectors::Kind;
 use raft::RaftWorld;
+use time::TimeWorld;
 
 /// One protocol, or system, that can be simulated.
 #[derive(Debug)]
@@ -103,6 +106,20 @@ pub const REGISTRY: &[Entry] = &[
     detector(Kind::Traffic, "traffic as heartbeat", DATA_CENTRE),
     detector(Kind::QuorumPing, "quorum ping: the smaller side of a split only reads", DATA_CENTRE),
     detector(Kind::Swim, "SWIM with Lifeguard's local health", DATA_CENTRE),
+    Entry {
+        name: "time",
+        about: "members that synchronize their clocks, some of which lie",
+        model: Synchronizer::MODEL,
+        workloads: &[
+            Workload { name: "mixed", about: "up to f of 2f + 1 clocks lie, each its own way" },
+            Workload { name: time::TOO_MANY_LIARS, about: "f + 1 say the same: it must break" },
+        ],
+        properties: time::PROPERTIES,
+        make: |options| match options.workload {
+            time::TOO_MANY_LIARS => Box::new(TimeWorld::with_too_many_liars),
+            _ => Box::new(TimeWorld::default),
+        },
+    },
 ];
 
 const DATA_CENTRE: SystemModel = SystemModel::DATA_CENTRE;

@@ -163,9 +163,10 @@ fn bad_name(path: &str, word: &str, protocols: &[&str]) -> Option<String> {
         .then(|| format!("'{ours}' is not below {}; imports point down", layer.folder))
 }
 
-/// The protocols of the shelf: every file or folder on the second level.
+/// The protocols of the shelf: every file or folder on the second level that is no test.
 pub(super) fn protocols(tree: &Tree) -> Vec<&str> {
-    let below = tree.sources().filter_map(|(path, _)| path.strip_prefix("crates/protocols/src/"));
+    let sources = tree.sources().filter(|(path, _)| !tree.is_test_file(path));
+    let below = sources.filter_map(|(path, _)| path.strip_prefix("crates/protocols/src/"));
     let mut names: Vec<&str> = below
         .filter_map(|path| path.split('/').nth(1))
         .map(|name| name.trim_end_matches(".rs"))

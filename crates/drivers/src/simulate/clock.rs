@@ -4,6 +4,11 @@
 //! bend: another rate is drift, a rate of zero is a freeze, a jump forward is a suspend that the
 //! clock counts. A clock that is set back is held where it was until it has caught up, because that
 //! is what the live driver does with what it reads.
+//!
+//! A clock with an [`Oscillator`] counts as that does instead, keeps its bound, and can only be
+//! stopped. A wall clock is a line that is read as it is, also when it was set back.
+
+use super::oscillator::{EPOCH, Oscillator};
 
 /// A thousand million.
 const BILLION: i128 = 1_000_000_000;
@@ -17,17 +22,32 @@ pub(super) struct Clock {
     rate: i64,
     /// What was read last.
     floor: u64,
-    /// What was read last does not count: a planted bug.
+    /// What was read last does not count: a wall clock, or a planted bug.
     has_no_floor: bool,
+    oscillator: Option<Oscillator>,
+    /// It stands still until it is told to go on.
+    is_stopped: bool,
 }
 
 impl Clock {
     /// A perfect clock that shows `local` at true time `now`.
     pub(super) fn new(now: u64, local: u64) -> Clock {
-        Clock { from: (now, local), rate: 0, floor: local, has_no_floor: false }
+        let oscillator = None;
+        let (has_no_floor, is_stopped) = (false, false);
+        Clock { from: (now, local), rate: 0, floor: local, has_no_floor, oscillator, is_stopped }
     }
 
-    /// The same clock with a planted bug.
+    /// A wall clock that is right when the run begins.
+    pub(super) fn wall() -> Clock {
+        Clock::new(0, EPOCH).without_floor()
+    }
+
+    /// The same clock, counting as an oscillator does.
+    pub(super) fn on(self, oscillator: Oscillator) -> Clock {
+        Clock { oscillator: Some(oscillator), ..self }
+    }
+
+    /// The same clock, read as it is.
     pub(super) fn without_floor(self) -> Clock {
         Clock { has_no_floor: true, ..self }
     }
@@ -40,8 +60,20 @@ impl Clock {
         self.floor
     }
 
+    /// What the node would read at true time `now`.
+    pub(super) fn peek(&self, now: u64) -> u64 {
+        let line = self.line(now);
+        if self.has_no_floor { line } else { self.floor.max(line) }
+    }
+
     #[inline]
     fn line(&self, now: u64) -> u64 {
+        if self.is_stopped {
+            return self.from.1;
+        }
+        if let Some(oscillator) = &self.oscillator {
+            return self.from.1 + (oscillator.counted(now) - oscillator.counted(self.from.0));
+        }
         let passed = now - self.from.0;
         if self.rate == 0 {
             return self.from.1 + passed;
@@ -54,6 +86,13 @@ impl Clock {
     #[inline]
     pub(super) fn when(&self, local: u64, now: u64) -> Option<u64> {
         let Some(ahead) = local.checked_sub(self.from.1) else { return Some(now) };
+        if self.is_stopped {
+            return None;
+        }
+        if let Some(oscillator) = &self.oscillator {
+            let when = oscillator.passed(oscillator.counted(self.from.0) + ahead);
+            return Some(when.max(now));
+        }
         if self.rate == 0 {
             return Some((self.from.0 + ahead).max(now));
         }
@@ -82,6 +121,18 @@ impl Clock {
     /// Jumps by so many nanoseconds.
     pub(super) fn step(&mut self, now: u64, by: i64) {
         self.from = (now, self.line(now).saturating_add_signed(by));
+    }
+
+    /// Stands still from now on.
+    pub(super) fn stop(&mut self, now: u64) {
+        self.from = (now, self.line(now));
+        self.is_stopped = true;
+    }
+
+    /// Goes on from what `shown` was, less `back`.
+    pub(super) fn go_on(&mut self, now: u64, shown: u64, back: u64) {
+        self.from = (now, shown.saturating_sub(back));
+        self.is_stopped = false;
     }
 
     /// How far it is off a perfect clock which was started with it. Unit: nanoseconds.

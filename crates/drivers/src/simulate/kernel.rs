@@ -154,6 +154,8 @@ impl<W: World> Kernel<W> {
     fn begin(&mut self) {
         let nodes = self.nodes();
         self.with_world(|world, _, hands| world.prepare(nodes, hands));
+        let shells = self.shells.iter_mut().enumerate();
+        shells.for_each(|(node, shell)| shell.take_clocks(self.world.clocks(node)));
         if let Promise::Always { delay, step } = self.nemesis.shape.promise {
             let (delay, step) = (delay / 1_000_000, step / 1_000_000);
             self.note(&format!("bounds hold always: {delay} ms on delays, {step} ms on steps"));
@@ -343,7 +345,6 @@ impl<W: World> Kernel<W> {
     ) -> T {
         let nodes = self.nodes();
         let mut told = self.recorder.is_some().then(Vec::new);
-        let cut = |from: usize, to: usize| self.net.is_cut(from, to);
         let mut hands = Hands {
             now: self.now,
             choices: &mut self.choices,
@@ -351,7 +352,8 @@ impl<W: World> Kernel<W> {
             tally: &mut self.tally,
             broken: &mut self.broken,
             told: told.as_mut(),
-            cut: &cut,
+            net: &self.net,
+            shells: &self.shells,
             buggify: self.plan.buggify,
         };
         let mut nodes = Nodes { seats: &mut self.seats[..nodes] };

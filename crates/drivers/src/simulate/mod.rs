@@ -18,7 +18,7 @@
 //! |---|---|
 //! | one run | `run.rs`: [`Plan`], [`run`], [`Outcome`] |
 //! | its choices | `choices.rs`: [`Choices`], [`Site`]; `setup.rs` draws its shape |
-//! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `network.rs` |
+//! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `oscillator.rs`, `network.rs` |
 //! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `malice.rs` lies |
 //! | who may stay away | `recovery.rs` |
 //! | what surrounds the nodes | `world.rs`: [`World`]; `plain.rs`: [`Plain`], for a protocol of yours |
@@ -51,6 +51,7 @@ mod mutant;
 mod nemesis;
 mod network;
 mod node;
+mod oscillator;
 pub mod plain;
 mod queue;
 mod recorder;
@@ -73,6 +74,7 @@ pub use faults::{Fault, UnknownFault};
 #[cfg(any(test, feature = "mutants"))]
 pub use mutant::Mutant;
 pub use network::Links;
+pub use oscillator::{EPOCH, NodeClocks, Oscillator, Suspend};
 pub use plain::{Plain, Seen, Told, hash_of_text};
 pub use recorder::STEPS_MAX;
 pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Switch, Violation, run};

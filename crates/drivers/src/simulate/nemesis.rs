@@ -145,7 +145,7 @@ impl<W: World> Kernel<W> {
             let shell = &mut self.shells[at];
             (shell.busy_until, shell.stalled_until) = (self.now, self.now);
             self.queue.push(self.now, Event::Awake { node: at as u16 });
-            shell.clock.settle(self.now);
+            shell.bendable().settle(self.now);
             shell.rearm(self.now, at, &mut self.queue);
             if self.seats[at].state.is_none() && !self.seats[at].dead {
                 let (node, life) = (at as u16, self.shells[at].life);
@@ -260,7 +260,7 @@ impl<W: World> Kernel<W> {
             Undo::Release(pairs) => self.release(&pairs),
             Undo::SpeedUp(from, to, by) => self.net.speed_up(from, to, by),
             Undo::Resume(node) => {
-                self.shells[node].paused -= 1;
+                self.shells[node].resume(self.now, node, &mut self.queue);
                 self.record(Kind::Resume, |step| {
                     step.node = Some(node);
                     step.text = "goes on".to_owned();
@@ -277,7 +277,7 @@ impl<W: World> Kernel<W> {
             Undo::Nothing => {}
             Undo::FastDisk(node, by) => self.shells[node].sync_extra -= by,
             Undo::Rate(node) => {
-                self.shells[node].clock.set_rate(self.now, 0);
+                self.shells[node].bendable().set_rate(self.now, 0);
                 self.shells[node].rearm(self.now, node, &mut self.queue);
             }
             Undo::CrashAgain(node, left) => {

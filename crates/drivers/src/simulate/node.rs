@@ -1,6 +1,7 @@
 //! What surrounds one simulated node: its gate, timers and clock, and what stands still with it.
 
 use super::clock::Clock;
+use super::oscillator::{NodeClocks, Suspend};
 use super::queue::{Event, Queue};
 use quorate_core::{Gate, Lsn, NodeId, Protocol};
 use std::collections::VecDeque;
@@ -28,6 +29,11 @@ pub(super) struct Shell<P: Protocol> {
     pub(super) gate: Gate<P::Message>,
     pub(super) timers: Vec<Alarm<P::Timer>>,
     pub(super) clock: Clock,
+    /// Where faults of clocks hit it, if its world gives it one.
+    wall: Option<Clock>,
+    suspend: Suspend,
+    /// What both clocks showed when it began to stand still.
+    snapshot: (u64, u64),
     /// Counted up at each crash.
     pub(super) life: u32,
     /// Faults that make it stand still, at present.
@@ -56,6 +62,9 @@ impl<P: Protocol> Shell<P> {
             gate: Gate::default(),
             timers: Vec::new(),
             clock: Clock::new(0, clock_origin),
+            wall: None,
+            suspend: Suspend::default(),
+            snapshot: (0, 0),
             life: 0,
             paused: 0,
             busy_until: 0,
@@ -69,6 +78,52 @@ impl<P: Protocol> Shell<P> {
             receive_omission: 0,
             loopback: VecDeque::new(),
         }
+    }
+
+    /// Its clocks are these, from the beginning of the run.
+    pub(super) fn take_clocks(&mut self, clocks: Option<NodeClocks>) {
+        let Some(NodeClocks { oscillator, suspend }) = clocks else { return };
+        self.clock = self.clock.clone().on(oscillator);
+        self.wall = Some(Clock::wall());
+        self.suspend = suspend;
+    }
+
+    /// The clock that faults of clocks hit.
+    pub(super) fn bendable(&mut self) -> &mut Clock {
+        self.wall.as_mut().unwrap_or(&mut self.clock)
+    }
+
+    /// What its monotonic clock and its wall clock show.
+    pub(super) fn clocks(&self, now: u64) -> (u64, Option<u64>) {
+        (self.clock.peek(now), self.wall.as_ref().map(|wall| wall.peek(now)))
+    }
+
+    /// It begins to stand still.
+    pub(super) fn pause(&mut self, now: u64) {
+        self.paused += 1;
+        if self.paused == 1 && self.wall.is_some() {
+            let (clock, wall) = self.clocks(now);
+            self.snapshot = (clock, wall.unwrap_or_default());
+            if self.suspend == Suspend::Stops {
+                self.clock.stop(now);
+            }
+        }
+    }
+
+    /// One reason less to stand still.
+    pub(super) fn resume(&mut self, now: u64, at: usize, queue: &mut Queue) {
+        self.paused -= 1;
+        let (Some(wall), 0) = (&mut self.wall, self.paused) else { return };
+        match self.suspend {
+            Suspend::Counts => return,
+            Suspend::Stops => self.clock.go_on(now, self.snapshot.0, 0),
+            Suspend::Restored(back) => {
+                let back = back.as_nanos() as u64;
+                self.clock.go_on(now, self.snapshot.0, back);
+                wall.go_on(now, self.snapshot.1, back);
+            }
+        }
+        self.rearm(now, at, queue);
     }
 
     /// Arms a timer `after` of this node's own time from now.

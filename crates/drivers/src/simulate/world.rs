@@ -6,10 +6,13 @@
 
 use super::choices::{Choices, Site};
 use super::faults::Fault;
+use super::network::Net;
+use super::node::Shell;
+use super::oscillator::{EPOCH, NodeClocks};
 use super::run::Switch;
 use super::tally::Tally;
 use super::trace::{Kind, Step};
-use quorate_core::{NodeId, Protocol};
+use quorate_core::{NodeId, Protocol, Time, WallTime};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -65,6 +68,12 @@ pub trait World: Sized {
 
     /// Before the first node boots: draw what the world leaves open. There are `nodes` of them.
     fn prepare(&mut self, _nodes: usize, _hands: &mut Hands<'_, Self>) {}
+
+    /// The clocks of that node; none for an exact one, which the faults of clocks bend. Asked once,
+    /// after [`World::prepare`].
+    fn clocks(&mut self, _node: usize) -> Option<NodeClocks> {
+        None
+    }
 
     /// An empty disk for that node.
     fn disk(&mut self, node: usize) -> Self::Disk;
@@ -288,7 +297,8 @@ pub struct Hands<'a, W: World> {
     pub(super) broken: &'a mut Option<Broken>,
     /// Steps that the world wants in the trace, if there is one.
     pub(super) told: Option<&'a mut Vec<Step>>,
-    pub(super) cut: &'a dyn Fn(usize, usize) -> bool,
+    pub(super) net: &'a Net,
+    pub(super) shells: &'a [Shell<W::Node>],
     pub(super) buggify: Switch,
 }
 
@@ -296,6 +306,22 @@ impl<W: World> Hands<'_, W> {
     /// True time since the run began. Unit: nanoseconds.
     pub fn now(&self) -> u64 {
         self.now
+    }
+
+    /// The true time of day.
+    pub fn true_time(&self) -> WallTime {
+        WallTime::from_nanos((EPOCH + self.now) as i64)
+    }
+
+    /// What the monotonic clock of the node shows.
+    pub fn clock(&self, node: usize) -> Time {
+        Time::from_nanos(self.shells[node].clocks(self.now).0)
+    }
+
+    /// What the wall clock of the node shows, if its world gives it one ([`World::clocks`]).
+    pub fn wall(&self, node: usize) -> Option<WallTime> {
+        let wall = self.shells[node].clocks(self.now).1;
+        wall.map(|wall| WallTime::from_nanos(wall as i64))
     }
 
     /// A number below `bound`.
@@ -326,7 +352,7 @@ impl<W: World> Hands<'_, W> {
 
     /// True if messages from the one to the other are stopped at present.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
-        (self.cut)(from, to)
+        self.net.is_cut(from, to)
     }
 
     /// Whether the code under test may take its rare paths on purpose in this run. A world draws

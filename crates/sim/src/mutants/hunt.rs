@@ -4,6 +4,7 @@ use super::plant::{MutantCase, Plant, WorldName};
 use crate::detectors::Kind;
 use crate::raft::RaftWorld;
 use crate::service::Service;
+use crate::time::TimeWorld;
 use quorate_core::{Protocol, SystemModel};
 use quorate_drivers::simulate::{Plan, Subject};
 use quorate_protocols::detectors::perfect::Perfect;
@@ -27,6 +28,12 @@ impl MutantCase {
         let case = *self;
         match self.world {
             WorldName::Service => Box::new(move || Service::focused(&case, plant)),
+            WorldName::Time => match plant {
+                Some(Plant::Time(mutant)) => Box::new(move || TimeWorld::with_mutant(mutant)),
+                Some(Plant::Clock(mutant)) => Box::new(move || TimeWorld::on_machines_with(mutant)),
+                Some(other) => panic!("{} is no bug of clocks", other.name()),
+                None => Box::new(TimeWorld::default),
+            },
             WorldName::Raft => match plant {
                 Some(Plant::Replica(quorate_replica::Plant::Raft(mutant))) => {
                     Box::new(move || RaftWorld::with_mutant(mutant))

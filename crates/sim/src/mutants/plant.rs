@@ -43,6 +43,13 @@ pub enum Plant {
     Storage(quorate_storage::Mutant),
     /// In the watches of a member: [`quorate_server::watch::desk::WatchDesk::plant`], in each life.
     Watch(quorate_server::watch::Mutant),
+    /// In a synchronizer of clocks: [`synchronizer::Synchronizer::plant`], in each life.
+    ///
+    /// [`synchronizer::Synchronizer::plant`]:
+    ///     quorate_protocols::time::synchronizer::Synchronizer::plant
+    Time(quorate_protocols::time::synchronizer::Mutant),
+    /// In the machine under a synchronizer.
+    Clock(crate::time::ClockMutant),
     /// In what surrounds a member.
     Host(HostMutant),
     /// In a client of the workload.
@@ -56,6 +63,8 @@ pub enum Plant {
 pub enum WorldName {
     /// Raft alone: more elections and more changes of members in the same time.
     Raft,
+    /// Clocks that are synchronized.
+    Time,
     /// The whole service.
     Service,
     /// A failure detector alone.
@@ -67,6 +76,7 @@ impl WorldName {
     pub const fn properties(self) -> &'static [&'static str] {
         match self {
             WorldName::Raft => crate::raft::PROPERTIES,
+            WorldName::Time => crate::time::PROPERTIES,
             WorldName::Service => crate::service::PROPERTIES,
             WorldName::Detector(kind) => kind.properties(),
         }
@@ -76,6 +86,7 @@ impl WorldName {
     pub const fn name(self) -> &'static str {
         match self {
             WorldName::Raft => "raft",
+            WorldName::Time => "time",
             WorldName::Service => "service",
             WorldName::Detector(kind) => kind.name(),
         }
@@ -153,6 +164,8 @@ impl Plant {
             Plant::Replica(plant) => plant.name(),
             Plant::Storage(mutant) => mutant.name(),
             Plant::Watch(mutant) => mutant.name(),
+            Plant::Time(mutant) => mutant.name(),
+            Plant::Clock(mutant) => mutant.name(),
             Plant::Host(mutant) => mutant.name(),
             Plant::Client(mutant) => mutant.name(),
             Plant::Detector(mutant) => mutant.name(),

@@ -1,8 +1,10 @@
 //! The catalogue is complete, and says what it must.
 
 use super::{CATALOGUE, ClientMutant, HostMutant, Plant, UNIT_ONLY, case_named, cases};
+use crate::time::ClockMutant;
 use quorate_protocols::consensus::raft;
 use quorate_protocols::detectors;
+use quorate_protocols::time::synchronizer;
 use quorate_replica::{LessorMutant, ReplicaMutant, store};
 use std::collections::BTreeSet;
 
@@ -15,10 +17,13 @@ fn plants() -> Vec<Plant> {
     let parts = raft.chain(store).chain(lessor).chain(replica).map(Plant::Replica);
     let storage = quorate_storage::Mutant::ALL.iter().copied().map(Plant::Storage);
     let watches = quorate_server::watch::Mutant::ALL.iter().copied().map(Plant::Watch);
+    let times = synchronizer::Mutant::ALL.iter().copied().map(Plant::Time);
+    let clocks = ClockMutant::ALL.iter().copied().map(Plant::Clock);
     let hosts = HostMutant::ALL.iter().copied().map(Plant::Host);
     let clients = ClientMutant::ALL.iter().copied().map(Plant::Client);
     let detectors = detectors::Mutant::ALL.iter().copied().map(Plant::Detector);
-    parts.chain(storage).chain(watches).chain(hosts).chain(clients).chain(detectors).collect()
+    let service = parts.chain(storage).chain(watches).chain(hosts).chain(clients);
+    service.chain(times).chain(clocks).chain(detectors).collect()
 }
 
 #[test]

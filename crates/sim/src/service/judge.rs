@@ -90,7 +90,7 @@ impl Service {
         };
         let place = (position.index, position.term);
         let did = self.asks.take_effect(name, &command, place, &mut self.truth)?;
-        let (now, clocks) = (hands.now(), self.clocks(hands));
+        let (now, clocks) = (hands.now(), self.trust_in_clocks(hands));
         for change in did.leases {
             match change {
                 LeaseChange::Granted(id) => self.leases.began(id, now),
@@ -105,7 +105,7 @@ impl Service {
     }
 
     /// Whether a clock has been off by more than the bound so far.
-    pub(super) fn clocks(&self, hands: &Hands<'_, Self>) -> Clocks {
+    pub(super) fn trust_in_clocks(&self, hands: &Hands<'_, Self>) -> Clocks {
         match CLOCK_FAULTS.iter().any(|fault| hands.has_seen(*fault)) {
             true => Clocks::Astray,
             false => Clocks::Trusted,
@@ -268,7 +268,7 @@ impl Service {
         outcome: &Outcome,
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
-        let clocks = self.clocks(hands);
+        let clocks = self.trust_in_clocks(hands);
         let Some(client) = self.clients.get_mut(operation.client) else {
             self.served[operation.member] = true;
             return Ok(());
@@ -330,7 +330,7 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
         let Asked::Lease(LeaseAsk::KeepAlive { id }) = operation.asked else { return Ok(()) };
-        let clocks = self.clocks(hands);
+        let clocks = self.trust_in_clocks(hands);
         let mut client = self.clients.get_mut(operation.client);
         match answer {
             LeaseAnswer::Lives { left, .. } => {

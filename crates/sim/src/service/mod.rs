@@ -361,7 +361,7 @@ impl Service {
             self.token = token;
         } else if paused && !self.plants.unfenced() {
             hands.mark("a write with an old token was refused");
-        } else if self.clocks(hands) == Clocks::Trusted {
+        } else if self.trust_in_clocks(hands) == Clocks::Trusted {
             let newest = self.token;
             let why = format!("a holder with token {token} writes after one with token {newest}");
             hands.broken(Broken::new("lock", why));

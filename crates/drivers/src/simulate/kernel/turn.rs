@@ -294,7 +294,6 @@ impl<W: World> Kernel<W> {
             let Kernel { world, seats, .. } = self;
             let Some(state) = &seats[at].state else { continue };
             let mut told = self.recorder.is_some().then(Vec::new);
-            let cut = |from: usize, to: usize| self.net.is_cut(from, to);
             let mut hands = Hands {
                 now: self.now,
                 choices: &mut self.choices,
@@ -302,7 +301,8 @@ impl<W: World> Kernel<W> {
                 tally: &mut self.tally,
                 broken: &mut self.broken,
                 told: told.as_mut(),
-                cut: &cut,
+                net: &self.net,
+                shells: &self.shells,
                 buggify: self.plan.buggify,
             };
             world.on_indication(at, state, indication, &mut hands);

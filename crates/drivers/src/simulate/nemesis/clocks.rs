@@ -23,7 +23,7 @@ impl<W: World> Kernel<W> {
             (_, 0) => most,
             _ => -most,
         };
-        self.shells[node].clock.set_rate(self.now, rate);
+        self.shells[node].bendable().set_rate(self.now, rate);
         self.shells[node].rearm(self.now, node, &mut self.queue);
         let text = format!("the clock of {} runs {} ppm off", self.shells[node].id, rate / 1_000);
         self.activate(fault, vec![node], lasts, Undo::Rate(node), text);
@@ -40,7 +40,7 @@ impl<W: World> Kernel<W> {
             _ => (1 + self.shape(fault, 10)) as i64 * SECOND,
         };
         let by = if fault == Fault::StepBack { -by } else { by };
-        self.shells[node].clock.step(self.now, by);
+        self.shells[node].bendable().step(self.now, by);
         self.shells[node].rearm(self.now, node, &mut self.queue);
         let text = format!("the clock of {} jumps by {} s", self.shells[node].id, by / SECOND);
         self.activate(fault, vec![node], 0, Undo::Nothing, text);

@@ -112,7 +112,7 @@ impl<W: World> Kernel<W> {
             return;
         }
         if fault == Fault::Pause {
-            self.shells[node].paused += 1;
+            self.shells[node].pause(self.now);
             self.record(Kind::Pause, |step| {
                 step.node = Some(node);
                 step.text = "stands still".to_owned();
