@@ -160,6 +160,9 @@ pub enum Origin<'a> {
     Seed(u64),
     /// Read back.
     Log(&'a [Choice]),
+    /// Read back from a log that somebody has changed: entries for messages, timers and syncs are
+    /// found by the true time at which they were drawn.
+    Edited(&'a [Choice]),
 }
 
 /// How much is kept of a run.
@@ -240,6 +243,7 @@ pub fn run<W: World>(world: W, plan: &Plan, origin: Origin<'_>, keep: Keep) -> O
         }
         Origin::Seed(seed) => Choices::from_seed(seed),
         Origin::Log(log) => Choices::from_log(log),
+        Origin::Edited(log) => Choices::from_edited(log),
     };
     let choices = if keep == Keep::Outcome { choices } else { choices.logged() };
     let recorder = (keep == Keep::Trace).then(Recorder::default);

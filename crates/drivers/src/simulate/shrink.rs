@@ -21,8 +21,10 @@
 //!
 //! Each pass over a log is delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating
 //! Failure-Inducing Input", 2002) in its greedy form: large chunks first, then halves of them. That
-//! sites have streams of their own is the trick of Hypothesis and of QuickCheck's successors
-//! (MacIver and Donaldson, "Test-Case Reduction via Test-Case Generation", 2020).
+//! a run is shrunk by what it was generated from is the trick of Hypothesis (MacIver and Donaldson,
+//! "Test-Case Reduction via Test-Case Generation", 2020). A distributed system is chaotic, though: one
+//! message less would move the delays of all later ones. So an edited log is read by true time
+//! where it speaks of messages ([`Origin::Edited`]), and an edit stays where it was made.
 //!
 //! The measure, in this order: [`Tally::size`](super::Tally::size), the events that make the story;
 //! all events, so that it is told without idle time; the choices that are not 0; the bits of their
@@ -112,8 +114,11 @@ impl Measure {
 /// What is done to the chosen entries of a log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Edit {
-    /// Later entries of the same sites take their places.
+    /// Later entries of the same sites take their places, or what those entries are about is
+    /// drawn as if nobody had chosen.
     Delete,
+    /// The time from the first to the last of them is cut out: what comes later comes earlier.
+    Cut,
     /// The simplest option.
     Zero,
     /// The delivery is a loss.
@@ -217,7 +222,7 @@ impl Shrinker<'_> {
 
     fn attempt_plan(&mut self, plan: Plan) -> bool {
         let log = self.best.log.clone();
-        self.attempt(plan, Origin::Log(&log))
+        self.attempt(plan, Origin::Edited(&log))
     }
 
     /// The faults end when the property breaks. If it breaks later than they end, they end earlier.
@@ -291,7 +296,7 @@ impl Shrinker<'_> {
 
     /// Stretches of time are cut out, large ones first.
     fn slices(&mut self, fineness: usize) {
-        self.sweep(Edit::Delete, fineness, |_| true);
+        self.sweep(Edit::Cut, fineness, |_| true);
     }
 
     fn edits(&mut self, fineness: usize) {
@@ -348,7 +353,7 @@ impl Shrinker<'_> {
                     let mut log = self.best.log.clone();
                     log[at].value = other;
                     let plan = self.best.plan.clone();
-                    self.attempt(plan, Origin::Log(&log));
+                    self.attempt(plan, Origin::Edited(&log));
                     if self.best.log.get(at).map(|choice| choice.site) != Some(site) {
                         break;
                     }
@@ -378,7 +383,7 @@ impl Shrinker<'_> {
                 }
                 let edited = edited(log, &places, edit);
                 let plan = self.best.plan.clone();
-                if !self.attempt(plan, Origin::Log(&edited)) {
+                if !self.attempt(plan, Origin::Edited(&edited)) {
                     from += chunk;
                 } else if edit == Edit::Halve {
                     // What was halved can still be chosen, and was not made to vanish.
@@ -399,7 +404,7 @@ impl Shrinker<'_> {
                 let mut log = self.best.log.clone();
                 log[at].value = middle;
                 let plan = self.best.plan.clone();
-                if !self.attempt(plan, Origin::Log(&log)) {
+                if !self.attempt(plan, Origin::Edited(&log)) {
                     low = middle;
                 }
                 if self.is_spent() {
@@ -416,13 +421,20 @@ fn edited(log: &[Choice], places: &[usize], edit: Edit) -> Vec<Choice> {
     for place in places {
         let value = &mut edited[*place].value;
         *value = match edit {
-            Edit::Delete => *value,
+            Edit::Delete | Edit::Cut => *value,
             Edit::Zero => 0,
             Edit::Lose => 1,
             Edit::Halve => *value / 2,
         };
     }
-    if edit == Edit::Delete {
+    if edit == Edit::Cut {
+        let (first, last) = (places[0], places[places.len() - 1]);
+        let until = log.get(last + 1).map_or(log[last].at, |choice| choice.at);
+        for choice in &mut edited[last + 1..] {
+            choice.at -= until - log[first].at;
+        }
+    }
+    if matches!(edit, Edit::Delete | Edit::Cut) {
         let mut gone = places.iter().peekable();
         let mut place = 0;
         edited.retain(|_| {
@@ -520,5 +532,8 @@ mod tests {
         assert_eq!(values(Edit::Zero), [7, 0, 9, 0]);
         assert_eq!(values(Edit::Lose), [7, 1, 9, 1]);
         assert_eq!(values(Edit::Halve), [7, 4, 9, 5]);
+        let cut = edited(&log, &[1, 2], Edit::Cut);
+        let left: Vec<(u64, u64)> = cut.iter().map(|choice| (choice.value, choice.at)).collect();
+        assert_eq!(left, [(7, 70), (10, 80)], "what came at 100 comes when 80 was");
     }
 }
