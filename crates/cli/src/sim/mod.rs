@@ -150,23 +150,25 @@ fn tell(
         seed: found.seed,
     };
     let say = |text| progress.say("shrinking", text);
-    let smallest = smallest(subject, &request.plan, &named, flags.shrink, &flags.out, &say);
+    let began = Instant::now();
+    let over = || began.elapsed() >= flags.shrink;
+    let smallest = smallest(subject, &request.plan, &named, &over, &flags.out, &say);
     let (trace, story, plan, log) = smallest;
     bundle::write(Path::new(&story.directory), &trace, &named, &plan, &log).map_err(boxed)?;
     Ok((trace, story))
 }
 
-/// The smallest run within `time`, as a trace, in numbers, and as its plan and choices.
+/// The smallest run that is found until time is `over`, as a trace, in numbers, and as its plan and
+/// choices.
 fn smallest(
     subject: &dyn Subject,
     plan: &Plan,
     named: &Named,
-    time: Duration,
+    over: &dyn Fn() -> bool,
     out: &Path,
     say: &dyn Fn(String),
 ) -> (Trace, Story, Plan, Vec<quorate_drivers::simulate::Choice>) {
-    let began = Instant::now();
-    let budget = Budget { runs: SHRINK_RUNS, cancel: &|| began.elapsed() >= time };
+    let budget = Budget { runs: SHRINK_RUNS, cancel: over };
     let directory = bundle::directory(out, named);
     let again = format!("quorate sim --replay {}", directory.join("choices.json").display());
     let directory = directory.display().to_string();

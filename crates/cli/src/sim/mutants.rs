@@ -229,8 +229,9 @@ mod hunt {
             mutant: Some(case.name.to_owned()),
             seed: found.seed,
         };
-        let (trace, story, plan, log) =
-            smallest(subject, plan, &named, flags.shrink, &flags.out, &|_| ());
+        let began = cpu_time();
+        let over = || cpu_time().saturating_sub(began) >= flags.shrink;
+        let (trace, story, plan, log) = smallest(subject, plan, &named, &over, &flags.out, &|_| ());
         bundle::write(Path::new(&story.directory), &trace, &named, &plan, &log)?;
         Ok(story)
     }
