@@ -18,8 +18,8 @@
 //! |---|---|
 //! | one run | `run.rs`: [`Plan`], [`run`], [`Outcome`] |
 //! | its choices | `choices.rs`: [`Choices`], [`Site`]; `setup.rs` draws its shape |
-//! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `network.rs` |
-//! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `malice.rs` lies |
+//! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `network.rs`, `lives.rs`, `calm.rs` |
+//! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `ambush.rs` waits, `malice.rs` lies |
 //! | what surrounds the nodes | `world.rs`: [`World`]; `plain.rs`: [`Plain`], for a protocol of yours |
 //! | many runs | `campaign.rs`, `tally.rs`, `subject.rs` |
 //! | a smaller run | `shrink.rs`, `replay.rs` |
@@ -36,12 +36,15 @@
 //! et al., "Swarm Testing" (2012); Zeller and Hildebrandt, "Simplifying and Isolating
 //! Failure-Inducing Input" (2002), for making runs smaller.
 
+mod ambush;
+mod calm;
 pub mod campaign;
 mod choices;
 mod clock;
 pub mod example;
 mod faults;
 mod kernel;
+mod lives;
 mod malice;
 mod mutant;
 mod nemesis;
@@ -67,7 +70,7 @@ pub use mutant::Mutant;
 pub use network::Links;
 pub use plain::{Plain, Seen, Told, hash_of_text};
 pub use recorder::STEPS_MAX;
-pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Violation, run};
+pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, UNDECIDED, Violation, run};
 pub use shrink::{Budget, Shrinking, Shrunk, shrink};
 pub use subject::Subject;
 pub use tally::Tally;

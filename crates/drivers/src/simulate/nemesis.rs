@@ -4,9 +4,10 @@
 //! calm; the others are thought about now and then, each kind at a pace of its own, and each has a
 //! begin and an end. What they do is drawn at sites of their kind.
 
+use super::ambush::Ambush;
 use super::choices::{About, Site};
 use super::faults::Fault;
-use super::kernel::{Flying, Kernel};
+use super::kernel::Kernel;
 use super::malice::Malice;
 use super::mutant::Mutant;
 use super::network::{Links, Net};
@@ -46,6 +47,7 @@ pub(super) enum Undo {
     FastDisk(usize, u64),
     Rate(usize),
     CrashAgain(usize, u64),
+    CallOff,
 }
 
 /// The state of the faults of a run.
@@ -53,6 +55,7 @@ pub(super) enum Undo {
 pub(super) struct Nemesis<M> {
     pub(super) shape: Shape,
     pub(super) malice: Malice<M>,
+    pub(super) ambush: Option<Ambush>,
     active: BTreeMap<u32, (Fault, Undo)>,
     begun: u32,
     calm: bool,
@@ -64,7 +67,8 @@ impl<M> Nemesis<M> {
     pub(super) fn new(plan: &Plan, shape: Shape) -> Nemesis<M> {
         let malice = Malice::new(plan, &shape);
         let active = BTreeMap::new();
-        Nemesis { shape, malice, active, begun: 0, calm: false, lost: 0, twice: 0 }
+        let (ambush, calm) = (None, false);
+        Nemesis { shape, malice, ambush, active, begun: 0, calm, lost: 0, twice: 0 }
     }
 
     /// True if somebody lies, or the network alters messages.
@@ -140,7 +144,7 @@ impl<W: World> Kernel<W> {
         }
     }
 
-    fn shape(&mut self, fault: Fault, bound: u64) -> u64 {
+    pub(super) fn shape(&mut self, fault: Fault, bound: u64) -> u64 {
         self.choices.draw(Site::new(About::Shape, fault as usize), bound)
     }
 
@@ -158,7 +162,7 @@ impl<W: World> Kernel<W> {
 
     /// From a hundredth of a second to ten: short ones are as likely as long ones. Where bounds
     /// hold always, what delays a message or a step stays within its share of them.
-    fn some_time(&mut self, fault: Fault) -> u64 {
+    pub(super) fn some_time(&mut self, fault: Fault) -> u64 {
         let scale = [10, 100, 1_000, 5_000][self.shape(fault, 4) as usize];
         let time = MILLISECOND * (scale + self.shape(fault, scale + 1));
         match (self.nemesis.shape.promise, fault) {
@@ -206,6 +210,7 @@ impl<W: World> Kernel<W> {
             }
             Fault::StepForward | Fault::StepBack | Fault::LeapSecond => self.step_clock(fault),
             Fault::Amnesia => self.forget(),
+            Fault::Ambush => self.lie_in_wait(),
             // Rates of links and of liars: they work all the time.
             Fault::Loss | Fault::Duplicate | Fault::Tail | Fault::Congestion => {}
             Fault::Corrupt | Fault::Replay | Fault::Forge => {}
@@ -214,7 +219,14 @@ impl<W: World> Kernel<W> {
     }
 
     /// A fault begins that ends after `lasts`.
-    fn activate(&mut self, fault: Fault, nodes: Vec<usize>, lasts: u64, undo: Undo, text: String) {
+    pub(super) fn activate(
+        &mut self,
+        fault: Fault,
+        nodes: Vec<usize>,
+        lasts: u64,
+        undo: Undo,
+        text: String,
+    ) {
         let id = self.nemesis.begun;
         self.nemesis.begun += 1;
         self.nemesis.active.insert(id, (fault, undo));
@@ -252,6 +264,7 @@ impl<W: World> Kernel<W> {
                     step.text = "goes on".to_owned();
                 });
                 self.queue.push(self.now, Event::Awake { node: node as u16 });
+                self.start_late(node);
             }
             Undo::Steady(node, by) => self.shells[node].step_time -= by,
             Undo::SendOmission(node) => self.shells[node].send_omission = 0,
@@ -265,6 +278,7 @@ impl<W: World> Kernel<W> {
                 self.shells[node].clock.set_rate(self.now, 0);
                 self.shells[node].rearm(self.now, node, &mut self.queue);
             }
+            Undo::CallOff => self.nemesis.ambush = None,
             Undo::CrashAgain(node, left) => {
                 if !self.nemesis.calm && self.seats[node].state.is_some() {
                     self.crash(node, Power::Fails, "it crashes again");
@@ -277,7 +291,6 @@ impl<W: World> Kernel<W> {
 
     fn part(&mut self, fault: Fault) {
         let lasts = self.some_time(fault);
-        let nodes = self.nodes();
         let group = match fault {
             Fault::IsolateLeader => {
                 let leader = self.with_world(|world, nodes, _| world.leader(nodes));
@@ -285,6 +298,12 @@ impl<W: World> Kernel<W> {
             }
             _ => self.some_group(fault),
         };
+        self.part_from(group, fault, lasts);
+    }
+
+    /// Some nodes and all others do not hear each other, in the way of that fault.
+    pub(super) fn part_from(&mut self, group: Vec<usize>, fault: Fault, lasts: u64) {
+        let nodes = self.nodes();
         if group.is_empty() || nodes < 2 {
             return;
         }
@@ -474,46 +493,6 @@ impl<W: World> Kernel<W> {
                 self.restart_after(node, away);
             }
         }
-    }
-
-    pub(super) fn crash(&mut self, at: usize, power: Power, text: &str) {
-        let face = self.shells[at].face;
-        self.seats[at].state = None;
-        self.tally.size += 1;
-        self.digest.add(0xdead ^ (at as u64) << 16);
-        self.record(Kind::Crash, |step| {
-            step.node = Some(face);
-            step.text = text.to_owned();
-        });
-        for event in self.shells[at].crash() {
-            match event {
-                Event::Deliver { message } => {
-                    let flying: Flying<_> = self.messages.take(message);
-                    self.lost(&flying, "the node is down");
-                }
-                Event::Request { request, .. } => drop(self.requests.take(request)),
-                _ => {}
-            }
-        }
-        let site = Site::new(About::Crash, at);
-        let choices = &mut self.choices;
-        let mut choose = |options: usize| choices.draw(site, options as u64) as usize;
-        let disk = &mut self.seats[at].disk;
-        match power {
-            Power::Fails if self.plan.planted(Mutant::CrashKeepsUnsynced) => {
-                self.world.killed(face, disk);
-            }
-            Power::Fails => self.world.power_cut(face, disk, &mut choose),
-            Power::Stays => self.world.killed(face, disk),
-        }
-        if at < self.nodes() {
-            self.with_world(|world, _, hands| world.on_down(at, hands));
-        }
-    }
-
-    pub(super) fn restart_after(&mut self, at: usize, after: u64) {
-        let (node, life) = (at as u16, self.shells[at].life);
-        self.queue.push(self.now + after, Event::Boot { node, life });
     }
 
     fn stand_still(&mut self, fault: Fault) {
