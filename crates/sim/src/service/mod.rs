@@ -56,7 +56,7 @@ use quorate_drivers::simulate::{
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::store::Command;
-use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
+use quorate_replica::{Indication, LeaseAsk, Message, Replica, Request, Ticket, seal};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
@@ -236,7 +236,7 @@ impl Service {
         self.errand(think / 2 + Duration::from_micros(jitter), Errand::Act { client }, hands);
         self.suspect_wrongly(hands);
         if self.clients[client].busy {
-            return;
+            return self.renew_beside(client, nodes, hands);
         }
         let home = self.clients[client].home;
         if !self.members[home].up || !nodes.is_correct(home) {
@@ -248,6 +248,26 @@ impl Service {
         let asked = self.clients[client].wish(&self.weights, latest, self.nodes, hands);
         if let Some(asked) = asked {
             self.ask((client, home), asked, nodes, hands);
+        }
+    }
+
+    /// While a client waits for an answer its leases are renewed, as the clients of etcd do it. What
+    /// comes of it is judged; the client itself relies on what it asked for alone.
+    fn renew_beside(
+        &mut self,
+        client: usize,
+        nodes: &mut Nodes<'_, Self>,
+        hands: &mut Hands<'_, Self>,
+    ) {
+        let home = self.clients[client].home;
+        let beside = self.clients.len() + 1 + client;
+        let waits = self.operations.values().any(|operation| operation.client == beside);
+        let is_there = self.members[home].up && nodes.is_correct(home) && !waits;
+        let draws = !self.clients[client].leases.is_empty()
+            && hands.draw(Site::new(About::Client, beside), 2) == 1;
+        if let Some(lease) = self.clients[client].leases.first().filter(|_| is_there && draws) {
+            let asked = Asked::Lease(LeaseAsk::KeepAlive { id: lease.id });
+            self.ask((beside, home), asked, nodes, hands);
         }
     }
 
@@ -440,8 +460,15 @@ impl World for Service {
     }
 
     fn sync(&mut self, node: usize, disk: &mut MemberDisk) -> Result<(), SyncError> {
-        disk.sync()?;
-        self.members[node].syncing = false;
+        let synced = disk.sync();
+        let member = &mut self.members[node];
+        // As the log thread does it: between two batches, or when a full disk stops one.
+        if !matches!(synced, Err(SyncError::Fatal(_))) && std::mem::take(&mut member.releasing) {
+            // Should this fail the next sync says so as well.
+            let _ = disk.release();
+        }
+        synced?;
+        member.syncing = false;
         Ok(())
     }
 
@@ -450,6 +477,13 @@ impl World for Service {
         if self.plants.lost_disks_rejoin() {
             *disk = self.disk(node);
         }
+    }
+
+    fn cut_start_short(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
+        let id = self.id(node);
+        let life = self.members[node].begin(id, self.options.checkpoint_bytes);
+        disk.cut_start_short(&self.settings(node), life, choose);
+        self.members[node].up = false;
     }
 
     fn killed(&mut self, _node: usize, disk: &mut MemberDisk) {
@@ -674,7 +708,8 @@ impl World for Service {
     fn clients(&self) -> Vec<String> {
         // The last one asks each member, after the faults, whether it serves.
         let clients = (0..self.options.clients).map(|client| format!("c{client}"));
-        clients.chain(std::iter::once("probe".to_owned())).collect()
+        let renewals = (0..self.options.clients).map(|client| format!("c{client} renews"));
+        clients.chain(std::iter::once("probe".to_owned())).chain(renewals).collect()
     }
 
     fn marks(&self) -> &'static [&'static str] {
