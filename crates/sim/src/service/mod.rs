@@ -37,6 +37,7 @@ mod leases;
 mod members;
 mod options;
 mod plants;
+mod renewals;
 mod truth;
 mod watchers;
 mod watching;
@@ -56,7 +57,7 @@ use quorate_drivers::simulate::{
 };
 use quorate_protocols::consensus::raft::{Record, RoleName};
 use quorate_replica::store::Command;
-use quorate_replica::{Indication, LeaseAsk, Message, Replica, Request, Ticket, seal};
+use quorate_replica::{Indication, Message, Replica, Request, Ticket, seal};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
@@ -248,26 +249,6 @@ impl Service {
         let asked = self.clients[client].wish(&self.weights, latest, self.nodes, hands);
         if let Some(asked) = asked {
             self.ask((client, home), asked, nodes, hands);
-        }
-    }
-
-    /// While a client waits for an answer its leases are renewed, as the clients of etcd do it. What
-    /// comes of it is judged; the client itself relies on what it asked for alone.
-    fn renew_beside(
-        &mut self,
-        client: usize,
-        nodes: &mut Nodes<'_, Self>,
-        hands: &mut Hands<'_, Self>,
-    ) {
-        let home = self.clients[client].home;
-        let beside = self.clients.len() + 1 + client;
-        let waits = self.operations.values().any(|operation| operation.client == beside);
-        let is_there = self.members[home].up && nodes.is_correct(home) && !waits;
-        let draws = !self.clients[client].leases.is_empty()
-            && hands.draw(Site::new(About::Client, beside), 2) == 1;
-        if let Some(lease) = self.clients[client].leases.first().filter(|_| is_there && draws) {
-            let asked = Asked::Lease(LeaseAsk::KeepAlive { id: lease.id });
-            self.ask((beside, home), asked, nodes, hands);
         }
     }
 
