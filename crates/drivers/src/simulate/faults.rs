@@ -96,7 +96,7 @@ faults! {
     Freeze, "freeze", "A clock stands still.";
     LeapSecond, "leap-second", "A leap second is smeared, or stepped.";
     NtpOutage, "ntp-outage", "A clock is left to its oscillator.";
-    Ambush, "ambush", "The next leaders are cut off, each at the moment in which it begins to lead.";
+    Ambush, "ambush", "The next leaders are cut off, each as soon as it begins to lead.";
 }
 
 impl fmt::Display for Fault {

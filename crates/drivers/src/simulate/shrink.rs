@@ -24,8 +24,8 @@
 //! a run is shrunk by what it was generated from is the trick of Hypothesis (MacIver and Donaldson,
 //! "Test-Case Reduction via Test-Case Generation", 2020). A distributed system is chaotic, though:
 //! one message less moves the delays of all later ones. So an edited log is read in two ways, in
-//! turns: by true time where it speaks of messages ([`Origin::Edited`]), so that an edit stays where
-//! it was made, and by order ([`Origin::Log`]), so that what follows closes up.
+//! turns: by order ([`Origin::Log`]), so that what follows closes up; and by true time where it
+//! speaks of messages ([`Origin::Edited`]), so that an edit stays where it was made.
 //!
 //! The measure, in this order: [`Tally::size`](super::Tally::size), the events that make the story;
 //! all events, so that it is told without idle time; the choices that are not 0; the bits of their

@@ -10,8 +10,8 @@ use quorate_drivers::simulate::{About, Hands, Nodes, Site};
 use quorate_replica::LeaseAsk;
 
 impl Service {
-    /// While a client waits for an answer its leases are renewed, as the clients of etcd do it. What
-    /// comes of it is judged; the client itself relies on what it asked for alone.
+    /// While a client waits for an answer one of its leases is renewed. What comes of it is judged;
+    /// the client itself relies on what it asked for alone.
     pub(super) fn renew_beside(
         &mut self,
         client: usize,
