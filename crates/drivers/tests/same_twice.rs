@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 /// choices or does other things for the same seed, and then old seeds mean something else: say so
 /// in the notes of the release.
 const GOLDEN: [(&str, u64, u64); 3] = [
-    ("network=reliable,node=crash-stop,timing=synchronous", 7, 0xe9ac_27fd_3e8a_509d),
-    ("network=fair-loss,node=crash-recovery,timing=partial", 7, 0x7fa0_4ae7_1ae7_3ecd),
-    ("network=arbitrary,node=byzantine,timing=asynchronous", 7, 0x135d_93d8_8b30_9844),
+    ("network=reliable,node=crash-stop,timing=synchronous", 7, 0x4e2c_fe98_a04a_f4af),
+    ("network=fair-loss,node=crash-recovery,timing=partial", 7, 0xe6a6_3090_8d40_7ac0),
+    ("network=arbitrary,node=byzantine,timing=asynchronous", 7, 0xc48e_d010_a8bb_3814),
 ];
 
 fn plan(model: &str) -> Plan {
@@ -40,10 +40,9 @@ fn trace(plan: &Plan, seed: u64) -> (u64, u64) {
 
 #[test]
 fn a_seed_has_the_digest_that_it_always_had() {
-    for (model, seed, digest) in GOLDEN {
-        let now = beacons(&plan(model), Origin::Seed(seed), Keep::Outcome).digest;
-        assert_eq!(now, digest, "{model}, seed {seed}: {now:#018x}");
-    }
+    let digest = |model, seed| beacons(&plan(model), Origin::Seed(seed), Keep::Outcome).digest;
+    let now = GOLDEN.map(|(model, seed, _)| (model, seed, digest(model, seed)));
+    assert_eq!(now, GOLDEN, "now: {now:#x?}");
 }
 
 #[test]

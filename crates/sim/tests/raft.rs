@@ -106,7 +106,7 @@ mod mutants {
         (Mutant::PurgedPrevTruncates, &["committed-in-order"]),
         (Mutant::MendingVotes, &["leader-completeness"]),
         (Mutant::VoteForAnyLog, &["leader-completeness"]),
-        (Mutant::ForwardTakenTwice, &["applied-once"]),
+        (Mutant::ForwardTakenTwice, &["applied-once", "refused-never-applied"]),
         (Mutant::RefusedForwardForgotten, &["refused-never-applied"]),
     ];
 

@@ -175,7 +175,9 @@ fn tell(
 ) -> (Trace, Story) {
     let named = request.named(found.seed);
     let say = |text| progress.say("shrinking", text);
-    let smallest = smallest(subject, &request.plan, &named, flags, &say);
+    let began = Instant::now();
+    let over = || began.elapsed() >= flags.shrink;
+    let smallest = smallest(subject, &request.plan, &named, flags, &over, &say);
     let (trace, mut story, plan, log) = smallest;
     write_story(&trace, &mut story, &named, &plan, &log);
     (trace, story)
@@ -215,16 +217,16 @@ fn again(directory: &Path) -> String {
     format!("quorate sim --replay {}", directory.join("choices.json").display())
 }
 
-/// The smallest run within the time for it, as a trace, in numbers, and as its plan and choices.
+/// The smallest run that is found until time is `over`, as a trace, in numbers, and as its plan and choices.
 fn smallest(
     subject: &dyn Subject,
     plan: &Plan,
     named: &Named,
     flags: &Flags,
+    over: &dyn Fn() -> bool,
     say: &dyn Fn(String),
 ) -> (Trace, Story, Plan, Vec<quorate_drivers::simulate::Choice>) {
-    let began = Instant::now();
-    let budget = Budget { runs: SHRINK_RUNS, cancel: &|| began.elapsed() >= flags.shrink };
+    let budget = Budget { runs: SHRINK_RUNS, cancel: over };
     let directory = bundle::directory(&flags.out, named, plan);
     let again = again(&directory);
     let directory = Some(directory.display().to_string());

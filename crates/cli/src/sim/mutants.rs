@@ -236,7 +236,10 @@ mod hunt {
             mutant: Some(case.name.to_owned()),
             seed: found.seed,
         };
-        let (trace, mut story, plan, log) = smallest(subject, plan, &named, flags, &|_| ());
+        let began = cpu_time();
+        let over = || cpu_time().saturating_sub(began) >= flags.shrink;
+        let smallest = smallest(subject, plan, &named, flags, &over, &|_| ());
+        let (trace, mut story, plan, log) = smallest;
         write_story(&trace, &mut story, &named, &plan, &log);
         story
     }

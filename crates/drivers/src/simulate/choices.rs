@@ -12,6 +12,7 @@
 //! |---|---|
 //! | a seed | one sample; its distribution over sites is what swarm testing varies |
 //! | a log | replayed; each site reads a stream of its own, so that an entry which is deleted or lowered leaves the others where they were; a stream that has ended gives 0 |
+//! | an edited log | the same, but what is drawn for a message, timer or sync is found by its true time |
 //! | a path | one of all: [`Choices::next_path`] steps through every combination |
 //!
 //! The generator is xoshiro256++ (Blackman and Vigna, "Scrambled Linear Pseudorandom Number
@@ -133,10 +134,47 @@ enum Source {
     Path { path: Vec<(u64, u64)>, depth: usize },
 }
 
+/// The choices of one site that are read back.
 #[derive(Debug, Default)]
 struct Stream {
-    values: Vec<u64>,
+    /// When each was drawn, and what.
+    entries: Vec<(u64, u64)>,
     next: usize,
+    /// A draw reads what was drawn at the same true time, not what is next.
+    timed: bool,
+}
+
+impl Stream {
+    fn read(&mut self, site: Site, now: u64) -> u64 {
+        while self.timed && self.entries.get(self.next).is_some_and(|(at, _)| *at < now) {
+            self.next += 1;
+        }
+        match self.entries.get(self.next) {
+            Some((at, value)) if !self.timed || *at == now => {
+                self.next += 1;
+                *value
+            }
+            // Timers that all go off at once would be the most special case, not the simplest.
+            _ if self.timed && site.about == About::Timer => {
+                let mut state = now ^ u64::from(site.which) << 48;
+                split_mix(&mut state) >> 34
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl About {
+    /// True for what is drawn again and again while a run goes on, once for each message, timer
+    /// or sync.
+    fn is_of_the_moment(self) -> bool {
+        match self {
+            About::Deliver | About::Delay | About::Loss | About::Twice | About::Timer => true,
+            About::Protocol | About::Sync | About::Malice => true,
+            About::Setup | About::Crash | About::Fault | About::Shape => false,
+            About::Client | About::Detail => false,
+        }
+    }
 }
 
 impl Choices {
@@ -147,9 +185,22 @@ impl Choices {
 
     /// Read back, site by site. What the log does not hold is 0.
     pub fn from_log(log: &[Choice]) -> Choices {
+        Choices::from_streams(log, |_| false)
+    }
+
+    /// Read back from a log that was edited. What is drawn for a message, a timer or a sync is what
+    /// was drawn at the same true time, so that an edit changes what it leads to, and nothing
+    /// beside it; where there is nothing, timers have any jitter, and all else is 0.
+    pub(super) fn from_edited(log: &[Choice]) -> Choices {
+        Choices::from_streams(log, About::is_of_the_moment)
+    }
+
+    fn from_streams(log: &[Choice], is_timed: impl Fn(About) -> bool) -> Choices {
         let mut streams: BTreeMap<Site, Stream> = BTreeMap::new();
         for choice in log {
-            streams.entry(choice.site).or_default().values.push(choice.value);
+            let stream = streams.entry(choice.site).or_default();
+            stream.timed = is_timed(choice.site.about);
+            stream.entries.push((choice.at, choice.value));
         }
         Choices { source: Source::Log(streams), log: None, closed: false, now: 0 }
     }
@@ -182,7 +233,7 @@ impl Choices {
     fn draw_and_note(&mut self, site: Site, bound: u64) -> u64 {
         let value = match &mut self.source {
             Source::Seed(generator) => generator.below(bound),
-            Source::Log(streams) => read(streams, site, bound),
+            Source::Log(streams) => read(streams, site, bound, self.now),
             Source::Path { path, depth } => walk(path, depth, bound),
         };
         self.note(site, bound, value);
@@ -203,7 +254,7 @@ impl Choices {
             Source::Seed(generator) => {
                 u64::from(generator.below(MILLION) >= MILLION - per_million.min(MILLION))
             }
-            Source::Log(streams) => read(streams, site, 2),
+            Source::Log(streams) => read(streams, site, 2, self.now),
             Source::Path { path, depth } => walk(path, depth, 2),
         };
         self.note(site, 2, value);
@@ -220,7 +271,7 @@ impl Choices {
     fn edited_and_noted(&mut self, site: Site) -> bool {
         let value = match &mut self.source {
             Source::Seed(_) | Source::Path { .. } => 0,
-            Source::Log(streams) => read(streams, site, 2),
+            Source::Log(streams) => read(streams, site, 2, self.now),
         };
         self.note(site, 2, value);
         value == 1
@@ -272,11 +323,9 @@ impl Choices {
     }
 }
 
-fn read(streams: &mut BTreeMap<Site, Stream>, site: Site, bound: u64) -> u64 {
+fn read(streams: &mut BTreeMap<Site, Stream>, site: Site, bound: u64, now: u64) -> u64 {
     let Some(stream) = streams.get_mut(&site) else { return 0 };
-    let value = stream.values.get(stream.next).copied().unwrap_or(0);
-    stream.next += 1;
-    value.min(bound - 1)
+    stream.read(site, now).min(bound - 1)
 }
 
 fn walk(path: &mut Vec<(u64, u64)>, depth: &mut usize, bound: u64) -> u64 {
@@ -384,6 +433,29 @@ mod tests {
             next = choices.next_path();
         }
         assert_eq!(seen, [(0, 9), (1, 0), (1, 1), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn in_an_edited_log_a_message_finds_its_choices_by_time_and_a_fault_by_order() {
+        let fault = Site::new(About::Fault, 1);
+        let choice = |site, value, at| Choice { site, bound: 100, value, at };
+        let log = [
+            choice(A, 7, 10),
+            choice(A, 8, 20),
+            choice(A, 9, 20),
+            choice(A, 10, 30),
+            choice(fault, 11, 10),
+            choice(fault, 12, 30),
+        ];
+        let mut edited = Choices::from_edited(&log);
+        let mut draw = |site, at| {
+            edited.now = at;
+            edited.draw(site, 100)
+        };
+        assert_eq!((draw(A, 5), draw(A, 10)), (0, 7), "a message more takes nothing away");
+        assert_eq!((draw(A, 20), draw(A, 20)), (8, 9));
+        assert_eq!((draw(A, 20), draw(A, 31)), (0, 0));
+        assert_eq!((draw(fault, 77), draw(fault, 99), draw(fault, 99)), (11, 12, 0));
     }
 
     #[test]

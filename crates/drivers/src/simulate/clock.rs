@@ -118,6 +118,12 @@ impl Clock {
         self.rate = 0;
     }
 
+    /// Shows `local` at true time `now`, as that of a machine which has just started. It runs as
+    /// fast as before: its oscillator is the same.
+    pub(super) fn begin(&mut self, now: u64, local: u64) {
+        (self.from, self.floor) = ((now, local), local);
+    }
+
     /// Jumps by so many nanoseconds.
     pub(super) fn step(&mut self, now: u64, by: i64) {
         self.from = (now, self.line(now).saturating_add_signed(by));

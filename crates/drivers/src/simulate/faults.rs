@@ -96,6 +96,7 @@ faults! {
     Freeze, "freeze", "A clock stands still.";
     LeapSecond, "leap-second", "A leap second is smeared, or stepped.";
     NtpOutage, "ntp-outage", "A clock is left to its oscillator.";
+    Ambush, "ambush", "The next leaders are cut off, each as soon as it begins to lead.";
 }
 
 impl fmt::Display for Fault {
@@ -142,7 +143,8 @@ impl Fault {
             | Fault::PartialCut
             | Fault::Bridge
             | Fault::Flapping
-            | Fault::IsolateLeader => late,
+            | Fault::IsolateLeader
+            | Fault::Ambush => late,
             Fault::Tail | Fault::Hold | Fault::SlowLink => late,
             Fault::Starve => model.timing == Timing::Asynchronous,
             Fault::Corrupt | Fault::Replay | Fault::Forge => model.network == Network::Arbitrary,
@@ -185,6 +187,7 @@ impl Fault {
                 | Fault::Bridge
                 | Fault::Flapping
                 | Fault::IsolateLeader
+                | Fault::Ambush
         )
     }
 

@@ -13,15 +13,13 @@ use super::network::{Fate, Net};
 use super::node::Shell;
 use super::queue::{Event, Queue, Slab};
 use super::recorder::Recorder;
-use super::run::Plan;
+use super::run::{Plan, UNDECIDED};
 use super::setup::Promise;
 use super::tally::{Digest, Tally};
 use super::trace::Kind;
 use super::world::{BootError, Broken, Hands, Nodes, Seat, Todo, World};
 use quorate_core::{Context, Effect, Network, NodeId, Protocol, Time, Timing};
 
-/// So much of what is still owed is named, at most.
-const AWAITED_MAX: usize = 16;
 /// A supervisor tries again after so long.
 const BOOT_RETRY: u64 = 200_000_000;
 
@@ -58,12 +56,14 @@ pub(super) struct Kernel<W: World> {
     /// What was still owed when the time to recover was up.
     pub(super) awaited: Vec<String>,
     pub(super) calm_since: Option<u64>,
-    size_before_calm: u64,
+    /// It has recovered since then, and still is.
+    pub(super) recovered_since: Option<u64>,
+    pub(super) size_before_calm: u64,
     effects: Vec<Effect<W::Node>>,
     todo: Vec<Todo<<W::Node as Protocol>::Request>>,
     indications: Vec<<W::Node as Protocol>::Indication>,
     lossy: bool,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl<W: World> Kernel<W> {
@@ -116,6 +116,7 @@ impl<W: World> Kernel<W> {
             broken: None,
             awaited: Vec::new(),
             calm_since: None,
+            recovered_since: None,
             size_before_calm: 0,
             effects: Vec::new(),
             todo: Vec::new(),
@@ -135,6 +136,11 @@ impl<W: World> Kernel<W> {
         self.begin();
         while self.broken.is_none() && !self.ended {
             let Some((at, event)) = self.queue.pop() else { break };
+            if self.tally.events >= self.plan.events_max() {
+                let why = format!("it was ended after {} events", self.tally.events);
+                self.broken = Some(Broken::new(UNDECIDED, why));
+                break;
+            }
             self.now = at;
             self.choices.now = at;
             self.tally.events += 1;
@@ -184,12 +190,7 @@ impl<W: World> Kernel<W> {
                 }
             }
             Event::Awake { node } => self.awake(usize::from(node)),
-            Event::Boot { node, life } => {
-                let shell = &self.shells[usize::from(node)];
-                if shell.life == life && self.seats[usize::from(node)].state.is_none() {
-                    self.boot(usize::from(node));
-                }
-            }
+            Event::Boot { node, life } => self.start(usize::from(node), life),
             Event::Alarm { alarm } => {
                 self.digest.add(alarm ^ 0xa1a2);
                 self.with_world(|world, nodes, hands| world.on_alarm(alarm, nodes, hands));
@@ -197,47 +198,10 @@ impl<W: World> Kernel<W> {
             Event::Nemesis { kind } => self.think(usize::from(kind)),
             Event::Heal { fault } => self.heal(fault),
             Event::Calm => self.calm(),
+            Event::Aftermath => {} // asks once more whether it has recovered
             Event::End => self.end(),
         }
         self.look_for_recovery();
-    }
-
-    /// Faults end, and everything that can run runs.
-    fn calm(&mut self) {
-        self.note("the faults end: from here on the system must come to serve");
-        self.calm_since = Some(self.now);
-        self.size_before_calm = self.tally.size;
-        self.choices.close(super::setup::CALM);
-        self.stop_nemesis();
-        self.with_world(|world, nodes, hands| world.on_calm(nodes, hands));
-        self.queue.push(self.now + self.plan.liveness, Event::End);
-    }
-
-    fn look_for_recovery(&mut self) {
-        if self.calm_since.is_none() {
-            return;
-        }
-        let nodes = self.nodes();
-        let mut nodes = Nodes { seats: &mut self.seats[..nodes] };
-        self.ended |= self.world.has_recovered(&mut nodes);
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        if self.plan.is_live() {
-            let bound = self.plan.liveness / 1_000_000;
-            let why =
-                format!("it did not serve again within {bound} ms after all faults had ended");
-            self.broken.get_or_insert(Broken::new("liveness", why));
-            self.awaited = self.with_world(|world, nodes, _| world.awaited(nodes));
-            let more = self.awaited.len().saturating_sub(AWAITED_MAX);
-            if more > 0 {
-                self.awaited.truncate(AWAITED_MAX);
-                self.awaited.push(format!("and {more} more"));
-            }
-            // The story is how it came to stand still, not how it stands.
-            self.tally.size = self.size_before_calm;
-        }
     }
 
     /// A message leaves a node, or goes back to it.
@@ -300,7 +264,7 @@ impl<W: World> Kernel<W> {
 
     /// A node begins a life.
     pub(super) fn boot(&mut self, at: usize) {
-        if self.seats[at].dead {
+        if self.seats[at].dead || self.is_cut_short(at) {
             return;
         }
         let face = self.shells[at].face;

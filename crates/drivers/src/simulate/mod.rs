@@ -19,8 +19,9 @@
 //! | one run | `run.rs`: [`Plan`], [`run`], [`Outcome`] |
 //! | its choices | `choices.rs`: [`Choices`], [`Site`]; `setup.rs` draws its shape |
 //! | its loop | `kernel.rs`, with `queue.rs`, `node.rs`, `clock.rs`, `oscillator.rs`, `network.rs` |
+//! | lives and ends | `lives.rs`, `calm.rs`; who may stay away: `recovery.rs` |
 //! | its faults | `faults.rs`: [`Fault`]; `nemesis.rs` begins and ends them, `malice.rs` lies |
-//! | who may stay away | `recovery.rs` |
+//! | .. that wait for leaders | `ambush.rs` |
 //! | what surrounds the nodes | `world.rs`: [`World`]; `plain.rs`: [`Plain`], for a protocol of yours |
 //! | many runs | `campaign.rs`, `seeds.rs`, `tally.rs`, `subject.rs` |
 //! | what is printed of them, and added up | `report.rs`, `terms.rs` |
@@ -40,12 +41,15 @@
 
 #[cfg(test)]
 mod altered;
+mod ambush;
+mod calm;
 pub mod campaign;
 mod choices;
 mod clock;
 pub mod example;
 mod faults;
 mod kernel;
+mod lives;
 mod malice;
 mod mutant;
 mod nemesis;
@@ -77,7 +81,7 @@ pub use network::Links;
 pub use oscillator::{EPOCH, NodeClocks, Oscillator, Suspend};
 pub use plain::{Plain, Seen, Told, hash_of_text};
 pub use recorder::STEPS_MAX;
-pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Switch, Violation, run};
+pub use run::{Bounds, Forbidden, Keep, Origin, Outcome, Plan, Switch, UNDECIDED, Violation, run};
 pub use shrink::{Budget, Shrinking, Shrunk, shrink};
 pub use subject::Subject;
 pub use tally::Tally;

@@ -17,6 +17,7 @@ mod disks;
 mod links;
 mod nodes;
 
+use super::ambush::Ambush;
 use super::choices::{About, Site};
 use super::faults::Fault;
 use super::kernel::Kernel;
@@ -58,6 +59,7 @@ pub(super) enum Undo {
     FastDisk(usize, u64),
     Rate(usize),
     CrashAgain(usize, u64),
+    CallOff,
     /// It was over at once, as the jump of a clock, or ends by itself, as the stall of a disk.
     Nothing,
 }
@@ -67,6 +69,7 @@ pub(super) enum Undo {
 pub(super) struct Nemesis<M> {
     pub(super) shape: Shape,
     pub(super) malice: Malice<M>,
+    pub(super) ambush: Option<Ambush>,
     active: BTreeMap<u32, (Fault, Undo)>,
     begun: u32,
     calm: bool,
@@ -78,7 +81,8 @@ impl<M> Nemesis<M> {
     pub(super) fn new(plan: &Plan, shape: Shape) -> Nemesis<M> {
         let malice = Malice::new(plan, &shape);
         let active = BTreeMap::new();
-        Nemesis { shape, malice, active, begun: 0, calm: false, lost: 0, twice: 0 }
+        let (ambush, calm) = (None, false);
+        Nemesis { shape, malice, ambush, active, begun: 0, calm, lost: 0, twice: 0 }
     }
 
     /// True if somebody lies, or the network alters messages.
@@ -154,7 +158,7 @@ impl<W: World> Kernel<W> {
         }
     }
 
-    fn shape(&mut self, fault: Fault, bound: u64) -> u64 {
+    pub(super) fn shape(&mut self, fault: Fault, bound: u64) -> u64 {
         self.choices.draw(Site::new(About::Shape, fault as usize), bound)
     }
 
@@ -172,7 +176,7 @@ impl<W: World> Kernel<W> {
 
     /// From a hundredth of a second to ten: short ones are as likely as long ones. Where bounds
     /// hold always, what delays a message or a step stays within its share of them.
-    fn some_time(&mut self, fault: Fault) -> u64 {
+    pub(super) fn some_time(&mut self, fault: Fault) -> u64 {
         let scale = [10, 100, 1_000, 5_000][self.shape(fault, 4) as usize];
         let time = MILLISECOND * (scale + self.shape(fault, scale + 1));
         match (self.nemesis.shape.promise, fault) {
@@ -220,6 +224,7 @@ impl<W: World> Kernel<W> {
             }
             Fault::StepForward | Fault::StepBack | Fault::LeapSecond => self.step_clock(fault),
             Fault::Amnesia => self.forget(),
+            Fault::Ambush => self.lie_in_wait(),
             // Rates of links and of liars: they work all the time.
             Fault::Loss | Fault::Duplicate | Fault::Tail | Fault::Congestion => {}
             Fault::Corrupt | Fault::Replay | Fault::Forge => {}
@@ -228,7 +233,14 @@ impl<W: World> Kernel<W> {
     }
 
     /// A fault begins that ends after `lasts`.
-    fn activate(&mut self, fault: Fault, nodes: Vec<usize>, lasts: u64, undo: Undo, text: String) {
+    pub(super) fn activate(
+        &mut self,
+        fault: Fault,
+        nodes: Vec<usize>,
+        lasts: u64,
+        undo: Undo,
+        text: String,
+    ) {
         let id = self.nemesis.begun;
         self.nemesis.begun += 1;
         self.nemesis.active.insert(id, (fault, undo));
@@ -266,6 +278,7 @@ impl<W: World> Kernel<W> {
                     step.text = "goes on".to_owned();
                 });
                 self.queue.push(self.now, Event::Awake { node: node as u16 });
+                self.start_late(node);
             }
             Undo::Steady(node, by) => self.shells[node].step_time -= by,
             Undo::SendOmission(node) => self.shells[node].send_omission = 0,
@@ -280,6 +293,7 @@ impl<W: World> Kernel<W> {
                 self.shells[node].bendable().set_rate(self.now, 0);
                 self.shells[node].rearm(self.now, node, &mut self.queue);
             }
+            Undo::CallOff => self.nemesis.ambush = None,
             Undo::CrashAgain(node, left) => {
                 if !self.nemesis.calm && self.seats[node].state.is_some() {
                     self.crash(node, Power::Fails, "it crashes again");

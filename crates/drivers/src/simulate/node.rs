@@ -29,6 +29,8 @@ pub(super) struct Shell<P: Protocol> {
     pub(super) gate: Gate<P::Message>,
     pub(super) timers: Vec<Alarm<P::Timer>>,
     pub(super) clock: Clock,
+    /// What it showed at true time 0, or would have. Unit: nanoseconds.
+    pub(super) clock_origin: i64,
     /// Where faults of clocks hit it, if its world gives it one.
     wall: Option<Clock>,
     suspend: Suspend,
@@ -38,6 +40,8 @@ pub(super) struct Shell<P: Protocol> {
     pub(super) life: u32,
     /// Faults that make it stand still, at present.
     pub(super) paused: u16,
+    /// It is to start when it no longer does.
+    pub(super) starts_late: bool,
     pub(super) busy_until: u64,
     /// Each turn takes so long.
     pub(super) step_time: u64,
@@ -62,11 +66,13 @@ impl<P: Protocol> Shell<P> {
             gate: Gate::default(),
             timers: Vec::new(),
             clock: Clock::new(0, clock_origin),
+            clock_origin: clock_origin as i64,
             wall: None,
             suspend: Suspend::default(),
             snapshot: (0, 0),
             life: 0,
             paused: 0,
+            starts_late: false,
             busy_until: 0,
             step_time: 0,
             backlog: Vec::new(),

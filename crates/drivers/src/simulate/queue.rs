@@ -27,6 +27,8 @@ pub(super) enum Event {
     Heal { fault: u32 },
     /// The faults of the run end.
     Calm,
+    /// The system has served for a while since it recovered.
+    Aftermath,
     /// The run ends.
     End,
 }

@@ -62,8 +62,7 @@ impl<W: World> Kernel<W> {
             return;
         };
         let mut portrait = self.world.portrait(state);
-        let error =
-            self.shells[at].clock.error(self.now) - self.nemesis.shape.clock_origin(at) as i64;
+        let error = self.shells[at].clock.error(self.now) - self.shells[at].clock_origin;
         if error != 0 {
             portrait.insert("clock error".to_owned(), format!("{} ms", error / 1_000_000));
         }

@@ -18,6 +18,16 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The verdict on a run that was ended because it had too many events: nothing is known of what it
+/// would have come to. A protocol whose messages beget ever more messages ends so, and one that
+/// does something again and again in no time.
+pub const UNDECIDED: &str = "undecided";
+
+/// Events of a run, at most: so many, and so many for each second that it may take. The services
+/// here have some thousands in a second.
+const EVENTS_MAX: u64 = 1_000_000;
+const EVENTS_PER_SECOND_MAX: u64 = 50_000;
+
 /// What a system model leaves to be given in numbers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bounds {
@@ -160,6 +170,12 @@ impl Plan {
         }
     }
 
+    /// A run that has had so many events is ended: see [`UNDECIDED`].
+    pub fn events_max(&self) -> u64 {
+        let seconds = self.safety.saturating_add(self.liveness) / 1_000_000_000;
+        EVENTS_MAX.saturating_add(seconds.saturating_mul(EVENTS_PER_SECOND_MAX))
+    }
+
     /// True if progress can be demanded: an asynchronous system promises none (Fischer, Lynch and
     /// Paterson 1985).
     pub fn is_live(&self) -> bool {
@@ -202,6 +218,9 @@ pub enum Origin<'a> {
     Seed(u64),
     /// Read back.
     Log(&'a [Choice]),
+    /// Read back from a log that somebody has changed: entries for messages, timers and syncs are
+    /// found by the true time at which they were drawn.
+    Edited(&'a [Choice]),
 }
 
 /// How much is kept of a run.
@@ -288,6 +307,7 @@ pub fn run<W: World>(world: W, plan: &Plan, origin: Origin<'_>, keep: Keep) -> O
         }
         Origin::Seed(seed) => Choices::from_seed(seed),
         Origin::Log(log) => Choices::from_log(log),
+        Origin::Edited(log) => Choices::from_edited(log),
     };
     let choices = if keep == Keep::Outcome { choices } else { choices.logged() };
     let recorder = (keep == Keep::Trace).then(Recorder::default);

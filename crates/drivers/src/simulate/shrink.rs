@@ -21,8 +21,11 @@
 //!
 //! Each pass over a log is delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating
 //! Failure-Inducing Input", 2002) in its greedy form: large chunks first, then halves of them. That
-//! sites have streams of their own is the trick of Hypothesis and of QuickCheck's successors
-//! (MacIver and Donaldson, "Test-Case Reduction via Test-Case Generation", 2020).
+//! a run is shrunk by what it was generated from is the trick of Hypothesis (MacIver and Donaldson,
+//! "Test-Case Reduction via Test-Case Generation", 2020). A distributed system is chaotic, though:
+//! one message less moves the delays of all later ones. So an edited log is read in two ways, in
+//! turns: by order ([`Origin::Log`]), so that what follows closes up; and by true time where it
+//! speaks of messages ([`Origin::Edited`]), so that an edit stays where it was made.
 //!
 //! The measure, in this order: [`Tally::size`](super::Tally::size), the events that make the story;
 //! all events, so that it is told without idle time; the choices that are not 0; the bits of their
@@ -112,8 +115,11 @@ impl Measure {
 /// What is done to the chosen entries of a log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Edit {
-    /// Later entries of the same sites take their places.
+    /// Later entries of the same sites take their places, or what those entries are about is
+    /// drawn as if nobody had chosen.
     Delete,
+    /// The time from the first to the last of them is cut out: what comes later comes earlier.
+    Cut,
     /// The simplest option.
     Zero,
     /// The delivery is a loss.
@@ -143,7 +149,7 @@ pub fn shrink(
     let measure = Measure::of(&first.tally, plan, &log);
     let digest = first.digest;
     let best = Best { plan: plan.clone(), log, measure, violation, digest };
-    let mut shrinker = Shrinker { subject, best, runs: 2, seed, budget, report };
+    let mut shrinker = Shrinker { subject, best, runs: 2, seed, by_order: true, budget, report };
     shrinker.shrink();
     let Best { plan, log, measure, violation, digest } = shrinker.best;
     let size = measure.size;
@@ -164,6 +170,8 @@ struct Shrinker<'a> {
     runs: u64,
     /// The generator of other seeds.
     seed: u64,
+    /// Edited logs are read as [`Origin::Log`] says, and not as [`Origin::Edited`].
+    by_order: bool,
     budget: &'a Budget<'a>,
     report: &'a mut dyn FnMut(Shrinking),
 }
@@ -171,18 +179,32 @@ struct Shrinker<'a> {
 impl Shrinker<'_> {
     fn shrink(&mut self) {
         let mut fineness = FINENESS;
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let before = self.best.measure;
+            self.by_order = round % 2 == 0;
             self.time();
             self.nodes();
             self.kinds();
             self.other_seeds();
             self.slices(fineness);
             self.edits(fineness);
-            if self.is_spent() || (self.best.measure == before && fineness > self.best.log.len()) {
+            if self.is_spent()
+                || (self.best.measure == before && fineness > self.best.log.len() && !self.by_order)
+            {
                 break;
             }
-            fineness = fineness.saturating_mul(FINENESS);
+            if !self.by_order {
+                fineness = fineness.saturating_mul(FINENESS);
+            }
+        }
+    }
+
+    /// An edited log is read by time and by order in turns: what stands still in one of them often
+    /// moves in the other.
+    fn origin<'log>(&self, edited: &'log [Choice]) -> Origin<'log> {
+        match self.by_order {
+            false => Origin::Edited(edited),
+            true => Origin::Log(edited),
         }
     }
 
@@ -217,7 +239,7 @@ impl Shrinker<'_> {
 
     fn attempt_plan(&mut self, plan: Plan) -> bool {
         let log = self.best.log.clone();
-        self.attempt(plan, Origin::Log(&log))
+        self.attempt(plan, self.origin(&log))
     }
 
     /// The faults end when the property breaks. If it breaks later than they end, they end earlier.
@@ -291,7 +313,7 @@ impl Shrinker<'_> {
 
     /// Stretches of time are cut out, large ones first.
     fn slices(&mut self, fineness: usize) {
-        self.sweep(Edit::Delete, fineness, |_| true);
+        self.sweep(Edit::Cut, fineness, |_| true);
     }
 
     fn edits(&mut self, fineness: usize) {
@@ -348,7 +370,7 @@ impl Shrinker<'_> {
                     let mut log = self.best.log.clone();
                     log[at].value = other;
                     let plan = self.best.plan.clone();
-                    self.attempt(plan, Origin::Log(&log));
+                    self.attempt(plan, self.origin(&log));
                     if self.best.log.get(at).map(|choice| choice.site) != Some(site) {
                         break;
                     }
@@ -378,7 +400,7 @@ impl Shrinker<'_> {
                 }
                 let edited = edited(log, &places, edit);
                 let plan = self.best.plan.clone();
-                if !self.attempt(plan, Origin::Log(&edited)) {
+                if !self.attempt(plan, self.origin(&edited)) {
                     from += chunk;
                 } else if edit == Edit::Halve {
                     // What was halved can still be chosen, and was not made to vanish.
@@ -399,7 +421,7 @@ impl Shrinker<'_> {
                 let mut log = self.best.log.clone();
                 log[at].value = middle;
                 let plan = self.best.plan.clone();
-                if !self.attempt(plan, Origin::Log(&log)) {
+                if !self.attempt(plan, self.origin(&log)) {
                     low = middle;
                 }
                 if self.is_spent() {
@@ -416,13 +438,20 @@ fn edited(log: &[Choice], places: &[usize], edit: Edit) -> Vec<Choice> {
     for place in places {
         let value = &mut edited[*place].value;
         *value = match edit {
-            Edit::Delete => *value,
+            Edit::Delete | Edit::Cut => *value,
             Edit::Zero => 0,
             Edit::Lose => 1,
             Edit::Halve => *value / 2,
         };
     }
-    if edit == Edit::Delete {
+    if edit == Edit::Cut {
+        let (first, last) = (places[0], places[places.len() - 1]);
+        let until = log.get(last + 1).map_or(log[last].at, |choice| choice.at);
+        for choice in &mut edited[last + 1..] {
+            choice.at -= until - log[first].at;
+        }
+    }
+    if matches!(edit, Edit::Delete | Edit::Cut) {
         let mut gone = places.iter().peekable();
         let mut place = 0;
         edited.retain(|_| {
@@ -511,7 +540,8 @@ mod tests {
 
     #[test]
     fn edits_do_what_they_say() {
-        let choice = |value| Choice { site: Site::new(About::Delay, 1), bound: 100, value, at: 0 };
+        let site = Site::new(About::Delay, 1);
+        let choice = |value| Choice { site, bound: 100, value, at: 10 * value };
         let log: Vec<Choice> = [7, 8, 9, 10].map(choice).to_vec();
         let values = |edit| -> Vec<u64> {
             edited(&log, &[1, 3], edit).iter().map(|choice| choice.value).collect()
@@ -520,5 +550,8 @@ mod tests {
         assert_eq!(values(Edit::Zero), [7, 0, 9, 0]);
         assert_eq!(values(Edit::Lose), [7, 1, 9, 1]);
         assert_eq!(values(Edit::Halve), [7, 4, 9, 5]);
+        let cut = edited(&log, &[1, 2], Edit::Cut);
+        let left: Vec<(u64, u64)> = cut.iter().map(|choice| (choice.value, choice.at)).collect();
+        assert_eq!(left, [(7, 70), (10, 80)], "what came at 100 comes when 80 was");
     }
 }

@@ -97,6 +97,10 @@ pub trait World: Sized {
     /// The power of the node fails: of what was not synced, `choose` decides.
     fn power_cut(&mut self, node: usize, disk: &mut Self::Disk, choose: Choose<'_>);
 
+    /// The power fails while the node starts: `choose` decides how far its recovery has come, and
+    /// what of it the disk has. If nothing is done here, it had written nothing.
+    fn cut_start_short(&mut self, _node: usize, _disk: &mut Self::Disk, _choose: Choose<'_>) {}
+
     /// The process dies, and the machine goes on: what was appended stays.
     fn killed(&mut self, _node: usize, _disk: &mut Self::Disk) {}
 

@@ -129,6 +129,13 @@ pub const CATALOGUE: &[MutantCase] = &[
         three(&[Fault::Crash, Fault::Blackout], &[]),
     ),
     case(
+        raft(Mutant::CommitOldTerms),
+        ("leader-completeness", "Ongaro and Ousterhout 2014, 5.4.2 and figure 8"),
+        "entries of earlier terms are committed by counting",
+        WorldName::Raft,
+        three(&[Fault::Ambush, Fault::IsolateLeader, Fault::Partition], &[]),
+    ),
+    case(
         raft(Mutant::CommitBeyondMatch),
         ("state-machine-safety", "Ongaro and Ousterhout 2014, figure 2"),
         "a follower commits what no append has matched",
@@ -269,6 +276,13 @@ pub const CATALOGUE: &[MutantCase] = &[
         "a read is confirmed by what was heard before it was asked",
         WorldName::Service,
         three(&[Fault::Pause, Fault::IsolateLeader, Fault::Tail], &[Work::Read]),
+    ),
+    case(
+        raft(Mutant::ReadAnswerOfFormerLife),
+        ("linearizable-reads", "etcd#20418"),
+        "an answer to a former life is taken for one to this",
+        WorldName::Raft,
+        three(&[Fault::CrashLoop, Fault::SlowLink], &[Work::Read]),
     ),
     case(
         raft(Mutant::LeaseRead),
@@ -644,6 +658,13 @@ pub const CATALOGUE: &[MutantCase] = &[
         "each key of an ended lease goes at a revision of its own",
         WorldName::Service,
         three(&[], &[Work::Lease, Work::Watch]),
+    ),
+    case(
+        lessor(LessorMutant::AnsweredUnconfirmed),
+        ("lease", "Gray and Cheriton 1989, section 2; etcd#15247"),
+        "a leader answers a keep-alive without asking whether it still leads",
+        WorldName::Service,
+        three(&[Fault::IsolateLeader], &[Work::Lease]),
     ),
     case(
         lessor(LessorMutant::RenewalNotAwaited),

@@ -38,19 +38,9 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
          walks of its crate",
     ),
     (
-        raft(Mutant::CommitOldTerms),
-        "needs three elections in a certain order, which a minute of processor time seldom \
-         draws; caught by the test of figure 8",
-    ),
-    (
         raft(Mutant::StaleAckCounted),
         "needs an answer held back over two elections, which a minute of processor time \
          seldom draws; caught by the tests of the rules",
-    ),
-    (
-        raft(Mutant::ReadAnswerOfFormerLife),
-        "needs an answer held back over a restart and a second read of the same number; \
-         caught by the walks of its crate",
     ),
     (
         replica(ReplicaMutant::CheckpointAhead),
@@ -79,11 +69,6 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (
         Plant::Watch(Watch::RestForgotten),
         "a simulated watcher takes everything at once; caught by the tests of watches",
-    ),
-    (
-        lessor(LessorMutant::AnsweredUnconfirmed),
-        "a deposed leader answers for at most an election timeout, which no lease of the \
-         workload is short enough for; caught by the walk of leases",
     ),
     (
         lessor(LessorMutant::ClockForgotten),

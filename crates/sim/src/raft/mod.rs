@@ -28,7 +28,7 @@ mod lies;
 use bytes::Bytes;
 use disk::State;
 use judge::{Judge, own};
-use quorate_core::{Index, NodeId, Position, Protocol};
+use quorate_core::{Buggify, Index, NodeId, Position, Protocol};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
     About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
@@ -108,6 +108,7 @@ struct Settings {
     pace: Duration,
     founders: Configuration,
     members_change: bool,
+    buggify: Buggify,
 }
 
 /// A state on its way to a follower.
@@ -137,8 +138,8 @@ impl RaftWorld {
     }
 
     fn config(&self, node: usize) -> Config {
-        let Settings { election_timeout, news_delay, uncommitted_bytes_max, founders, .. } =
-            &self.settings;
+        let Settings { election_timeout, news_delay, uncommitted_bytes_max, .. } = &self.settings;
+        let Settings { founders, buggify, .. } = &self.settings;
         let founds = founders.contains(own(node));
         let configuration = if founds { founders.clone() } else { Configuration::default() };
         Config {
@@ -151,6 +152,7 @@ impl RaftWorld {
             inflight_max: 3,
             uncommitted_bytes_max: *uncommitted_bytes_max,
             news_delay: *news_delay,
+            buggify: *buggify,
             ..Config::new(own(node), configuration)
         }
     }
@@ -358,7 +360,12 @@ impl RaftWorld {
     }
 
     /// What is committed stands on the disks of a quorum.
-    fn is_durable(&mut self, at: usize, nodes: &mut Nodes<'_, RaftWorld>) -> Result<(), Broken> {
+    fn is_durable(
+        &mut self,
+        at: usize,
+        nodes: &mut Nodes<'_, RaftWorld>,
+        hands: &Hands<'_, RaftWorld>,
+    ) -> Result<(), Broken> {
         let Some(raft) = nodes.get(at) else { return Ok(()) };
         let present = raft.configuration().clone();
         let Some((position, before)) = self.judge.take_fresh(at, raft) else { return Ok(()) };
@@ -367,11 +374,42 @@ impl RaftWorld {
             .map(own)
             .collect();
         if has_quorum(&before, &holders) || has_quorum(&present, &holders) {
-            return Ok(());
+            return self.outlives_elections(position, nodes, hands);
         }
         let names: Vec<String> = holders.iter().map(NodeId::to_string).collect();
         let why = format!("{position} is committed; only [{}] hold it", names.join(", "));
         Err(Broken::new("acknowledged-durable", why))
+    }
+
+    /// What is committed is in the log of everybody whom a majority would elect now. A leader that
+    /// breaks this is found when it does, and not when that election happens.
+    ///
+    /// Not judged where members change, nor where a log was damaged: who may vote there is another
+    /// question.
+    fn outlives_elections(
+        &self,
+        committed: Position,
+        nodes: &Nodes<'_, RaftWorld>,
+        hands: &Hands<'_, RaftWorld>,
+    ) -> Result<(), Broken> {
+        let damaged = [Fault::BitRot, Fault::Misdirected].map(|fault| hands.has_seen(fault));
+        if self.settings.members_change || damaged.contains(&true) {
+            return Ok(());
+        }
+        let lacks = |raft: &Raft| {
+            let (index, base) = (committed.index, raft.base().index);
+            index > base && raft.position_at(index) != Some(committed)
+        };
+        for (candidate, raft) in nodes.up().filter(|(_, raft)| lacks(raft)) {
+            let votes = nodes.up().filter(|(_, voter)| voter.last() <= raft.last()).count();
+            if votes * 2 > nodes.len() {
+                let candidate = own(candidate);
+                let why =
+                    format!("{committed} is committed, and {candidate} could lead without it");
+                return Err(Broken::new("leader-completeness", why));
+            }
+        }
+        Ok(())
     }
 
     /// False if a majority of the voters that somebody goes by will not return.
@@ -421,6 +459,10 @@ impl World for RaftWorld {
             pace: Duration::from_millis(pick(4, &[50, 10, 2])),
             founders: Configuration::of((0..founders).map(own)),
             members_change,
+            buggify: match pick(5, &[0, 8, 3]) {
+                0 => Buggify::Off,
+                times => Buggify::OneIn(times as u32),
+            },
         };
         self.judge.begin(nodes);
     }
@@ -513,7 +555,7 @@ impl World for RaftWorld {
         if raft.is_mending() {
             hands.mark("a member fetches what was damaged");
         }
-        let judged = self.judge.turn(node, raft).and_then(|()| self.is_durable(node, nodes));
+        let judged = self.judge.turn(node, raft).and_then(|()| self.is_durable(node, nodes, hands));
         if let Err(broken) = judged {
             hands.broken(broken);
         }

@@ -38,8 +38,11 @@ impl Service {
         match disk.finish_checkpoint() {
             Ok(_) => {
                 hands.mark("a checkpoint was written");
-                // Should this fail the next sync says so as well.
-                let _ = disk.release();
+                match self.members[member].syncing {
+                    true => self.members[member].releasing = true,
+                    // Should this fail the next sync says so as well.
+                    false => drop(disk.release()),
+                }
                 for to in self.members[member].checkpointing.written() {
                     self.supply(member, to, state, disk, hands);
                 }

@@ -33,6 +33,8 @@ use std::path::PathBuf;
 const BATCH_CALLS: usize = 10;
 /// The same of a checkpoint.
 const CHECKPOINT_CALLS: usize = 24;
+/// The same of a start.
+const START_CALLS: usize = 24;
 /// Draws numbers below a bound.
 pub type Choose<'a> = &'a mut dyn FnMut(usize) -> usize;
 
@@ -253,6 +255,16 @@ impl MemberDisk {
     /// Errors: it cannot be read, or is none of this version.
     pub fn install(&mut self, position: Position) -> Result<Checkpoint, CheckpointFailed> {
         self.open().shelf.install(position).map_err(failed)
+    }
+
+    /// The power fails while the member starts: so many calls to the disk as `choose` says still
+    /// succeed, and then as in [`MemberDisk::crash`].
+    pub fn cut_start_short(&mut self, settings: &ReplicaSettings, life: Life, choose: Choose<'_>) {
+        self.disk.fail(Fault::PowerCut { after: choose(START_CALLS) as u64 });
+        // Whatever it says: nobody is there to hear it.
+        let _ = self.boot(settings, life);
+        self.disk.mend(&Fault::PowerCut { after: 0 });
+        self.crash(choose);
     }
 
     /// The power fails. Of what was under way, and of every sector and name that was not synced,

@@ -73,6 +73,8 @@ pub(super) struct Member {
     pub(super) checkpointing: Checkpointing,
     /// A batch is on its way to the disk.
     pub(super) syncing: bool,
+    /// A checkpoint is there, so that a part of the log can go when no batch is on its way.
+    pub(super) releasing: bool,
     /// The end of the log is not yet marked as synced, since then (0: since the last sync). True
     /// time, in nanoseconds.
     pub(super) unmarked: Option<u64>,
@@ -93,6 +95,7 @@ impl Member {
             desk: desk(id),
             checkpointing: Checkpointing::new(u64::MAX),
             syncing: false,
+            releasing: false,
             unmarked: Some(0),
             applied: Position::ZERO,
         }

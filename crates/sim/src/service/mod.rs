@@ -42,6 +42,7 @@ mod leases;
 mod members;
 mod options;
 mod plants;
+mod renewals;
 mod truth;
 mod watchers;
 mod watching;
@@ -242,7 +243,7 @@ impl Service {
         self.errand(think / 2 + Duration::from_micros(jitter), Errand::Act { client }, hands);
         self.suspect_wrongly(hands);
         if self.clients[client].busy {
-            return;
+            return self.renew_beside(client, nodes, hands);
         }
         let home = self.clients[client].home;
         if !self.members[home].up || !nodes.is_correct(home) {
@@ -458,8 +459,15 @@ impl World for Service {
     }
 
     fn sync(&mut self, node: usize, disk: &mut MemberDisk) -> Result<(), SyncError> {
-        disk.sync()?;
-        self.members[node].syncing = false;
+        let synced = disk.sync();
+        let member = &mut self.members[node];
+        // As the log thread does it: between two batches, or when a full disk stops one.
+        if !matches!(synced, Err(SyncError::Fatal(_))) && std::mem::take(&mut member.releasing) {
+            // Should this fail the next sync says so as well.
+            let _ = disk.release();
+        }
+        synced?;
+        member.syncing = false;
         Ok(())
     }
 
@@ -468,6 +476,13 @@ impl World for Service {
         if self.plants.lost_disks_rejoin() {
             *disk = self.disk(node);
         }
+    }
+
+    fn cut_start_short(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
+        let id = self.id(node);
+        let life = self.members[node].begin(id, self.options.checkpoint_bytes);
+        disk.cut_start_short(&self.settings(node), life, choose);
+        self.members[node].up = false;
     }
 
     fn killed(&mut self, _node: usize, disk: &mut MemberDisk) {
@@ -692,7 +707,8 @@ impl World for Service {
     fn clients(&self) -> Vec<String> {
         // The last one asks each member, after the faults, whether it serves.
         let clients = (0..self.options.clients).map(|client| format!("c{client}"));
-        clients.chain(std::iter::once("probe".to_owned())).collect()
+        let renewals = (0..self.options.clients).map(|client| format!("c{client} renews"));
+        clients.chain(std::iter::once("probe".to_owned())).chain(renewals).collect()
     }
 
     fn marks(&self) -> &'static [&'static str] {

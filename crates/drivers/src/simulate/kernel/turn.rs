@@ -236,6 +236,7 @@ impl<W: World> Kernel<W> {
             self.with_world(|world, nodes, hands| world.on_turn_end(at, nodes, hands));
         }
         self.portray(at);
+        self.look_for_leader();
         let shell = &mut self.shells[at];
         if shell.step_time > 0 {
             shell.busy_until = self.now + shell.step_time;

@@ -14,7 +14,6 @@ use super::{MILLISECOND, Undo};
 impl<W: World> Kernel<W> {
     pub(super) fn part(&mut self, fault: Fault) {
         let lasts = self.some_time(fault);
-        let nodes = self.nodes();
         let group = match fault {
             Fault::IsolateLeader => {
                 let leader = self.with_world(|world, nodes, _| world.leader(nodes));
@@ -22,6 +21,12 @@ impl<W: World> Kernel<W> {
             }
             _ => self.some_group(fault),
         };
+        self.part_from(group, fault, lasts);
+    }
+
+    /// Some nodes and all others do not hear each other, in the way of that fault.
+    pub(in super::super) fn part_from(&mut self, group: Vec<usize>, fault: Fault, lasts: u64) {
+        let nodes = self.nodes();
         if group.is_empty() || nodes < 2 {
             return;
         }

@@ -2,9 +2,8 @@
 
 use super::super::choices::{About, Site};
 use super::super::faults::Fault;
-use super::super::kernel::{Flying, Kernel};
+use super::super::kernel::Kernel;
 use super::super::mutant::Mutant;
-use super::super::queue::Event;
 use super::super::setup::Promise;
 use super::super::trace::Kind;
 use super::super::world::World;
@@ -62,46 +61,6 @@ impl<W: World> Kernel<W> {
                 self.restart_after(node, away);
             }
         }
-    }
-
-    pub(in super::super) fn crash(&mut self, at: usize, power: Power, text: &str) {
-        let face = self.shells[at].face;
-        self.seats[at].state = None;
-        self.tally.size += 1;
-        self.digest.add(0xdead ^ (at as u64) << 16);
-        self.record(Kind::Crash, |step| {
-            step.node = Some(face);
-            step.text = text.to_owned();
-        });
-        for event in self.shells[at].crash() {
-            match event {
-                Event::Deliver { message } => {
-                    let flying: Flying<_> = self.messages.take(message);
-                    self.lost(&flying, "the node is down");
-                }
-                Event::Request { request, .. } => drop(self.requests.take(request)),
-                _ => {}
-            }
-        }
-        let site = Site::new(About::Crash, at);
-        let choices = &mut self.choices;
-        let mut choose = |options: usize| choices.draw(site, options as u64) as usize;
-        let disk = &mut self.seats[at].disk;
-        match power {
-            Power::Fails if self.plan.planted(Mutant::CrashKeepsUnsynced) => {
-                self.world.killed(face, disk);
-            }
-            Power::Fails => self.world.power_cut(face, disk, &mut choose),
-            Power::Stays => self.world.killed(face, disk),
-        }
-        if at < self.nodes() {
-            self.with_world(|world, _, hands| world.on_down(at, hands));
-        }
-    }
-
-    pub(in super::super) fn restart_after(&mut self, at: usize, after: u64) {
-        let (node, life) = (at as u16, self.shells[at].life);
-        self.queue.push(self.now + after, Event::Boot { node, life });
     }
 
     pub(super) fn stand_still(&mut self, fault: Fault) {

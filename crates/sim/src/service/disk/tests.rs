@@ -160,6 +160,13 @@ impl Story {
                     self.checkpoint();
                 }
                 self.disk.crash(&mut |options| chance.below(options));
+                for _ in 0..chance.below(3) {
+                    // The power fails again and again while it starts.
+                    self.lives += 1;
+                    let life = Life(self.lives);
+                    let mut choose = |options: usize| chance.below(options);
+                    self.disk.cut_start_short(&settings(), life, &mut choose);
+                }
                 self.boot();
             }
             _ => {}
