@@ -101,6 +101,8 @@ pub struct RaftWorld {
 #[derive(Clone, Debug, Default)]
 struct Settings {
     nodes: usize,
+    /// Elections adapt, and the end of a process is noticed.
+    adapts: bool,
     election_timeout: Duration,
     news_delay: Duration,
     uncommitted_bytes_max: usize,
@@ -144,7 +146,11 @@ impl RaftWorld {
         let configuration = if founds { founders.clone() } else { Configuration::default() };
         Config {
             election_timeout: *election_timeout,
-            election_timeout_min: *election_timeout / 2,
+            election_timeout_min: if self.settings.adapts {
+                *election_timeout / 2
+            } else {
+                *election_timeout
+            },
             suspicion_spread: *election_timeout / 20,
             heartbeat_interval: *election_timeout / 10,
             append_bytes_max: 150,
@@ -453,6 +459,7 @@ impl World for RaftWorld {
         let founders = if members_change && nodes > 3 { 3 } else { nodes };
         self.settings = Settings {
             nodes,
+            adapts: pick(6, &[0, 1]) == 1,
             election_timeout: Duration::from_millis(pick(1, &[1_000, 300, 100])),
             news_delay: Duration::from_millis(pick(2, &[0, 1])),
             uncommitted_bytes_max: pick(3, &[2_000, 80]) as usize,
@@ -567,9 +574,10 @@ impl World for RaftWorld {
     }
 
     fn on_down(&mut self, node: usize, hands: &mut Hands<'_, RaftWorld>) {
-        // Half of the others notice that the process has ended; one of them notices it wrongly
-        // when the node is back already.
-        for other in (0..self.settings.nodes).filter(|other| *other != node) {
+        // Half of the others notice that the process has ended; some of them late, when the node
+        // is back already.
+        let others = (0..self.settings.nodes).filter(|other| *other != node);
+        for other in others.filter(|_| self.settings.adapts) {
             let site = Site::new(About::Detail, 1_000 + other);
             if hands.draw(site, 2) == 1 {
                 let after = Duration::from_millis(1 + hands.draw(site, 200));
