@@ -217,7 +217,8 @@ fn again(directory: &Path) -> String {
     format!("quorate sim --replay {}", directory.join("choices.json").display())
 }
 
-/// The smallest run that is found until time is `over`, as a trace, in numbers, and as its plan and choices.
+/// The smallest run that is found until time is `over`: as a trace, in numbers, and as its plan and
+/// choices.
 fn smallest(
     subject: &dyn Subject,
     plan: &Plan,

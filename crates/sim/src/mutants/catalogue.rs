@@ -1,10 +1,8 @@
 //! Every planted bug that a campaign must catch.
 
 use super::plant::{ClientMutant, HostMutant, MutantCase, Needs, Plant, Work, WorldName};
-use crate::time::ClockMutant;
 use quorate_drivers::simulate::Fault;
 use quorate_protocols::consensus::raft::Mutant;
-use quorate_protocols::time::synchronizer::Mutant as Time;
 use quorate_replica::store::Mutant as Store;
 use quorate_replica::{LessorMutant, Plant as Part, ReplicaMutant};
 use quorate_server::watch::Mutant as Watch;
@@ -26,7 +24,7 @@ pub(super) const fn replica(mutant: ReplicaMutant) -> Plant {
     Plant::Replica(Part::Replica(mutant))
 }
 
-const fn case(
+pub(super) const fn case(
     plant: Plant,
     (breaks, source): (&'static str, &'static str),
     what: &'static str,
@@ -36,11 +34,11 @@ const fn case(
     MutantCase { name: plant.name(), plant, breaks, source, what, world, needs }
 }
 
-const fn three(faults: &'static [Fault], work: &'static [Work]) -> Needs {
+pub(super) const fn three(faults: &'static [Fault], work: &'static [Work]) -> Needs {
     Needs { faults, work, voters: 3 }
 }
 
-const fn five(faults: &'static [Fault], work: &'static [Work]) -> Needs {
+pub(super) const fn five(faults: &'static [Fault], work: &'static [Work]) -> Needs {
     Needs { faults, work, voters: 5 }
 }
 
@@ -693,83 +691,5 @@ pub const CATALOGUE: &[MutantCase] = &[
         "a lease that was renewed once never ends",
         WorldName::Service,
         three(&[], &[Work::Lease]),
-    ),
-    case(
-        Plant::Client(ClientMutant::LockWithoutLeaseCheck),
-        ("lock", "etcd#11456; etcd#11457"),
-        "a lock is held after its lease has ended",
-        WorldName::Service,
-        three(&[Fault::Pause], &[Work::Lock, Work::Lease]),
-    ),
-    case(
-        Plant::Client(ClientMutant::LockWithoutFencing),
-        ("lock", "Kleppmann 2016"),
-        "who lost a lock while it stood still writes all the same",
-        WorldName::Service,
-        three(&[Fault::Pause], &[Work::Lock, Work::Lease]),
-    ),
-    // Clocks.
-    case(
-        Plant::Time(Time::DispersionLeftOut),
-        ("interval", "RFC 5905, section 4"),
-        "what was once known of the time is never worth less",
-        WorldName::Time,
-        three(&[Fault::Partition], &[]),
-    ),
-    case(
-        Plant::Time(Time::DelayIgnored),
-        ("interval", "Lundelius and Lynch 1984"),
-        "the middle of a round trip is taken for the truth",
-        WorldName::Time,
-        three(&[Fault::SlowLink, Fault::Tail], &[]),
-    ),
-    case(
-        Plant::Time(Time::FilterInverted),
-        ("filter", "RFC 5905, section 10"),
-        "the worst of the last exchanges is taken",
-        WorldName::Time,
-        three(&[Fault::Tail], &[]),
-    ),
-    case(
-        Plant::Time(Time::AgeByWallClock),
-        ("interval", "etcd#12291"),
-        "ages are measured by a wall clock that is set",
-        WorldName::Time,
-        three(&[Fault::StepForward, Fault::StepBack, Fault::LeapSecond], &[]),
-    ),
-    case(
-        Plant::Time(Time::OverlapOfMost),
-        ("interval", "Marzullo 1990"),
-        "a liar that stays close moves the overlap",
-        WorldName::Time,
-        five(&[], &[]),
-    ),
-    case(
-        Plant::Time(Time::AnswerOfAnyQuestion),
-        ("interval", "RFC 5905, section 8"),
-        "an old answer is matched with a new question",
-        WorldName::Time,
-        three(&[Fault::Duplicate, Fault::Tail], &[]),
-    ),
-    case(
-        Plant::Time(Time::StaleReadingServed),
-        ("interval", "RFC 5905, section 7.3"),
-        "an old reading is handed on as if it were fresh",
-        WorldName::Time,
-        three(&[Fault::Loss], &[]),
-    ),
-    case(
-        Plant::Clock(ClockMutant::SuspendNotCounted),
-        ("interval", "clock_gettime(2), CLOCK_MONOTONIC"),
-        "a clock does not count while its machine sleeps",
-        WorldName::Time,
-        three(&[Fault::Pause], &[]),
-    ),
-    case(
-        Plant::Clock(ClockMutant::RestoreUnnoticed),
-        ("interval", "etcd#20418"),
-        "a clock goes on from the snapshot of its machine",
-        WorldName::Time,
-        three(&[Fault::Pause], &[]),
     ),
 ];

@@ -26,6 +26,8 @@
 #[cfg(feature = "mutants")]
 mod catalogue;
 #[cfg(feature = "mutants")]
+mod clocks;
+#[cfg(feature = "mutants")]
 mod detectors;
 #[cfg(feature = "mutants")]
 mod hunt;
@@ -39,6 +41,8 @@ mod unit_only;
 #[cfg(feature = "mutants")]
 pub use catalogue::CATALOGUE;
 #[cfg(feature = "mutants")]
+pub use clocks::CLOCKS;
+#[cfg(feature = "mutants")]
 pub use detectors::DETECTORS;
 #[cfg(feature = "mutants")]
 pub use plant::{
@@ -47,10 +51,11 @@ pub use plant::{
 #[cfg(feature = "mutants")]
 pub use unit_only::UNIT_ONLY;
 
-/// Every planted bug that a campaign must catch: of the service, of Raft, and of the detectors.
+/// Every planted bug that a campaign must catch: of the service, of Raft, of clocks, and of
+/// detectors.
 #[cfg(feature = "mutants")]
 pub fn cases() -> impl Iterator<Item = &'static MutantCase> {
-    CATALOGUE.iter().chain(DETECTORS)
+    CATALOGUE.iter().chain(CLOCKS).chain(DETECTORS)
 }
 
 /// True if bugs can be planted in this build.

@@ -43,6 +43,7 @@ mod members;
 mod options;
 mod plants;
 mod renewals;
+mod suspicion;
 mod truth;
 mod watchers;
 mod watching;
@@ -83,8 +84,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
 /// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
 const LOG_REST: u64 = 50_000_000;
-/// Each time that a client acts somebody suspects somebody for nothing. Unit: one in a million.
-const WRONG_SUSPICIONS: u64 = 3_000;
 /// Segments of the log. Unit: bytes.
 const SEGMENT_BYTES: u32 = 64 << 10;
 
@@ -194,30 +193,6 @@ impl Service {
             log_retain_bytes: self.options.log_retain_bytes,
             buggify: self.buggify,
         }
-    }
-
-    /// The host of a process that has ended refuses connections, and peers notice: mostly.
-    fn tell_the_end(&mut self, node: usize, hands: &mut Hands<'_, Self>) {
-        for other in (0..self.nodes).filter(|other| *other != node) {
-            let site = Site::new(About::Detail, 1_000 + other);
-            if hands.is_cut(node, other) || hands.draw(site, 4) == 3 {
-                continue;
-            }
-            let after = Duration::from_millis(1 + hands.draw(site, 10));
-            hands.request(other, after, Request::Suspect { peer: self.id(node) });
-        }
-    }
-
-    /// Now and then a connection breaks, and is refused, for no reason that has to do with the
-    /// process: a wrong suspicion.
-    fn suspect_wrongly(&mut self, hands: &mut Hands<'_, Self>) {
-        let site = Site::new(About::Detail, 2_000);
-        if self.options.exact || !hands.chance(site, WRONG_SUSPICIONS) {
-            return;
-        }
-        let by = hands.draw(site, self.nodes as u64) as usize;
-        let of = hands.draw(site, self.nodes as u64) as usize;
-        hands.request(by, Duration::ZERO, Request::Suspect { peer: self.id(of) });
     }
 
     /// As the log thread of a member does it when nothing has been written for a while.

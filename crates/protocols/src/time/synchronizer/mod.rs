@@ -75,6 +75,9 @@ pub const SERVERS_MAX: u16 = 16;
 /// Questions to one peer that wait for an answer.
 pub const ASKED_MAX: usize = 4;
 
+/// Lives of a member are told apart by a number that is drawn below this.
+const LIVES: usize = 1 << 31;
+
 /// A question that was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Question {
@@ -411,8 +414,9 @@ impl Protocol for Synchronizer {
     }
 
     fn on_start(&mut self, cx: &mut Context<'_, Self>) {
-        // Tickets of an earlier life must not match: it begins where the clock stands.
-        self.tickets = cx.now.as_nanos();
+        // Tickets of an earlier life must not match, and no clock tells lives apart: that of a
+        // machine which has started anew may stand anywhere.
+        self.tickets = (cx.choose(LIVES) as u64) << 32;
         self.ask_all(cx);
     }
 
