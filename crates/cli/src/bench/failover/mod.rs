@@ -199,10 +199,10 @@ fn show(options: &Options, contestants: &[Contestant]) {
         How::Stop => "stopped for 3 s",
     };
     output::line(format_args!(
-        "the leader of three members is {how} {} times under {} writes/s; milliseconds between two \
-         acknowledged writes",
+        "the leader of three members is {how} {} times under {} writes/s;",
         options.blows, options.writes
     ));
+    output::line("milliseconds between two acknowledged writes:");
     output::line("            median      p90      p99      max  terms per blow");
     for contestant in contestants {
         output::line(format_args!(
