@@ -16,6 +16,7 @@ use quorate_replica::store::{
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::task::spawn_blocking;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -71,12 +72,15 @@ impl kv_server::Kv for Kv {
             let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
             let staleness = snapshot.staleness;
             let header = self.headers.at(snapshot.store.revision(), snapshot.term);
+            let began = Instant::now();
             let response = match self.large.answer(snapshot.store, range, header).await? {
                 Answer::Small(found) => {
                     Response::new(convert::found_response(Some(header), &found))
                 }
                 Answer::Large(answer) => answer.into_response(),
             };
+            // It may have waited for its seat.
+            let staleness = staleness.map(|staleness| staleness + began.elapsed());
             return Ok(freshness::stamp(response, staleness));
         }
         let applied = self.handle.read(Read::Range(range), consistency).await;
@@ -93,13 +97,17 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Slices>, Status> {
-        let (range, consistency) = convert::range(request.into_inner())?;
+        let (metadata, _, request) = request.into_parts();
+        let (range, consistency) = convert::range(request)?;
+        let consistency = freshness::wanted(&metadata, consistency)?;
         if range.sort_target != SortTarget::Key || range.sort_order == SortOrder::Descend {
             // As in etcd: what must be sorted first cannot be streamed; clients then ask Range.
             return Err(Status::unimplemented("etcdserver: a sorted range cannot be streamed"));
         }
         self.limits.admit_range(&range).map_err(ApiError::from)?;
-        let snapshot = self.handle.snapshot(consistency).await.map_err(ApiError::from)?;
+        let snapshot = self.handle.snapshot(consistency).await;
+        let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
+        let staleness = snapshot.staleness;
         let header = self.headers.at(snapshot.store.revision(), snapshot.term);
         // Filters have to visit the whole range before the first page.
         let begun = spawn_blocking(move || {
@@ -107,7 +115,8 @@ impl kv_server::Kv for Kv {
             Ok(Slices::new(header, pages))
         });
         let slices: Result<_, KvError> = begun.await.expect("a read does not panic");
-        Ok(Response::new(slices.map_err(ApiError::from)?))
+        let response = Response::new(slices.map_err(ApiError::from)?);
+        Ok(freshness::stamp(response, staleness))
     }
 
     async fn put(

@@ -17,6 +17,9 @@ use quorate_core::{Context, Index, NodeId, Position, Term, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Campaigns that came to nothing double the time for the next one, so often at most.
+const FRUITLESS_MAX: u32 = 8;
+
 /// A leader whose disk took nothing for so many election timeouts, while a quorum went on without
 /// it, makes room for another.
 const STALLED_CHECKS_MAX: u32 = 3;
@@ -85,6 +88,7 @@ impl Raft {
         self.follow(self.term, Some(from), cx);
         self.heard_leader = Some(cx.now);
         self.patience.hear(cx.now);
+        self.fruitless = 0;
         self.owed.election_timer = true;
     }
 
@@ -97,7 +101,11 @@ impl Raft {
                 timeout..timeout + timeout / 4 + Duration::from_nanos(1)
             }
             Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => {
-                let timeout = self.patience.timeout();
+                // A campaign that came to nothing may have been too short, for disks or links that
+                // are slower than they were when there was a leader.
+                let longer = 1 << self.fruitless.min(FRUITLESS_MAX);
+                let timeout = self.patience.timeout() * longer;
+                let timeout = timeout.min(self.config.election_timeout);
                 timeout..timeout * 2
             }
         };
@@ -130,6 +138,7 @@ impl Raft {
             return self.check_quorum(cx);
         }
         self.leader = None;
+        self.fruitless = self.fruitless.saturating_add(1);
         self.refuse_reads(cx);
         self.pre_campaign(cx);
     }
@@ -274,6 +283,7 @@ impl Raft {
         }
         self.follow(self.term, self.leader, cx);
         self.vote = Some(from);
+        self.fruitless = self.fruitless.saturating_add(1);
         self.owed.election_timer = true;
         if !self.planted(Mutant::VoteWithoutPersisting) {
             self.persist(cx);
@@ -333,6 +343,7 @@ impl Raft {
             forwarders: BTreeMap::new(),
             stalled: (Index(0), 0),
             slow_since: None,
+            spared: None,
             news: None,
         }));
         self.forwards.forget_outstanding();

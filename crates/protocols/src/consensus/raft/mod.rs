@@ -132,6 +132,8 @@ pub struct Raft {
     patience: Patience,
     /// The election timer is short, because the leader's process is known to have ended.
     hurried: bool,
+    /// Campaigns, of anybody's, since a leader was heard: the next one is given more time.
+    fruitless: u32,
     last_event: Time,
     commit: Index,
     /// Last index that the layer above was told to be committed.
@@ -186,6 +188,8 @@ struct Leader {
     stalled: (Index, u32),
     /// Since when our own disk has been much slower than a quorum's.
     slow_since: Option<Time>,
+    /// When leadership was last offered to another for that.
+    spared: Option<Time>,
     /// The commit index when [`Timer::News`] was set; what was committed later waits for the next.
     news: Option<Index>,
 }

@@ -852,6 +852,38 @@ fn bounds_a_leader_refuses_what_it_cannot_commit_in_time() {
     assert_eq!(cluster.raft(1).commit_index(), Index(7));
 }
 
+#[test]
+fn progress_a_campaign_that_came_to_nothing_gives_the_next_one_more_time() {
+    let mut config = Config::new(id(1), Configuration::of(ids(&[1, 2, 3])));
+    config.election_timeout_min = TIMEOUT / 8;
+    let mut raft = Raft::restore(&config, &mut [].into_iter());
+    let (mut effects, mut choose) = (Vec::new(), |_: usize| 0);
+    let mut now = Time::from_nanos(1);
+    for round in 1..200 {
+        now = now.after(Duration::from_millis(20));
+        let body = Body::Heartbeat { round, commit: Index(0), pace: Duration::ZERO };
+        let mut cx = Context::new(id(1), now, &mut choose, &mut effects);
+        raft.on_message(id(2), Message { term: Term(1), body }, &mut cx);
+        raft.on_flush(&mut cx);
+    }
+    let waits = |effects: &[Effect<Raft>]| {
+        effects.iter().rev().find_map(|effect| match effect {
+            Effect::SetTimer { timer: Timer::Election, within } => Some(within.start),
+            _ => None,
+        })
+    };
+    let mut waited = vec![waits(&effects).expect("a timer")];
+    for _ in 0..5 {
+        now = now.after(TIMEOUT * 2);
+        let mut cx = Context::new(id(1), now, &mut choose, &mut effects);
+        raft.on_timer(Timer::Election, &mut cx);
+        raft.on_flush(&mut cx);
+        waited.push(waits(&effects).expect("a timer"));
+    }
+    assert!(waited[0] < TIMEOUT / 4, "{waited:?}");
+    assert!(waited.is_sorted() && waited[5] == TIMEOUT, "{waited:?}");
+}
+
 /// Three voters; the leader's own disk takes nothing from now on.
 fn led_with_a_hanging_disk(proposals: usize) -> Cluster {
     let mut cluster = Cluster::led(None);

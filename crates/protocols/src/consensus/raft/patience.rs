@@ -28,6 +28,8 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Who has not listened for so many of the shortest timeouts knows nothing yet.
 const LISTEN_FOR: u32 = 2;
+/// What was measured counts for so long: a slow answer of long ago says nothing about now.
+const COUNTS_FOR: Duration = Duration::from_secs(20);
 /// An election takes two answers of a quorum, and must be likely to end before the next begins.
 const PACES: u32 = 5;
 
@@ -125,6 +127,8 @@ impl Latency {
 pub(super) struct Stopwatch {
     running: Option<(u64, Time)>,
     latency: Latency,
+    /// When something ended last.
+    measured: Option<Time>,
 }
 
 impl Stopwatch {
@@ -133,13 +137,25 @@ impl Stopwatch {
         self.running.get_or_insert((number, now));
     }
 
+    /// The same, where what is under way may have been lost: after a while it is given up.
+    pub(super) fn begin_anew(&mut self, number: u64, after: Duration, now: Time) {
+        if self.elapsed(now) > after {
+            self.give_up();
+        }
+        self.begin(number, now);
+    }
+
     /// Everything up to this number is over.
     pub(super) fn end(&mut self, number: u64, now: Time) {
         if let Some((running, began)) = self.running
             && running <= number
         {
             self.running = None;
+            if !self.has_measured_within(COUNTS_FOR, now) {
+                self.latency = Latency::default();
+            }
             self.latency.add(now.since(began));
+            self.measured = Some(now);
         }
     }
 
@@ -153,8 +169,17 @@ impl Stopwatch {
         self.running.map_or(Duration::ZERO, |(_, began)| now.since(began))
     }
 
-    pub(super) fn bound(&self) -> Duration {
-        self.latency.bound()
+    /// Something ended lately.
+    pub(super) fn has_measured_within(&self, time: Duration, now: Time) -> bool {
+        self.measured.is_some_and(|at| now.since(at) <= time)
+    }
+
+    /// Hardly anything takes longer. Zero if nothing was measured for a while.
+    pub(super) fn bound(&self, now: Time) -> Duration {
+        match self.has_measured_within(COUNTS_FOR, now) {
+            true => self.latency.bound(),
+            false => Duration::ZERO,
+        }
     }
 }
 
@@ -224,11 +249,24 @@ mod tests {
         watch.end(6, at(6));
         assert_eq!(watch.elapsed(at(9)), 9 * MS);
         watch.end(9, at(10));
-        assert_eq!((watch.elapsed(at(11)), watch.bound()), (Duration::ZERO, 30 * MS));
+        assert_eq!((watch.elapsed(at(11)), watch.bound(at(11))), (Duration::ZERO, 30 * MS));
         for step in 0..100 {
             watch.begin(step, at(step * 100));
             watch.end(step, at(step * 100 + 10));
         }
-        assert!(watch.bound() < 11 * MS, "{:?}", watch.bound());
+        let bound = watch.bound(at(10_000));
+        assert!(bound < 11 * MS, "{bound:?}");
+        assert_eq!(watch.bound(at(31_000)), Duration::ZERO, "that was long ago");
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_is_no_slow_one() {
+        let mut watch = Stopwatch::default();
+        watch.begin_anew(1, 1_000 * MS, at(0));
+        watch.begin_anew(2, 1_000 * MS, at(500));
+        assert_eq!(watch.elapsed(at(600)), 600 * MS);
+        watch.begin_anew(3, 1_000 * MS, at(60_000));
+        watch.end(3, at(60_010));
+        assert_eq!(watch.bound(at(60_010)), 30 * MS);
     }
 }

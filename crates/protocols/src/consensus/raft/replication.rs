@@ -18,7 +18,7 @@ use super::progress::{Allowance, Limits, Progress};
 use super::record::{Entry, Payload, Record};
 use super::{Body, Indication, Leader, Raft, Refusal, Request, Role, Timer};
 use bytes::Bytes;
-use quorate_core::{Context, Index, NodeId, Position};
+use quorate_core::{Context, Index, NodeId, Position, Time};
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -401,25 +401,26 @@ impl Raft {
     /// Sends a heartbeat of a new round to every follower.
     pub(super) fn start_round(&mut self, cx: &mut Context<'_, Raft>) {
         let own = self.id();
-        let (term, commit, pace) = (self.term, self.commit, self.pace());
+        let (term, commit, pace) = (self.term, self.commit, self.pace(cx.now));
         let uncapped = self.planted(Mutant::HeartbeatCommitUncapped);
+        let patience = self.config.election_timeout;
         let Role::Leader(leader) = &mut self.role else { return };
         let Leader { progress, rounds, .. } = leader.as_mut();
         let round = rounds.begin();
         for (id, progress) in progress.iter_mut().filter(|(id, _)| **id != own) {
             let commit = if uncapped { commit } else { commit.min(progress.matched()) };
             progress.told_commit(commit);
-            progress.answer.begin(round, cx.now);
+            progress.answer.begin_anew(round, patience, cx.now);
             let body = Body::Heartbeat { round, commit, pace };
             cx.send(*id, super::Message { term, body });
         }
     }
 
     /// A quorum answers within this time, and writes within this time, nearly always.
-    fn pace(&self) -> Duration {
+    fn pace(&self, now: Time) -> Duration {
         let Role::Leader(leader) = &self.role else { return Duration::ZERO };
         let of = |id: NodeId, watch: fn(&Progress) -> Stopwatch| {
-            Reverse(leader.progress.get(&id).map_or(Duration::ZERO, |of| watch(of).bound()))
+            Reverse(leader.progress.get(&id).map_or(Duration::ZERO, |of| watch(of).bound(now)))
         };
         let answer = self.agreed(|id| of(id, |progress| progress.answer));
         let disk = self.agreed(|id| of(id, |progress| progress.disk));

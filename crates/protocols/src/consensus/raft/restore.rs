@@ -210,6 +210,7 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
             config.heartbeat_interval,
         ),
         hurried: false,
+        fruitless: 0,
         last_event: Time::default(),
         commit,
         hinted: replay.hint,

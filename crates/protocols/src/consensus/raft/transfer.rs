@@ -7,17 +7,20 @@
 //! Source: dissertation 3.10.
 
 use super::mutant::Mutant;
+use super::progress::Progress;
 use super::{Body, Cause, Indication, Raft, Role, Timer, TransferOutcome};
-use quorate_core::{Context, NodeId};
+use quorate_core::{Context, NodeId, Time};
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// A disk is slow if it takes longer than this to take an entry,
+/// A disk that takes an entry faster than this is never called slow.
 const SLOW_DISK: Duration = Duration::from_millis(100);
-/// and so many times as long as a quorum's,
+/// A slow disk takes so many times as long as a quorum's.
 const SLOWER_THAN_QUORUM: u32 = 4;
-/// for this long.
+/// A disk must be slow for so long, and a hand-over that came to nothing is not repeated before.
 const SLOW_FOR: Duration = Duration::from_secs(10);
+/// A disk is slow while it is written to: what was measured before that says nothing about now.
+const FRESH: Duration = Duration::from_secs(2);
 
 impl Raft {
     pub(super) fn transfer_leadership(&mut self, to: NodeId, cx: &mut Context<'_, Raft>) {
@@ -53,35 +56,44 @@ impl Raft {
     /// and what is proposed here would pile up. A quorum commits without it meanwhile.
     pub(super) fn spare_the_cluster(&mut self, cx: &mut Context<'_, Raft>) {
         let (own, commit, now) = (self.id(), self.commit, cx.now);
-        let quorum = self.agreed(|id| Reverse(self.disk_bound(id))).0;
+        let quorum = self.agreed(|id| Reverse(self.disk_bound(id, now))).0;
         let patience = self.config.election_timeout;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get(&own) else { return };
         let stalled = progress.matched() < commit && progress.disk.elapsed(now) > patience;
-        let bound = progress.disk.bound();
-        let slow = bound > SLOW_DISK && bound > quorum * SLOWER_THAN_QUORUM && !quorum.is_zero();
+        let bound = progress.disk.bound(now);
+        let fresh = progress.disk.has_measured_within(FRESH, now);
+        let slow =
+            fresh && bound > SLOW_DISK && bound > quorum * SLOWER_THAN_QUORUM && !quorum.is_zero();
         leader.slow_since = if slow { leader.slow_since.or(Some(now)) } else { None };
         let slow_for_long = leader.slow_since.is_some_and(|since| now.since(since) > SLOW_FOR);
-        if !(stalled || slow_for_long) || self.transfer.is_some() {
+        let again = leader.spared.is_none_or(|at| now.since(at) > SLOW_FOR);
+        if !(stalled || slow_for_long) || !again || self.transfer.is_some() {
             return;
         }
-        if let Some(to) = self.healthiest() {
+        leader.spared = Some(now);
+        if let Some(to) = self.healthiest(now) {
             self.transfer_leadership(to, cx);
         }
     }
 
-    fn disk_bound(&self, id: NodeId) -> Duration {
+    fn disk_bound(&self, id: NodeId, now: Time) -> Duration {
         let Role::Leader(leader) = &self.role else { return Duration::ZERO };
-        leader.progress.get(&id).map_or(Duration::ZERO, |progress| progress.disk.bound())
+        leader.progress.get(&id).map_or(Duration::ZERO, |progress| progress.disk.bound(now))
     }
 
-    /// The voter that holds most of the log; of several the one that writes fastest.
-    fn healthiest(&self) -> Option<NodeId> {
+    /// The voter that holds most of the log; of several the one that writes fastest, as far as that
+    /// is known.
+    fn healthiest(&self, now: Time) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else { return None };
         let others = self.configuration().incoming.iter().filter(|id| **id != self.id());
         let known = others.filter_map(|id| Some((*id, leader.progress.get(id)?)));
         let heard = known.filter(|(_, progress)| progress.is_heard());
-        let best = heard.max_by_key(|(_, of)| (of.matched(), Reverse(of.disk.bound())));
+        let speed = |of: &Progress| match of.disk.bound(now) {
+            Duration::ZERO => Reverse(Duration::MAX),
+            bound => Reverse(bound),
+        };
+        let best = heard.max_by_key(|(_, of)| (of.matched(), speed(of)));
         best.map(|(id, _)| id)
     }
 
