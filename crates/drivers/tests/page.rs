@@ -8,7 +8,7 @@ use browser::{Browser, key};
 use quorate_drivers::simulate::show::{page, shiviz};
 use quorate_drivers::simulate::trace::{Kind, Trace};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long a key may take in a run of 20,000 steps, on a machine that is busy with other work.
@@ -146,6 +146,21 @@ fn a_page_opens_at_what_broke_and_says_what_is_awaited() {
     assert_eq!(selected(&browser), 0);
     browser.open(&page_of(&example::lost_write()), "#step=3");
     assert_eq!(selected(&browser), 3);
+    assert_quiet(&browser);
+}
+
+#[test]
+fn clients_that_do_nothing_take_no_room_from_the_nodes() {
+    let Some(browser) = Browser::start() else { return };
+    let mut trace = example::lost_write();
+    trace.head.clients.extend((0..15).map(|number| format!("idle {number}")));
+    browser.open(&page_of(&trace), "");
+    let acting: BTreeSet<_> = trace.steps.iter().filter_map(|step| step.client).collect();
+    assert_eq!(count(&browser, ".lane-head.client"), acting.len() as u64);
+    let right = "return Math.max(...[...document.querySelectorAll('.lane-head.node, .words-head')]
+        .map((head) => head.getBoundingClientRect().left)) < document.querySelector('#lanes')
+        .getBoundingClientRect().right";
+    assert_eq!(browser.run(right), Value::Bool(true), "a lane or the words are out of sight");
     assert_quiet(&browser);
 }
 

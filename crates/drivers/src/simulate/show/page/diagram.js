@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const DRAWN_MAX = 3000;
 
 // Widths. Unit: CSS pixels.
-const CLIENT_LANE = { least: 44, most: 76 };
+const CLIENT_LANE = { least: 22, most: 76 };
 const NODE_LANE = { least: 84, most: 148 };
 const LEADER = 13;
 const FOLLOWER = 5;
@@ -24,9 +24,17 @@ function svg(tag, attributes, ...children) {
   return made;
 }
 
+// Clients that do something in this story, in order. The others have no lane: a service has many,
+// and a story that was made smaller is about one or two.
+function clientsOf(model) {
+  const acting = new Set(model.steps.map((step) => step.client));
+  return model.head.clients.map((_, at) => at).filter((at) => acting.has(at));
+}
+
 // Where the lanes stand: clients first, because they begin what the nodes do.
 function layoutOf(model, width) {
-  const clients = model.head.clients.length;
+  const acting = clientsOf(model);
+  const clients = acting.length;
   const nodes = model.head.nodes.length;
   const digits = String(Math.max(model.last, 0)).length;
   const time = millis(model.steps[model.last]?.at ?? 0).length;
@@ -41,7 +49,8 @@ function layoutOf(model, width) {
     gutter,
     clientLane,
     nodeLane,
-    client: (at) => gutter + clientLane * (at + 0.5),
+    clients: acting,
+    client: (at) => gutter + clientLane * (acting.indexOf(at) + 0.5),
     node: (at) => nodesBegin + nodeLane * at + 26,
     nodesBegin,
     end: nodesBegin + nodeLane * nodes + 6,

@@ -88,7 +88,7 @@ function drawLanes(root, view) {
     made.style.width = `${width}px`;
     heads.push(made);
   };
-  model.head.clients.forEach((_, at) => {
+  layout.clients.forEach((at) => {
     const made = element("div", "lane-head client", null, element("b", "", clientName(model, at)));
     put(layout.client(at) - layout.clientLane / 2, layout.clientLane, made);
   });
