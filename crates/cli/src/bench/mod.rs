@@ -61,8 +61,13 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if options.is_echo_server() {
         return echo::serve();
     }
-    if let Some((options, json, quiet)) = options.failover() {
-        return fail_over(options, json, quiet);
+    match options.failover() {
+        Ok(Some((options, json, quiet))) => return fail_over(options, json, quiet),
+        Ok(None) => {}
+        Err(error) => {
+            output::complain(error);
+            return ExitCode::from(crate::EXIT_USAGE);
+        }
     }
     match options.plan().and_then(|plan| measure(&plan)) {
         Ok(code) => code,

@@ -172,6 +172,8 @@ pub(super) enum UsageError {
     Span { span: u64, keys: u64 },
     /// Clients without a lease, or streams without a watcher.
     TooFew { flag: &'static str, wanted: u64, of: &'static str },
+    /// A cluster is named where one is started.
+    OwnCluster,
     /// The yardstick cannot be started.
     Echo(std::io::Error),
 }
@@ -186,6 +188,10 @@ impl fmt::Display for UsageError {
             UsageError::TooFew { flag, wanted, of } => {
                 write!(f, "give {flag} {wanted} or more: there are so many {of}")
             }
+            UsageError::OwnCluster => f.write_str(
+                "failover strikes members that it starts itself: leave --endpoints and --against \
+                 out, and name another server's program with --with",
+            ),
             UsageError::Echo(error) => write!(f, "cannot start the echo server: {error}"),
         }
     }
@@ -216,9 +222,15 @@ impl Options {
     }
 
     /// The flags of `failover`, if that is wanted; then whether it speaks JSON, and shows no bar.
-    pub(super) fn failover(&self) -> Option<(&failover::Options, bool, bool)> {
-        let Workload::Failover(options) = &self.workload else { return None };
-        Some((options, self.common.json, self.common.quiet))
+    ///
+    /// Errors: a cluster is named, which must not be taken for one that is struck.
+    pub(super) fn failover(&self) -> Result<Option<(&failover::Options, bool, bool)>, UsageError> {
+        let Workload::Failover(options) = &self.workload else { return Ok(None) };
+        let Common { endpoints, against, json, quiet, .. } = &self.common;
+        if endpoints != client::ENDPOINTS_DEFAULT || !against.is_empty() {
+            return Err(UsageError::OwnCluster);
+        }
+        Ok(Some((options, *json, *quiet)))
     }
 
     /// What these words ask for.

@@ -119,7 +119,7 @@ pub(super) struct Flags {
     seeds: Option<Seeds>,
     /// End after so long [default: 60s without --seeds; with --mutants, 60s of processor time for
     /// each of them]
-    #[arg(long = "for", id = "length", value_name = "TIME", value_parser = time)]
+    #[arg(long = "for", id = "length", value_name = "TIME", value_parser = length)]
     pub(super) length: Option<Duration>,
     /// Faults happen for so long in each run, a day at most; then the system must recover
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = sim_time)]
@@ -393,6 +393,14 @@ fn with_all(plan: Plan, names: &[String]) -> Result<Plan, UsageError> {
     match (treason, bears_none) {
         (Some(fault), Some(nodes)) => Err(UsageError::Byzantine { fault: *fault, nodes }),
         _ => Ok(plan),
+    }
+}
+
+/// A campaign of no length would hold because nothing was run.
+fn length(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        Duration::ZERO => Err("nothing is run in no time: write 1s or more".to_owned()),
+        time => Ok(time),
     }
 }
 

@@ -16,6 +16,8 @@ impl Service {
         }
         if work.contains(&Work::Checkpoint) {
             (options.checkpoint_bytes, options.log_retain_bytes) = (1 << 10, 1 << 10);
+            // A log is given up in whole segments.
+            options.segment_bytes = 16 << 10;
         }
         let mut service = Service::new(options);
         service.weights = weights(work);

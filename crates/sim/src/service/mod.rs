@@ -84,8 +84,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
 /// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
 const LOG_REST: u64 = 50_000_000;
-/// Segments of the log. Unit: bytes.
-const SEGMENT_BYTES: u32 = 64 << 10;
 
 /// What an alarm is about.
 #[derive(Clone, Debug)]
@@ -389,7 +387,10 @@ impl World for Service {
             self.nodes += 1;
         }
         let member = node as u64 + 1;
-        MemberDisk::new(LogIdentity { cluster: 1, member, data: member }, SEGMENT_BYTES)
+        MemberDisk::new(
+            LogIdentity { cluster: 1, member, data: member },
+            self.options.segment_bytes,
+        )
     }
 
     fn boot(&mut self, node: usize, disk: &mut MemberDisk) -> Result<Replica, BootError> {

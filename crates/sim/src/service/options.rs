@@ -19,6 +19,8 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Bytes of log that a member keeps in memory for followers that are behind; as before.
     pub log_retain_bytes: usize,
+    /// Segments of the log. Unit: bytes.
+    pub segment_bytes: u32,
     /// Silence after which a member campaigns at the earliest; each run draws it anew.
     pub election_timeout_min: Duration,
     /// Each run has exactly this, where it is otherwise drawn around it, and takes no rare paths:
@@ -35,6 +37,7 @@ impl Default for Options {
             think: Duration::from_millis(40),
             checkpoint_bytes: 8 << 10,
             log_retain_bytes: 4 << 10,
+            segment_bytes: 64 << 10,
             election_timeout_min: Duration::from_millis(250),
             exact: false,
         }

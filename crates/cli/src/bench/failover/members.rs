@@ -123,10 +123,16 @@ impl Members {
     }
 
     /// Waits until a member knows a leader and has caught up with it.
-    pub(super) async fn await_service(&self, member: usize) -> Result<(), FailoverError> {
+    pub(super) async fn await_service(&mut self, member: usize) -> Result<(), FailoverError> {
         let began = Instant::now();
         let channel = client::channel(&self.endpoints[member]);
         while began.elapsed() < SERVES_WITHIN {
+            let child = self.children[member].as_mut();
+            if let Some(Ok(Some(_))) = child.map(Child::try_wait) {
+                let said = fs::read_to_string(self.log(member)).unwrap_or_default();
+                let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+                return Err(FailoverError::Ended { name: format!("m{member}"), last });
+            }
             let status = client::status(&channel, ANSWER_WITHIN).await;
             if let Ok(status) = status
                 && status.leader != 0

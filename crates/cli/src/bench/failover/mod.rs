@@ -83,6 +83,8 @@ pub(super) struct Options {
 pub(super) enum FailoverError {
     /// A process could not be started, or a signal not be sent.
     Process { what: String, error: std::io::Error },
+    /// A member has ended by itself.
+    Ended { name: String, last: String },
     /// A member does not serve.
     Mute { name: String, log: PathBuf },
     /// Nothing was acknowledged any more.
@@ -93,6 +95,9 @@ impl fmt::Display for FailoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FailoverError::Process { what, error } => write!(f, "{what}: {error}"),
+            FailoverError::Ended { name, last } => {
+                write!(f, "{name} has ended by itself, and last said: {last}")
+            }
             FailoverError::Mute { name, log } => {
                 let seconds = SERVES_WITHIN.as_secs();
                 write!(f, "{name} does not serve after {seconds} s; see {}", log.display())
