@@ -178,9 +178,9 @@ pub struct ReplicaSettings {
     pub voters: BTreeSet<NodeId>,
     /// Between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
-    /// A follower that hears nothing for so long, or up to twice as long, campaigns at the latest,
+    /// A follower that hears nothing for so long, or up to twice as long, campaigns at the latest.
     pub election_timeout: Duration,
-    /// and after this at the earliest, if all has gone smoothly.
+    /// The same at the earliest, if all has gone smoothly.
     pub election_timeout_min: Duration,
     /// Bytes of log kept in memory for followers that are a little behind.
     pub log_retain_bytes: usize,

@@ -15,6 +15,8 @@
 //!
 //! **How.** Metadata of the request: `quorate-max-staleness: 500ms` (also `2s`), with any range, or
 //! a transaction that only reads. Metadata of the answer: `quorate-staleness: 12ms`, rounded up.
+//! A new proof is answered even where it took longer than is allowed, with a stamp that says so: no
+//! fresher answer can be had.
 //! Without a quorum such a read is answered for as long as the last proof allows, and is then
 //! refused with the age of what is here.
 

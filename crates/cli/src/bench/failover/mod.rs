@@ -26,9 +26,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Writes go on for so long before a blow,
+/// Writes go on for so long before a blow.
 const BEFORE: Duration = Duration::from_millis(1_500);
-/// and for so long after they are acknowledged again.
+/// Writes go on for so long after they are acknowledged again.
 const AFTER: Duration = Duration::from_millis(300);
 /// Nobody waits longer for a new leader.
 const GAP_MAX: Duration = Duration::from_secs(60);

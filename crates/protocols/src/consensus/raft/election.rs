@@ -344,6 +344,7 @@ impl Raft {
             stalled: (Index(0), 0),
             slow_since: None,
             spared: None,
+            pace: Duration::ZERO,
             news: None,
         }));
         self.forwards.forget_outstanding();

@@ -190,6 +190,8 @@ struct Leader {
     slow_since: Option<Time>,
     /// When leadership was last offered to another for that.
     spared: Option<Time>,
+    /// A quorum answers and writes within this time; looked at with each heartbeat timer.
+    pace: Duration,
     /// The commit index when [`Timer::News`] was set; what was committed later waits for the next.
     news: Option<Index>,
 }

@@ -12,6 +12,10 @@
 //!    patience = max(2 x longest silence + interval, 5 x pace), within the bounds of the settings
 //! ```
 //!
+//! What was measured long ago says nothing about now, and is forgotten. A campaign that came to
+//! nothing doubles the time for the next one (`election.rs`): disks and links may have become slow
+//! since there was a leader to learn it from.
+//!
 //! **Guarantees.** None for safety: an election may always come early or late. A follower that has
 //! not listened for a while knows nothing yet, and waits for the longest.
 //!

@@ -386,7 +386,9 @@ impl Raft {
     pub(super) fn on_heartbeat_timer(&mut self, cx: &mut Context<'_, Raft>) {
         let interval = self.config.heartbeat_interval;
         let forgets = self.planted(Mutant::LostAppendForgotten);
+        let pace = self.pace(cx.now);
         let Role::Leader(leader) = &mut self.role else { return };
+        leader.pace = pace;
         if !forgets {
             leader.progress.values_mut().for_each(Progress::tick);
         }
@@ -401,11 +403,12 @@ impl Raft {
     /// Sends a heartbeat of a new round to every follower.
     pub(super) fn start_round(&mut self, cx: &mut Context<'_, Raft>) {
         let own = self.id();
-        let (term, commit, pace) = (self.term, self.commit, self.pace(cx.now));
+        let (term, commit) = (self.term, self.commit);
         let uncapped = self.planted(Mutant::HeartbeatCommitUncapped);
         let patience = self.config.election_timeout;
         let Role::Leader(leader) = &mut self.role else { return };
-        let Leader { progress, rounds, .. } = leader.as_mut();
+        let Leader { progress, rounds, pace, .. } = leader.as_mut();
+        let pace = *pace;
         let round = rounds.begin();
         for (id, progress) in progress.iter_mut().filter(|(id, _)| **id != own) {
             let commit = if uncapped { commit } else { commit.min(progress.matched()) };

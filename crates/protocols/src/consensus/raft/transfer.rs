@@ -4,6 +4,9 @@
 //! it to campaign at once. That campaign is a usual one, but nobody protects the old leader from
 //! it. If nothing has come of it after an election timeout, the old leader goes on.
 //!
+//! A leader whose disk stands still, or has been much slower than a quorum's for a while, does so
+//! of its own accord: its heartbeats need no disk, so no silence would ever tell.
+//!
 //! Source: dissertation 3.10.
 
 use super::mutant::Mutant;
