@@ -112,7 +112,9 @@ pub(crate) struct Shared {
     /// Who watches.
     pub(crate) watch: Arc<Hub>,
     published: RwLock<Snapshot>,
-    /// The published snapshot is older than what was acknowledged here.
+    /// The published snapshot is older than what was acknowledged here. Of one total order with
+    /// the number of open streams: a stream that opens while a turn ends must find the snapshot
+    /// stale, or be found open by the feeder, or it would miss that turn.
     stale: AtomicBool,
     /// Serializable reads since the last turn: while there are some, every turn publishes.
     readers: AtomicU64,
@@ -164,7 +166,7 @@ impl Shared {
     /// The published snapshot, if nothing newer was acknowledged by this member.
     pub(crate) fn published(&self) -> Option<Snapshot> {
         self.readers.fetch_add(1, Ordering::Relaxed);
-        if self.stale.load(Ordering::Acquire) {
+        if self.stale.load(Ordering::SeqCst) {
             return None;
         }
         Some(self.published.read().unwrap_or_else(PoisonError::into_inner).clone())
@@ -392,7 +394,7 @@ impl ReplicaHost {
         if self.shared.readers.swap(0, Ordering::Relaxed) > 0 {
             self.publish(self.snapshot(node));
         } else {
-            self.shared.stale.store(true, Ordering::Release);
+            self.shared.stale.store(true, Ordering::SeqCst);
         }
     }
 

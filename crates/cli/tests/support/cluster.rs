@@ -122,6 +122,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Ports and directories, but no process yet.
     pub(crate) fn prepare(settings: Settings) -> Cluster {
+        last_words::listen();
         let dir = tempfile::Builder::new().prefix("quorate-test-").tempdir().expect("a directory");
         let members = (1..=settings.members)
             .map(|number| (number, free_port()))
@@ -482,6 +483,7 @@ impl Drop for Cluster {
         let failed = std::thread::panicking();
         if failed || panicked.is_some() {
             self.print_tails();
+            last_words::repeat();
         }
         if failed || panicked.is_some() || std::env::var_os("QUORATE_TEST_KEEP").is_some() {
             let kept = self.dir.take().expect("dropped once").keep();
@@ -489,6 +491,32 @@ impl Drop for Cluster {
         }
         if let (false, Some(i)) = (failed, panicked) {
             panic!("{} panicked; see its log above", self.members[i].name);
+        }
+    }
+}
+
+/// Why a test fails, said again after the logs: what reports a run often keeps only its end.
+mod last_words {
+    use std::sync::{Mutex, Once, PoisonError};
+
+    static WORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    /// Remembers what panics say from now on.
+    pub(super) fn listen() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                WORDS.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+                before(panic);
+            }));
+        });
+    }
+
+    /// Says it again.
+    pub(super) fn repeat() {
+        for words in WORDS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            eprintln!("---- {words}");
         }
     }
 }
