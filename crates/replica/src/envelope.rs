@@ -1,6 +1,6 @@
 //! How a command travels through the log: with the mark of the replica that owes its answer.
 
-use crate::store::{Command, LeaseTime};
+use crate::store::{Asked, LeaseTime};
 use bytes::{Buf, Bytes};
 
 /// Bytes in front of every command.
@@ -33,13 +33,13 @@ pub fn open(mut bytes: Bytes) -> Option<(Life, Ticket, Bytes)> {
 
 /// True if the command inside carries a lease clock that the leader has to write.
 pub(crate) fn wants_stamp(sealed: &[u8]) -> bool {
-    sealed.get(HEADER_BYTES..).is_some_and(Command::wants_stamp)
+    sealed.get(HEADER_BYTES..).is_some_and(Asked::wants_stamp)
 }
 
 /// The same envelope with the lease clock in its command.
 pub(crate) fn stamped(sealed: Bytes, at: LeaseTime) -> Bytes {
     let mut bytes = Vec::from(sealed);
-    Command::stamp(&mut bytes[HEADER_BYTES..], at);
+    Asked::stamp(&mut bytes[HEADER_BYTES..], at);
     Bytes::from(bytes)
 }
 

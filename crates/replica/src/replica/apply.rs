@@ -8,7 +8,7 @@
 use super::{Answer, ENTRY_OVERHEAD_BYTES, Indication, Replica, ReplicaMutant, SWEEP_PAUSE, Timer};
 use crate::envelope::{self, Life, Ticket};
 use crate::message::Message;
-use crate::store::Command;
+use crate::store::{Asked, Command};
 use bytes::Bytes;
 use quorate_core::{Context, Term};
 use quorate_protocols::consensus::raft::{Entry, Payload};
@@ -50,14 +50,14 @@ impl Replica {
             match entry.payload {
                 Payload::Noop => {}
                 Payload::Command(ref envelope) => {
-                    let (owner, command) = opened(envelope.clone());
-                    if self.store.doomed_by(&command) > LONG_KEYS && self.announced < at {
+                    let (owner, asked) = opened(envelope.clone());
+                    if self.store.doomed_by(&asked.command) > LONG_KEYS && self.announced < at {
                         self.announced = at;
                         self.committed.extend(std::iter::once(entry).chain(entries));
                         return self.announce(cx);
                     }
                     self.applied_bytes += ENTRY_OVERHEAD_BYTES + envelope.len() as u64;
-                    self.apply_command(entry.position.term, owner, command, cx);
+                    self.apply_command(entry.position.term, owner, asked, cx);
                 }
                 Payload::Membership(configuration) => {
                     self.configuration = configuration.clone();
@@ -82,11 +82,11 @@ impl Replica {
         &mut self,
         term: Term,
         (life, ticket): (Life, Ticket),
-        command: Command,
+        Asked { caller, command }: Asked,
         cx: &mut Context<'_, Self>,
     ) {
         let command = self.lessor.in_term(command, term);
-        let applied = self.store.apply(&command);
+        let applied = self.store.apply_as(&caller, &command);
         self.lease_applied(&command, term, cx.now);
         self.tally(&command);
         if matches!(command, Command::Compact { .. }) {
@@ -117,7 +117,7 @@ impl Replica {
 ///
 /// Panics: on bytes that are no command. They are committed, so every replica holds them, and going
 /// on would let replicas of different versions drift apart in silence.
-fn opened(sealed: Bytes) -> ((Life, Ticket), Command) {
+fn opened(sealed: Bytes) -> ((Life, Ticket), Asked) {
     let (life, ticket, encoded) = envelope::open(sealed).expect("a committed envelope opens");
-    ((life, ticket), Command::decode(encoded).expect("a committed command decodes"))
+    ((life, ticket), Asked::decode(encoded).expect("a committed command decodes"))
 }

@@ -82,6 +82,7 @@ impl Limits {
             }
             Command::Compact { .. }
             | Command::Alarm(_)
+            | Command::Auth(_)
             | Command::LeaseGrant { .. }
             | Command::LeaseRevoke { .. }
             | Command::LeaseExpire { .. }

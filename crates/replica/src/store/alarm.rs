@@ -107,8 +107,11 @@ impl Store {
             Command::DeleteRange(_) | Command::Compact { .. } | Command::LeaseRevoke { .. } => {
                 false
             }
-            // Or no alarm could ever be cleared, and locks outlive their holders.
-            Command::Alarm(_) | Command::LeaseExpire { .. } | Command::LeaseCountdown { .. } => {
+            // Or no alarm could ever be cleared, and locks outlive their holders. Users and roles
+            // have a bound of their own.
+            Command::Alarm(_)
+            | Command::Auth(_)
+            | Command::LeaseExpire { .. } | Command::LeaseCountdown { .. } => {
                 return Ok(());
             }
         };

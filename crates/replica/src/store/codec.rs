@@ -8,6 +8,7 @@
 //!             then for each lease its name and 0 (renewing) or 1, deadline (counting)
 //!   name      id, grant
 //!             10 raise alarm: kind u8, member      11 clear alarm: kind u8, member
+//!             12 users and roles: see `auth/bytes.rs`, also for who asked
 //!   put       flags u8 (1 prev_kv, 2 ignore_value, 4 ignore_lease), key, value, lease
 //!   delete    flags u8 (1 prev_kv), keys
 //!   range     flags u8 (1 keys_only, 2 count_only), sort u8 (order + 3 * target), keys, limit,
@@ -57,6 +58,7 @@ const RENEWING: u8 = 0;
 const COUNTING: u8 = 1;
 const RAISE: u8 = 10;
 const CLEAR: u8 = 11;
+const AUTH: u8 = 12;
 
 /// Why bytes are not a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -77,6 +79,8 @@ pub enum BadCommand {
     NumberTooLarge,
     /// Transactions are nested deeper than [`DEPTH_MAX`].
     TooDeep,
+    /// What has to ascend does not.
+    OutOfOrder,
     /// Bytes are left over.
     Trailing {
         /// How many.
@@ -92,6 +96,7 @@ impl fmt::Display for BadCommand {
             BadCommand::UnknownKind { kind } => write!(f, "unknown kind or flags {kind}"),
             BadCommand::NumberTooLarge => f.write_str("a number does not fit in 64 bits"),
             BadCommand::TooDeep => f.write_str("transactions are nested too deep"),
+            BadCommand::OutOfOrder => f.write_str("a sequence does not ascend"),
             BadCommand::Trailing { bytes } => write!(f, "{bytes} bytes are left over"),
         }
     }
@@ -149,6 +154,10 @@ impl Command {
                 }
             }
             Command::Alarm(action) => write_alarm(out, action),
+            Command::Auth(command) => {
+                out.push(AUTH);
+                command.encode(out);
+            }
         }
     }
 
@@ -166,7 +175,7 @@ impl Command {
 
     /// Reads one command which fills `input`; its keys and values are slices of it.
     pub fn decode(input: Bytes) -> Result<Command, BadCommand> {
-        let mut input = Reader { rest: input };
+        let mut input = Reader::new(input);
         let version = input.byte()?;
         if version != CODEC_VERSION {
             return Err(BadCommand::UnknownVersion { version });
@@ -192,12 +201,11 @@ impl Command {
             }
             RAISE => Command::Alarm(AlarmAction::Raise(input.alarm()?)),
             CLEAR => Command::Alarm(AlarmAction::Clear(input.alarm()?)),
+            AUTH => Command::Auth(input.auth()?),
             kind => return Err(BadCommand::UnknownKind { kind }),
         };
-        match input.rest.len() {
-            0 => Ok(command),
-            bytes => Err(BadCommand::Trailing { bytes }),
-        }
+        input.end()?;
+        Ok(command)
     }
 }
 
@@ -220,12 +228,12 @@ pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
-fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     write_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn write_keys(out: &mut Vec<u8>, keys: &Keys) {
+pub(super) fn write_keys(out: &mut Vec<u8>, keys: &Keys) {
     write_bytes(out, &keys.key);
     write_bytes(out, &keys.range_end);
 }
@@ -354,12 +362,29 @@ fn flags(set: [bool; 3]) -> u8 {
 }
 
 /// The bytes not yet decoded.
-struct Reader {
+pub(super) struct Reader {
     rest: Bytes,
 }
 
 impl Reader {
-    fn byte(&mut self) -> Result<u8, BadCommand> {
+    pub(super) fn new(input: Bytes) -> Reader {
+        Reader { rest: input }
+    }
+
+    /// What is not yet decoded.
+    pub(super) fn rest(self) -> Bytes {
+        self.rest
+    }
+
+    /// Errors: there is something left.
+    pub(super) fn end(&self) -> Result<(), BadCommand> {
+        match self.rest.len() {
+            0 => Ok(()),
+            bytes => Err(BadCommand::Trailing { bytes }),
+        }
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, BadCommand> {
         self.rest.try_get_u8().map_err(|_| BadCommand::Truncated)
     }
 
@@ -370,7 +395,7 @@ impl Reader {
         }
     }
 
-    fn number(&mut self) -> Result<u64, BadCommand> {
+    pub(super) fn number(&mut self) -> Result<u64, BadCommand> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -409,7 +434,7 @@ impl Reader {
         self.number().map(Revision)
     }
 
-    fn bytes(&mut self) -> Result<Bytes, BadCommand> {
+    pub(super) fn bytes(&mut self) -> Result<Bytes, BadCommand> {
         let len = usize::try_from(self.number()?).map_err(|_| BadCommand::Truncated)?;
         if len > self.rest.len() {
             return Err(BadCommand::Truncated);
@@ -417,7 +442,7 @@ impl Reader {
         Ok(self.rest.split_to(len))
     }
 
-    fn keys(&mut self) -> Result<Keys, BadCommand> {
+    pub(super) fn keys(&mut self) -> Result<Keys, BadCommand> {
         Ok(Keys { key: self.bytes()?, range_end: self.bytes()? })
     }
 
@@ -498,7 +523,7 @@ impl Reader {
     }
 
     /// A counted list. It grows as items arrive: the count alone must not allocate.
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         item: impl Fn(&mut Reader) -> Result<T, BadCommand>,
     ) -> Result<Vec<T>, BadCommand> {

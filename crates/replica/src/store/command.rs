@@ -1,7 +1,7 @@
 //! What clients ask of the store and what it answers, in etcd's terms but typed.
 
 use super::lease::{Countdown, LeaseName, LeaseTime};
-use super::{Alarm, AlarmAction};
+use super::{Alarm, AlarmAction, AuthCommand, AuthError, Denied};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -238,6 +238,8 @@ pub enum Command {
     },
     /// Raise or clear alarms.
     Alarm(AlarmAction),
+    /// Change users and roles.
+    Auth(AuthCommand),
 }
 
 /// What a range found.
@@ -301,6 +303,8 @@ pub enum Outcome {
     },
     /// Of a command on alarms: those that it raised or cleared.
     Alarms(Vec<Alarm>),
+    /// Of a change of users and roles.
+    Auth,
 }
 
 /// Why a well-formed operation was not carried out. The store is as it was before.
@@ -328,12 +332,18 @@ pub enum KvError {
     NoSpace,
     /// An alarm of corruption is active.
     Corrupt,
+    /// The caller may not do this.
+    Denied(Denied),
+    /// Users and roles stay as they are.
+    Auth(AuthError),
 }
 
 impl std::fmt::Display for KvError {
     /// etcd's message.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            KvError::Denied(why) => return why.fmt(f),
+            KvError::Auth(why) => return why.fmt(f),
             KvError::KeyNotFound => "etcdserver: key not found",
             KvError::LeaseNotFound => "etcdserver: requested lease not found",
             KvError::LeaseExists => "etcdserver: lease already exists",

@@ -66,7 +66,7 @@ impl Digest {
         self.state = mixed.rotate_left(27).wrapping_mul(PRIME_1).wrapping_add(PRIME_4);
     }
 
-    fn fold_bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn fold_bytes(&mut self, bytes: &[u8]) {
         self.fold(bytes.len() as u64);
         self.fold(xxh64(bytes, 0));
     }
@@ -102,6 +102,14 @@ impl Digest {
             Err(KvError::TooLarge) => self.fold(106),
             Err(KvError::NoSpace) => self.fold(110),
             Err(KvError::Corrupt) => self.fold(111),
+            Err(KvError::Denied(why)) => {
+                self.fold(112);
+                self.fold(*why as u64);
+            }
+            Err(KvError::Auth(why)) => {
+                self.fold(113);
+                self.fold(*why as u64);
+            }
         }
     }
 
@@ -142,6 +150,7 @@ impl Digest {
                 self.fold(10);
                 self.fold(*changed);
             }
+            Outcome::Auth => self.fold(12),
             Outcome::Alarms(alarms) => {
                 self.fold(11);
                 for alarm in alarms {

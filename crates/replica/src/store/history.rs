@@ -6,7 +6,7 @@
 
 use super::range::Changes;
 use super::tree::Tree;
-use super::{Event, KeyValue, KvError, Mutant, Place, Revision, Store};
+use super::{Auth, Event, KeyValue, KvError, Mutant, Place, Revision, Store};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ pub struct History {
     compact_revision: Revision,
     kept_from: Revision,
     log: Tree<Place, Event>,
+    auth: Arc<Auth>,
 }
 
 impl Store {
@@ -28,6 +29,7 @@ impl Store {
             compact_revision: self.told_compact_revision(),
             kept_from: self.kept_from,
             log: self.log.clone(),
+            auth: Arc::clone(&self.auth),
         }
     }
 
@@ -51,6 +53,11 @@ impl Store {
 }
 
 impl History {
+    /// Users and roles of that moment.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     /// The latest revision of that moment.
     pub fn revision(&self) -> Revision {
         self.revision

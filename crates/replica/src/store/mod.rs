@@ -28,6 +28,7 @@
 //! | [`Command`], [`Outcome`] | `command.rs` | what is asked and answered |
 //! | [`Limits`], [`Invalid`] | `admit.rs` | what is refused before it is replicated |
 //! | [`Alarm`] | `alarm.rs` | conditions that the members agree on, and what they forbid |
+//! | [`Auth`], [`Asking`] | `auth/` | users and roles; who may do what |
 //! | [`BadCommand`] | `codec.rs` | how a command looks in the log |
 //! | [`Found`], [`Pages`] | `range.rs` | reading |
 //! | [`Applied`] | `write.rs` | single writes |
@@ -47,6 +48,7 @@
 
 mod admit;
 mod alarm;
+pub mod auth;
 mod codec;
 mod command;
 mod compact;
@@ -65,6 +67,10 @@ mod write;
 
 pub use admit::{Invalid, Limits};
 pub use alarm::{ALARMS_MAX, Alarm, AlarmAction, AlarmKind};
+pub use auth::{
+    Access, Asked, Asking, Auth, AuthCommand, AuthError, Caller, Credential, Denied, Permission,
+    Role, User,
+};
 pub use codec::{BadCommand, CODEC_VERSION, DEPTH_MAX};
 pub use command::{
     Command, Compare, DeleteRange, Found, KeyValue, Keys, KvError, Op, Operand, Outcome, Put,
@@ -105,6 +111,7 @@ pub struct Store {
     /// The latest moment of the lease clock that any command told.
     lease_clock: LeaseTime,
     alarms: Tree<Alarm, ()>,
+    auth: Arc<Auth>,
     digest: Digest,
     applied: u64,
     /// Keys and values of all versions in `live` and `graves`, with [`VERSION_BYTES`] for each, and
@@ -174,6 +181,7 @@ impl Store {
             leases: Tree::new(),
             lease_clock: LeaseTime::default(),
             alarms: Tree::new(),
+            auth: Arc::new(Auth::new()),
             digest: Digest::new(),
             applied: 0,
             bytes: 0,

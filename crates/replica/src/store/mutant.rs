@@ -65,6 +65,23 @@ quorate_core::planted_bugs! {
         AlarmForbidsDeletes = "alarm-forbids-deletes",
         /// A checkpoint loses the alarms.
         AlarmForgotten = "alarm-forgotten",
+        /// A transaction within a transaction is not judged (CVE-2026-33343).
+        NestedNotChecked = "nested-not-checked",
+        /// A previous value is told to who may only write (CVE-2026-44283).
+        PrevKvNotChecked = "prev-kv-not-checked",
+        /// A comparison tells of keys that may not be read (etcd's `checkTxnAuth`).
+        ComparesNotChecked = "compares-not-checked",
+        /// The end of a range is taken for an earlier one.
+        RangeEndOffByOne = "range-end-off-by-one",
+        /// A range without end is judged as its first key (GHSA-xg4h-6gfc-h4m8).
+        OpenEndIgnored = "open-end-ignored",
+        /// What was allowed when it was asked is carried out, whatever has changed since (etcd's
+        /// `auth_revision`).
+        NotCheckedAtApply = "not-checked-at-apply",
+        /// A lease is ended, or bound to, whoever's keys it has (etcd's `checkLeasePuts`).
+        LeaseKeysNotChecked = "lease-keys-not-checked",
+        /// A checkpoint loses users and roles.
+        AuthForgotten = "auth-forgotten",
     }
 }
 

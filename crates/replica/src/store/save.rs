@@ -4,7 +4,7 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 2
+//!     head    "quorate store" (13 bytes), version u8 = 3
 //!             revision, compact_revision, swept revision, swept order, applied, digest
 //!     leases  lease clock, count, then by ascending id: zigzag id, ttl, grant, countdown
 //!     countdown  0 renewing  |  1 counting, deadline
@@ -13,6 +13,7 @@
 //!     past    count, then versions by ascending revision
 //!     log     count, then events by ascending place: revision, order, prev_revision, source
 //!     alarms  count, then kind, member, ascending
+//!     auth    from version 3 on: length, users and roles as in `auth/bytes.rs`
 //!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
 //!             |  3, rank in graves, rank in its past
 //!     pair    key, version
@@ -35,14 +36,17 @@ use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Alarm, AlarmKind, Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
+use super::{Alarm, AlarmKind, Auth, Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-/// Version of the format that is written; the only one that is read.
-pub const SAVE_VERSION: u8 = 2;
+/// Version of the format that is written.
+pub const SAVE_VERSION: u8 = 3;
+
+/// The version before users and roles, which is still read.
+const WITHOUT_AUTH: u8 = 2;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -115,6 +119,7 @@ impl Store {
             self.save_event(&mut out, *place, event)?;
         }
         self.save_alarms(&mut out)?;
+        self.save_auth(&mut out)?;
         out.finish()
     }
 
@@ -163,6 +168,15 @@ impl Store {
         Ok(())
     }
 
+    fn save_auth(&self, out: &mut Output<'_>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        match self.planted(Mutant::AuthForgotten) {
+            true => Auth::new().save(&mut bytes),
+            false => self.auth.save(&mut bytes),
+        }
+        out.bytes(&bytes)
+    }
+
     fn save_event(&self, out: &mut Output<'_>, place: Place, event: &Event) -> io::Result<()> {
         out.number(place.revision.0)?;
         out.number(place.order)?;
@@ -194,24 +208,29 @@ impl Store {
     /// Reads a store that [`Store::save`] wrote; reads nothing beyond it.
     pub fn load(input: &mut dyn Read) -> Result<Store, LoadError> {
         let mut input = Input { input, block: Vec::new(), at: 0 };
-        let mut store = load_head(&mut input)?;
+        let (mut store, version) = load_head(&mut input)?;
         load_live(&mut input, &mut store)?;
         load_graves(&mut input, &mut store)?;
         load_log(&mut input, &mut store)?;
         load_alarms(&mut input, &mut store)?;
+        if version > WITHOUT_AUTH {
+            let auth = Auth::load(input.bytes()?);
+            store.auth = Arc::new(auth.map_err(|_| LoadError::Corrupt("users and roles"))?);
+        }
         input.finish()?;
         Ok(store)
     }
 }
 
-fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
+/// The store without its keys, and the version of the format.
+fn load_head(input: &mut Input<'_>) -> Result<(Store, u8), LoadError> {
     input.fill()?;
     if !input.block.starts_with(MAGIC) {
         return Err(LoadError::NotAStore);
     }
     input.at = MAGIC.len();
     let version = input.byte()?;
-    if version != SAVE_VERSION {
+    if !(WITHOUT_AUTH..=SAVE_VERSION).contains(&version) {
         return Err(LoadError::UnknownVersion { version });
     }
     let mut store = Store::new();
@@ -225,7 +244,7 @@ fn load_head(input: &mut Input<'_>) -> Result<Store, LoadError> {
         return Err(LoadError::Corrupt("the compact revision lies in the future"));
     }
     load_leases(input, &mut store)?;
-    Ok(store)
+    Ok((store, version))
 }
 
 fn load_leases(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {

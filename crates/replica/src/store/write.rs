@@ -13,7 +13,7 @@
 
 use super::versions::Versions;
 use super::{
-    Bytes, Command, DeleteRange, Event, Key, KeyValue, KvError, Living, Mutant, Op, Outcome, Place,
+    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Key, KeyValue, KvError, Living, Mutant, Op, Outcome, Place,
     Put, Revision, Store,
 };
 use std::borrow::Cow;
@@ -40,9 +40,15 @@ pub(super) struct Write {
 }
 
 impl Store {
-    /// Carries out one command of the log.
+    /// Carries out one command of the log that nobody in particular asked for.
     pub fn apply(&mut self, command: &Command) -> Applied {
-        let permitted = self.permits(command);
+        self.apply_as(&Caller::Anonymous, command)
+    }
+
+    /// Carries out one command of the log, if its caller may ask for it.
+    pub fn apply_as(&mut self, caller: &Caller, command: &Command) -> Applied {
+        let allowed = self.authorize_command(caller, command).map_err(KvError::Denied);
+        let permitted = allowed.and_then(|()| self.permits(command));
         let outcome = permitted.and_then(|()| match command {
             Command::Put(put) => self.apply_put(put),
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
@@ -53,6 +59,7 @@ impl Store {
             Command::LeaseExpire { leases, .. } => Ok(self.expire(leases)),
             Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(*at, leases)),
             Command::Alarm(action) => Ok(self.alarm(action)),
+            Command::Auth(command) => self.change_auth(command),
         });
         self.applied += 1;
         self.digest.fold(self.applied);
@@ -60,6 +67,16 @@ impl Store {
         self.digest.fold(self.compact_revision.0);
         self.digest.fold_outcome(&outcome);
         Applied { revision: self.revision, outcome }
+    }
+
+    /// Changes users and roles. What was changed is folded as it is in the log.
+    fn change_auth(&mut self, command: &AuthCommand) -> Result<Outcome, KvError> {
+        Arc::make_mut(&mut self.auth).change(command).map_err(KvError::Auth)?;
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        self.digest.fold_bytes(&bytes);
+        self.digest.fold(self.auth.revision());
+        Ok(Outcome::Auth)
     }
 
     /// How many keys a command deletes at most, in O(log n) for each of its ranges.
