@@ -111,7 +111,8 @@ impl Store {
             // have a bound of their own.
             Command::Alarm(_)
             | Command::Auth(_)
-            | Command::LeaseExpire { .. } | Command::LeaseCountdown { .. } => {
+            | Command::LeaseExpire { .. }
+            | Command::LeaseCountdown { .. } => {
                 return Ok(());
             }
         };

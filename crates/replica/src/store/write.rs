@@ -13,8 +13,8 @@
 
 use super::versions::Versions;
 use super::{
-    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Key, KeyValue, KvError, Living, Mutant, Op, Outcome, Place,
-    Put, Revision, Store,
+    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Key, KeyValue, KvError, Living,
+    Mutant, Op, Outcome, Place, Put, Revision, Store,
 };
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -34,9 +34,7 @@ use super::rights::{Deed, Rights, cover};
 use super::{Auth, Caller, Denied, ROOT, User};
 use crate::store::lease::Lease;
 use crate::store::tree::Tree;
-use crate::store::{
-    Command, Compare, DeleteRange, Keys, Mutant, Op, Put, Range, Store, Txn,
-};
+use crate::store::{Command, Compare, DeleteRange, Keys, Mutant, Op, Put, Range, Store, Txn};
 use bytes::Bytes;
 
 /// A request, as far as rights are concerned.

@@ -295,9 +295,7 @@ impl Reader {
             DISABLE => AuthCommand::Disable,
             USER_ADD => AuthCommand::UserAdd { name: self.bytes()?, hash: self.hash()? },
             USER_DELETE => AuthCommand::UserDelete { name: self.bytes()? },
-            USER_PASSWORD => {
-                AuthCommand::UserPassword { name: self.bytes()?, hash: self.bytes()? }
-            }
+            USER_PASSWORD => AuthCommand::UserPassword { name: self.bytes()?, hash: self.bytes()? },
             USER_GRANT_ROLE => {
                 AuthCommand::UserGrantRole { user: self.bytes()?, role: self.bytes()? }
             }

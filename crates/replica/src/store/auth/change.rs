@@ -219,7 +219,8 @@ impl Auth {
             self.refund(keys.key.len() + keys.range_end.len());
         }
         let has = |(_, user): &(&Bytes, &User)| user.has_role(name);
-        let users: Vec<Bytes> = self.users.iter().filter(has).map(|(name, _)| name.clone()).collect();
+        let users: Vec<Bytes> =
+            self.users.iter().filter(has).map(|(name, _)| name.clone()).collect();
         for user in users {
             let user = self.users.get_mut(&user[..]).expect("just seen");
             user.roles.retain(|role| role != name);

@@ -255,9 +255,7 @@ impl fmt::Display for AuthError {
             AuthError::RoleExists => "etcdserver: role name already exists",
             AuthError::RoleNotFound => "etcdserver: role name not found",
             AuthError::RoleNotGranted => "etcdserver: role is not granted to the user",
-            AuthError::PermissionNotGranted => {
-                "etcdserver: permission is not granted to the role"
-            }
+            AuthError::PermissionNotGranted => "etcdserver: permission is not granted to the role",
             AuthError::Invalid => "etcdserver: invalid auth management",
             AuthError::TooMuch => "etcdserver: users and roles take too much space",
         })
