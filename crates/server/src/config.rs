@@ -26,6 +26,7 @@
 //! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
 
+use crate::auth::TokenKind;
 use crate::url::{Url, UrlError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -127,6 +128,8 @@ pub struct Config {
     /// A warning is logged if a unary request takes longer.
     pub warning_unary_request_duration: Duration,
 
+    /// What login tokens are.
+    pub auth_token: TokenKind,
     /// How long a login token lives.
     pub auth_token_ttl: Duration,
     /// Work factor of password hashes. Range: 4 to 31.
@@ -377,6 +380,7 @@ impl Default for Config {
             watch_progress_notify_interval: Duration::from_secs(10 * 60),
             warning_apply_duration: Duration::from_millis(100),
             warning_unary_request_duration: Duration::from_millis(300),
+            auth_token: TokenKind::Simple,
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
             initial_corrupt_check: false,
@@ -461,8 +465,6 @@ impl Config {
             };
         }
         let settings = changed! {
-            "auth-token-ttl": auth_token_ttl,
-            "bcrypt-cost": bcrypt_cost,
             "corrupt-check-time": corrupt_check_time,
             "enable-grpc-gateway": enable_grpc_gateway,
             "experimental-initial-corrupt-check": initial_corrupt_check,
@@ -601,8 +603,8 @@ mod tests {
     #[test]
     fn a_setting_that_does_nothing_yet_is_told_when_it_is_set() {
         assert_eq!(Config::default().not_in_force(), [""; 0]);
-        let config = Config { pre_vote: false, bcrypt_cost: 12, ..Config::default() };
-        assert_eq!(config.not_in_force(), ["bcrypt-cost", "pre-vote"]);
+        let config = Config { pre_vote: false, learners_max: 12, ..Config::default() };
+        assert_eq!(config.not_in_force(), ["max-learners", "pre-vote"]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_drivers::live::monotonic_now;
-use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
+use quorate_replica::store::{
+    Alarm, Auth, Caller, Command, KvError, Outcome, Range, Revision, Store, Txn,
+};
 use quorate_replica::{AppliedCommands, LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -128,14 +130,16 @@ impl Handle {
         self.shared.member_id
     }
 
-    /// Replicates a command and answers with what it did when it was applied here.
+    /// Replicates a command and answers with what it did when it was applied here. Whether the
+    /// caller may ask for it is judged then.
     ///
     /// Errors: [`Refusal::is_definite`] tells whether the command may still be carried out.
-    pub async fn write(&self, command: Command) -> Result<Applied, Refusal> {
+    pub async fn write_as(&self, caller: &Caller, command: &Command) -> Result<Applied, Refusal> {
         let (reply, answer) = self.reply()?;
         let ticket = Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut envelope = Vec::with_capacity(128);
         seal(self.shared.life, ticket, &mut envelope);
+        caller.encode(&mut envelope);
         command.encode(&mut envelope);
         let ask = Ask::Write { ticket, envelope: Bytes::from(envelope), reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
@@ -147,7 +151,11 @@ impl Handle {
 
     /// Reads one snapshot.
     pub async fn read(&self, read: Read, consistency: Consistency) -> Result<Applied, Refusal> {
-        let snapshot = self.snapshot(consistency).await?;
+        Ok(self.read_of(self.snapshot(consistency).await?, read).await)
+    }
+
+    /// Reads this snapshot.
+    pub(crate) async fn read_of(&self, snapshot: Snapshot, read: Read) -> Applied {
         let staleness = snapshot.staleness;
         let store = snapshot.store;
         let revision = store.revision();
@@ -158,7 +166,7 @@ impl Handle {
                 computing.await.expect("a read does not panic")
             }
         };
-        Ok(Applied { revision, term: snapshot.term, outcome, staleness })
+        Applied { revision, term: snapshot.term, outcome, staleness }
     }
 
     /// A frozen copy of the store; it costs nothing to take and stays as it is.
@@ -239,6 +247,16 @@ impl Handle {
         let ask = Ask::MoveLeader { to: target, reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         done.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Users and roles as of the last turn, or None while authentication is off.
+    pub(crate) fn auth_if_enabled(&self) -> Option<Arc<Auth>> {
+        self.shared.auth_if_enabled()
+    }
+
+    /// Users and roles as of the last turn.
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        self.shared.auth()
     }
 
     /// Requests that wait for an answer.

@@ -10,7 +10,7 @@ use crate::watch::{Feeder, Hub};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
-use quorate_replica::store::Store;
+use quorate_replica::store::{Auth, Store};
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
     Request, Ticket,
@@ -112,6 +112,10 @@ pub(crate) struct Shared {
     /// Who watches.
     pub(crate) watch: Arc<Hub>,
     published: RwLock<Snapshot>,
+    /// Users and roles as of the last turn.
+    auth: RwLock<Arc<Auth>>,
+    /// They matter. What is asked of every request costs no lock while they do not.
+    auth_enabled: AtomicBool,
     /// The published snapshot is older than what was acknowledged here. Of one total order with
     /// the number of open streams: a stream that opens while a turn ends must find the snapshot
     /// stale, or be found open by the feeder, or it would miss that turn.
@@ -151,6 +155,8 @@ impl Shared {
             waiting: Arc::default(),
             metrics: Arc::new(metrics),
             watch: Arc::new(Hub::new()),
+            auth: RwLock::new(Arc::clone(empty.store.auth())),
+            auth_enabled: AtomicBool::new(false),
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),
@@ -170,6 +176,25 @@ impl Shared {
             return None;
         }
         Some(self.published.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Users and roles from now on. To be called before anything is answered that rests on them.
+    pub(crate) fn set_auth(&self, auth: &Arc<Auth>) {
+        let mut shown = self.auth.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&shown, auth) {
+            *shown = Arc::clone(auth);
+            self.auth_enabled.store(auth.is_enabled(), Ordering::Release);
+        }
+    }
+
+    /// Users and roles.
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.auth.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Users and roles, if they matter.
+    pub(crate) fn auth_if_enabled(&self) -> Option<Arc<Auth>> {
+        self.auth_enabled.load(Ordering::Acquire).then(|| self.auth())
     }
 
     /// Errors: this member was found to differ from a quorum.
@@ -559,6 +584,7 @@ impl Host<Replica> for ReplicaHost {
         let changed = node.applied() != self.seen_applied;
         if changed {
             self.seen_applied = node.applied();
+            self.shared.set_auth(node.store().auth());
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }

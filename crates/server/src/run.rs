@@ -1,6 +1,7 @@
 //! One member, from its configuration to its end.
 
 use crate::api;
+use crate::auth::{Gate, JwtError, Passwords, Tokens};
 use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
 use crate::handle::{Handle, Member};
 use crate::host::{Ask, ReplicaHost, Reply, Shared};
@@ -53,6 +54,8 @@ pub enum RunError {
     DiskLost(DiskLost),
     /// The configuration contradicts itself.
     Config(ConfigError),
+    /// The keys of login tokens cannot be used.
+    Jwt(JwtError),
     /// A member without data is to join a running cluster.
     JoinUnsupported,
     /// The operating system refuses something that we need.
@@ -79,6 +82,7 @@ impl std::fmt::Display for RunError {
             RunError::Recover(error) => error.fmt(f),
             RunError::DiskLost(lost) => lost.fmt(f),
             RunError::Config(error) => error.fmt(f),
+            RunError::Jwt(error) => write!(f, "--auth-token: {error}"),
             RunError::JoinUnsupported => f.write_str(
                 "--initial-cluster-state=existing without data: if this member had some, bring its \
                  disk back. Joining a running cluster is not supported yet; only where none of the \
@@ -178,6 +182,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let replica_config = replica_settings(&config).replica(life, checkpoint);
     let node = recover::restore(&replica_config, records)?;
     drop(replica_config);
+    shared.set_auth(node.store().auth());
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
@@ -247,10 +252,19 @@ fn open_ports(
     let limits = api::Limits::from(config);
     let calls = Arc::new(api::Calls::new(config.metrics == MetricsDetail::Extensive));
     let threads = client_threads(config)?;
-    let serving = api::serve(handle.clone(), Arc::clone(&calls), clients, threads, limits, stopped);
+    let gate = open_gate(config, handle)?;
+    let serving =
+        api::serve(handle.clone(), gate, Arc::clone(&calls), clients, threads, limits, stopped);
     let serving = tokio::spawn(serving);
     serve_monitors(handle, calls, monitors, limits);
     Ok((stop, serving))
+}
+
+/// Who lets the requests of clients in.
+fn open_gate(config: &Config, handle: &Handle) -> Result<Gate, RunError> {
+    let tokens = Tokens::new(&config.auth_token, config.auth_token_ttl).map_err(RunError::Jwt)?;
+    let passwords = Passwords::start(config.bcrypt_cost).map_err(RunError::System)?;
+    Ok(Gate::new(handle.clone(), Arc::new(tokens), Arc::new(passwords)))
 }
 
 fn client_threads(config: &Config) -> Result<api::Threads, RunError> {

@@ -3,6 +3,7 @@
 use crate::serve::error::UsageError;
 use crate::serve::settings::Settings;
 use quorate_server::Config;
+use quorate_server::auth::{JwtError, JwtSettings, TokenKind};
 use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
     QUOTA_BACKEND_BYTES_DEFAULT,
@@ -176,14 +177,21 @@ fn access(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.number("bcrypt-cost", &mut config.bcrypt_cost)?;
     let second = Duration::from_secs(1);
     settings.duration_in("auth-token-ttl", second, &mut config.auth_token_ttl)?;
-    match settings.text("auth-token") {
-        None | Some("simple") => Ok(()),
-        Some(other) => Err(UsageError::Unsupported {
-            given: settings.given("auth-token"),
-            value: other.to_owned(),
-            reason: "jwt tokens arrive later; write simple",
-        }),
-    }
+    config.auth_token = match settings.text("auth-token") {
+        None | Some("simple") => TokenKind::Simple,
+        Some("jwt") => return Err(jwt_error(settings, JwtError::Missing { name: "sign-method" })),
+        Some(text) => {
+            let bad = || settings.bad("auth-token", "simple or jwt,sign-method=..,..");
+            let options = text.strip_prefix("jwt,").ok_or_else(bad)?;
+            let parsed = JwtSettings::parse(options, super::duration::parse);
+            TokenKind::Jwt(parsed.map_err(|error| jwt_error(settings, error))?)
+        }
+    };
+    Ok(())
+}
+
+fn jwt_error(settings: &Settings, error: JwtError) -> UsageError {
+    UsageError::Jwt { given: settings.given("auth-token"), error }
 }
 
 fn observation(settings: &mut Settings, config: &mut Config) -> Result<(), UsageError> {

@@ -1,5 +1,6 @@
 //! What can be wrong with the settings of a member, and what to do about it.
 
+use quorate_server::auth::JwtError;
 use quorate_server::config::ConfigError;
 use quorate_server::url::UrlError;
 use std::fmt;
@@ -8,28 +9,62 @@ use std::fmt;
 #[derive(Debug)]
 pub(crate) enum UsageError {
     /// No such flag.
-    UnknownFlag { name: String },
+    UnknownFlag {
+        name: String,
+    },
     /// A word that belongs to no flag.
-    NotAFlag { word: String, after: Option<&'static str> },
+    NotAFlag {
+        word: String,
+        after: Option<&'static str>,
+    },
     /// The command line ends where a value should stand.
-    MissingValue { flag: &'static str },
+    MissingValue {
+        flag: &'static str,
+    },
     /// A value of the wrong kind.
-    BadValue { given: String, value: String, wanted: &'static str },
+    BadValue {
+        given: String,
+        value: String,
+        wanted: &'static str,
+    },
     /// The setting is known, and cannot be honoured.
-    Unsupported { given: String, value: String, reason: &'static str },
+    Unsupported {
+        given: String,
+        value: String,
+        reason: &'static str,
+    },
     /// A key that no flag has.
-    UnknownKey { key: String, path: String },
+    UnknownKey {
+        key: String,
+        path: String,
+    },
     /// The file cannot be read.
-    Unreadable { path: String, error: std::io::Error },
+    Unreadable {
+        path: String,
+        error: std::io::Error,
+    },
     /// The file is not YAML, or not a table of settings.
-    NotYaml { path: String, reason: String },
+    NotYaml {
+        path: String,
+        reason: String,
+    },
     /// A list of addresses that cannot be used.
-    Url { given: String, error: UrlError },
+    Url {
+        given: String,
+        error: UrlError,
+    },
     /// `--initial-cluster` is not of the form `NAME=URL,NAME=URL`.
-    InitialCluster { part: String },
+    InitialCluster {
+        part: String,
+    },
     /// Clients would be told addresses on which nobody listens.
     AdvertiseUnset,
     /// Settings that contradict each other.
+    /// The options of signed login tokens are wrong.
+    Jwt {
+        given: String,
+        error: JwtError,
+    },
     Config(ConfigError),
 }
 
@@ -78,6 +113,7 @@ impl fmt::Display for UsageError {
             UsageError::AdvertiseUnset => f.write_str(
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             ),
+            UsageError::Jwt { given, error } => write!(f, "{given}: {error}"),
             UsageError::Config(error) => error.fmt(f),
         }
     }

@@ -221,7 +221,12 @@ const SECURITY: &[Flag] = &[
 ];
 
 const AUTH: &[Flag] = &[
-    Flag::used("auth-token", Text, "simple", "kind of login token; jwt is not supported yet"),
+    Flag::used(
+        "auth-token",
+        Text,
+        "simple",
+        "kind of login token: simple, or jwt,sign-method=..,..",
+    ),
     Flag::used("bcrypt-cost", Count, "10", "work factor of password hashes, 4 to 31"),
     Flag::used("auth-token-ttl", Count, "300", "seconds a login token lives"),
 ];

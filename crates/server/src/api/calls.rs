@@ -90,6 +90,21 @@ methods! {
     "etcdserverpb.Auth" {
         "Authenticate" "unary",
         "AuthStatus" "unary",
+        "AuthEnable" "unary",
+        "AuthDisable" "unary",
+        "UserAdd" "unary",
+        "UserGet" "unary",
+        "UserList" "unary",
+        "UserDelete" "unary",
+        "UserChangePassword" "unary",
+        "UserGrantRole" "unary",
+        "UserRevokeRole" "unary",
+        "RoleAdd" "unary",
+        "RoleGet" "unary",
+        "RoleList" "unary",
+        "RoleDelete" "unary",
+        "RoleGrantPermission" "unary",
+        "RoleRevokePermission" "unary",
     }
     "grpc.health.v1.Health" {
         "Check" "unary",

@@ -5,39 +5,41 @@
 //! router in between: this is the data path. Everything else goes to the HTTP router.
 //!
 //! ```text
-//! HTTP/2 + application/grpc   /etcdserverpb.KV/*            kv.rs
+//! HTTP/2 + application/grpc, let in by the gate (`auth/gate.rs`):
+//!                             /etcdserverpb.KV/*            kv.rs
 //!                             /etcdserverpb.Lease/*         lease.rs
 //!                             /etcdserverpb.Cluster/*       cluster.rs
 //!                             /etcdserverpb.Maintenance/*   maintenance.rs
 //!                             /etcdserverpb.Watch/Watch      watch.rs
 //!                             /grpc.health.v1.Health/*      health.rs
-//!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
+//!                             /etcdserverpb.Auth/*          auth.rs
 //!                             any other                     Unimplemented, with its name
 //! anything else               /version /health /metrics     http.rs
 //!                             /livez /readyz
 //! ```
 
+use super::auth::Auth;
 use super::calls::{Call, Calls};
 use super::cluster::Cluster;
 use super::errors::ApiError;
-use super::header::Headers;
 use super::health::Health;
 use super::kv::Kv;
 use super::lease::Lease;
 use super::maintenance::Maintenance;
 use super::watch::Watch;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http, large};
+use crate::auth::Gate;
 use crate::handle::Handle;
+use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use crate::proto::etcdserverpb::{AuthStatusRequest, AuthStatusResponse, ResponseHeader};
 use crate::proto::health::health_server::HealthServer;
 use axum::Router;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response, Version};
-use quorate_replica::store;
+use quorate_replica::store::{self, Credential};
 use std::convert::Infallible;
 use std::future::{self, Future};
 use std::pin::Pin;
@@ -46,8 +48,6 @@ use std::task::{Context, Poll, ready};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as AnyBody, Bytes, Service, StdError};
-use tonic::server::Grpc;
-use tonic_prost::ProstCodec;
 
 /// Metadata with which a client asks to be refused when no leader is known.
 const REQUIRE_LEADER: &str = "hasleader";
@@ -56,7 +56,8 @@ const REQUIRE_LEADER: &str = "hasleader";
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
     handle: Handle,
-    headers: Headers,
+    gate: Gate,
+    auth: AuthServer<Auth>,
     kv: KvServer<Kv>,
     lease: LeaseServer<Lease>,
     cluster: ClusterServer<Cluster>,
@@ -69,33 +70,34 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     /// Everyone, over one replica.
-    pub(crate) fn new(handle: Handle, calls: Arc<Calls>, limits: &Limits) -> Dispatch {
+    pub(crate) fn new(handle: Handle, gate: Gate, calls: Arc<Calls>, limits: &Limits) -> Dispatch {
         let message_bytes_max = limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES_MAX);
         let admitted = store::Limits {
             txn_ops_max: limits.txn_ops_max,
             request_bytes_max: limits.request_bytes_max,
         };
-        let kv = KvServer::new(Kv::new(handle.clone(), admitted))
+        let kv = KvServer::new(Kv::new(handle.clone(), gate.clone(), admitted))
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
         let (ttl_min, leaderless_max) = (limits.lease_ttl_min, limits.leaderless_max);
-        let lease = Lease::new(handle.clone(), admitted, ttl_min, leaderless_max);
+        let lease = Lease::new(handle.clone(), gate.clone(), admitted, ttl_min, leaderless_max);
         Dispatch {
-            headers: Headers::of(&handle),
+            auth: AuthServer::new(Auth::new(handle.clone(), gate.clone())),
             kv,
             lease: LeaseServer::new(lease).max_encoding_message_size(usize::MAX),
             cluster: ClusterServer::new(Cluster::new(handle.clone())),
-            maintenance: MaintenanceServer::new(Maintenance::new(handle.clone())),
+            maintenance: MaintenanceServer::new(Maintenance::new(handle.clone(), gate.clone())),
             health: HealthServer::new(Health::new(handle.clone())),
             watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
             http: http::router(handle.clone(), Arc::clone(&calls)),
             calls,
+            gate,
             handle,
         }
     }
 
     /// Answers one request; a failure is an answer too.
-    pub(crate) fn answer<B>(&self, request: Request<B>) -> Answering
+    pub(crate) fn answer<B>(self: &Arc<Dispatch>, request: Request<B>) -> Answering
     where
         B: AnyBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
@@ -111,15 +113,42 @@ impl Dispatch {
         Answering { answer: Box::pin(answer), counted: None }
     }
 
-    fn answer_grpc<B>(&self, request: Request<B>) -> Answer
+    fn answer_grpc<B>(self: &Arc<Dispatch>, mut request: Request<B>) -> Answer
+    where
+        B: AnyBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send,
+    {
+        if requires_leader(request.headers()) && self.handle.status().leader.is_none() {
+            return now(Status::from(ApiError::NoLeader).into_http());
+        }
+        match self.gate.admit(&request) {
+            Ok(credential) => {
+                carry(&mut request, credential);
+                self.pass_on(request)
+            }
+            Err(why) => {
+                let dispatch = Arc::clone(self);
+                Box::pin(async move {
+                    let head = head_of(&request);
+                    match dispatch.gate.admit_anew(why, &head).await {
+                        Ok(credential) => {
+                            carry(&mut request, credential);
+                            dispatch.pass_on(request).await
+                        }
+                        Err(why) => Ok(Status::from(ApiError::from(why)).into_http()),
+                    }
+                })
+            }
+        }
+    }
+
+    /// Passes a call that was let in on to the one who answers it.
+    fn pass_on<B>(&self, request: Request<B>) -> Answer
     where
         B: AnyBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
     {
         let requires_leader = requires_leader(request.headers());
-        if requires_leader && self.handle.status().leader.is_none() {
-            return now(Status::from(ApiError::NoLeader).into_http());
-        }
         let path = request.uri().path();
         match service(path) {
             "etcdserverpb.KV" => self.kv.clone().call(request),
@@ -131,14 +160,7 @@ impl Dispatch {
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "grpc.health.v1.Health" => self.health.clone().call(request),
-            _ if path == "/etcdserverpb.Auth/AuthStatus" => {
-                let status = self.handle.status();
-                let header = self.headers.at(status.revision, status.term);
-                Box::pin(async move { Ok(auth_status(request, header).await) })
-            }
-            _ if path == "/etcdserverpb.Auth/Authenticate" => {
-                now(Status::from(ApiError::AuthNotEnabled).into_http())
-            }
+            "etcdserverpb.Auth" => self.auth.clone().call(request),
             _ => now(not_served(path).into_http()),
         }
     }
@@ -209,24 +231,27 @@ fn service(path: &str) -> &str {
 /// Services to come are told from those that do not exist, so that nobody looks for a typo.
 fn not_served(path: &str) -> Status {
     match service(path) {
-        "etcdserverpb.Auth" | "v3lockpb.Lock" | "v3electionpb.Election" => {
+        "v3lockpb.Lock" | "v3electionpb.Election" => {
             Status::unimplemented(format!("etcdserver: {path} is not served yet"))
         }
         _ => Status::unimplemented(format!("unknown service or method {path}")),
     }
 }
 
-/// Authentication is off. The revision is that of a store of users that never changed.
-async fn auth_status<B>(request: Request<B>, header: ResponseHeader) -> Response<Body>
-where
-    B: AnyBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<StdError> + Send,
-{
-    let answer = AuthStatusResponse { header: Some(header), enabled: false, auth_revision: 1 };
-    let service = tower::service_fn(move |_: tonic::Request<AuthStatusRequest>| {
-        future::ready(Ok::<_, Status>(tonic::Response::new(answer)))
-    });
-    Grpc::new(ProstCodec::default()).unary(service, request).await
+/// Services find out who asks among the extensions of a request.
+fn carry<B>(request: &mut Request<B>, credential: Credential) {
+    if credential != Credential::Nobody {
+        request.extensions_mut().insert(credential);
+    }
+}
+
+/// A request without its body, which need not be shared.
+fn head_of<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.uri_mut() = request.uri().clone();
+    *head.headers_mut() = request.headers().clone();
+    *head.extensions_mut() = request.extensions().clone();
+    head
 }
 
 #[cfg(test)]

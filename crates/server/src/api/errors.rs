@@ -4,7 +4,7 @@
 //! code. An error that etcd does not have carries a text of its own.
 
 use crate::Refusal;
-use quorate_replica::store::{Invalid, KvError};
+use quorate_replica::store::{AuthError, Denied, Invalid, KvError};
 use tonic::{Code, Status};
 
 /// Why a request was not carried out, as clients are told.
@@ -106,6 +106,36 @@ pub enum ApiError {
     InvalidAuthToken,
     /// The token is older than the latest change of users and roles.
     AuthOldRevision,
+    /// No such user, or not this password.
+    AuthFailed,
+    /// Authentication cannot be turned on without a root user,
+    RootUserMissing,
+    /// who has the root role.
+    RootRoleMissing,
+    /// A user of this name exists.
+    UserExists,
+    /// No user has this name.
+    UserNotFound,
+    /// A role without a name.
+    RoleEmpty,
+    /// A role of this name exists.
+    RoleExists,
+    /// No role has this name.
+    RoleNotFound,
+    /// The user does not have the role.
+    RoleNotGranted,
+    /// The role does not have the permission.
+    PermissionNotGranted,
+    /// A permission to be granted is missing.
+    PermissionNotGiven,
+    /// What root needs would be taken away, or a permission is on no range.
+    InvalidAuthManagement,
+    /// Users and roles have used up their room. Not an error of etcd.
+    AuthTooLarge,
+    /// More bytes than bcrypt looks at. Not an error of etcd, where the rest does not count.
+    PasswordTooLong,
+    /// This member takes signed tokens and cannot make any.
+    VerifyOnly,
     /// A request without a user while authentication is on.
     UserEmpty,
 }
@@ -160,7 +190,7 @@ impl ApiError {
         }
     }
 
-    /// The second half of the table: members, leaders, time.
+    /// The second part of the table: members, leaders, time.
     fn code_and_text_of_cluster(self) -> (Code, &'static str) {
         use ApiError as E;
         let failed = |text| (Code::FailedPrecondition, text);
@@ -203,7 +233,80 @@ impl ApiError {
                 "etcdserver: request timed out, waiting for the applied index took too long",
             ),
             E::Unhealthy => unavailable("etcdserver: unhealthy cluster"),
-            _ => unreachable!("{self:?} has its text in the first half of the table"),
+            _ => self.code_and_text_of_users(),
+        }
+    }
+
+    /// The last part of the table: users, roles and tokens.
+    fn code_and_text_of_users(self) -> (Code, &'static str) {
+        use ApiError as E;
+        match self {
+            E::AuthFailed => (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+            ),
+            E::RootUserMissing => {
+                (Code::FailedPrecondition, "etcdserver: root user does not exist")
+            }
+            E::RootRoleMissing => {
+                (Code::FailedPrecondition, "etcdserver: root user does not have root role")
+            }
+            E::UserExists => (Code::FailedPrecondition, "etcdserver: user name already exists"),
+            E::UserNotFound => (Code::FailedPrecondition, "etcdserver: user name not found"),
+            E::RoleEmpty => (Code::InvalidArgument, "etcdserver: role name is empty"),
+            E::RoleExists => (Code::FailedPrecondition, "etcdserver: role name already exists"),
+            E::RoleNotFound => (Code::FailedPrecondition, "etcdserver: role name not found"),
+            E::RoleNotGranted => {
+                (Code::FailedPrecondition, "etcdserver: role is not granted to the user")
+            }
+            E::PermissionNotGranted => {
+                (Code::FailedPrecondition, "etcdserver: permission is not granted to the role")
+            }
+            E::PermissionNotGiven => (Code::InvalidArgument, "etcdserver: permission not given"),
+            E::InvalidAuthManagement => {
+                (Code::InvalidArgument, "etcdserver: invalid auth management")
+            }
+            E::AuthTooLarge => {
+                (Code::ResourceExhausted, "etcdserver: users and roles take too much space")
+            }
+            E::PasswordTooLong => {
+                (Code::InvalidArgument, "etcdserver: the password is longer than 72 bytes")
+            }
+            E::VerifyOnly => (
+                Code::FailedPrecondition,
+                "etcdserver: this member has no private key to sign tokens with",
+            ),
+            _ => unreachable!("{self:?} has its text in an earlier part of the table"),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> ApiError {
+        match denied {
+            Denied::NoUser => ApiError::UserEmpty,
+            Denied::BadToken => ApiError::InvalidAuthToken,
+            Denied::OldRevision => ApiError::AuthOldRevision,
+            Denied::NotPermitted => ApiError::PermissionDenied,
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> ApiError {
+        match error {
+            AuthError::RootUserMissing => ApiError::RootUserMissing,
+            AuthError::RootRoleMissing => ApiError::RootRoleMissing,
+            AuthError::UserEmpty => ApiError::UserEmpty,
+            AuthError::UserExists => ApiError::UserExists,
+            AuthError::UserNotFound => ApiError::UserNotFound,
+            AuthError::RoleEmpty => ApiError::RoleEmpty,
+            AuthError::RoleExists => ApiError::RoleExists,
+            AuthError::RoleNotFound => ApiError::RoleNotFound,
+            AuthError::RoleNotGranted => ApiError::RoleNotGranted,
+            AuthError::PermissionNotGranted => ApiError::PermissionNotGranted,
+            AuthError::Invalid => ApiError::InvalidAuthManagement,
+            AuthError::TooMuch => ApiError::AuthTooLarge,
         }
     }
 }
@@ -259,6 +362,8 @@ impl From<KvError> for ApiError {
             KvError::TooLarge => ApiError::RequestTooLarge,
             KvError::NoSpace => ApiError::NoSpace,
             KvError::Corrupt => ApiError::Corrupt,
+            KvError::Denied(why) => why.into(),
+            KvError::Auth(why) => why.into(),
         }
     }
 }
@@ -267,7 +372,7 @@ impl From<KvError> for ApiError {
 mod tests {
     use super::ApiError;
     use crate::Refusal;
-    use quorate_replica::store::{Invalid, KvError, Revision};
+    use quorate_replica::store::{AuthError, Denied, Invalid, KvError, Revision};
     use tonic::Status;
 
     /// What is on the wire: the number of the code and the text, written out once more so that a
@@ -343,6 +448,21 @@ mod tests {
         (ApiError::PermissionDenied, 7, "etcdserver: permission denied"),
         (ApiError::InvalidAuthToken, 16, "etcdserver: invalid auth token"),
         (ApiError::AuthOldRevision, 3, "etcdserver: revision of auth store is old"),
+        (ApiError::AuthFailed, 3, "etcdserver: authentication failed, invalid user ID or password"),
+        (ApiError::RootUserMissing, 9, "etcdserver: root user does not exist"),
+        (ApiError::RootRoleMissing, 9, "etcdserver: root user does not have root role"),
+        (ApiError::UserExists, 9, "etcdserver: user name already exists"),
+        (ApiError::UserNotFound, 9, "etcdserver: user name not found"),
+        (ApiError::RoleEmpty, 3, "etcdserver: role name is empty"),
+        (ApiError::RoleExists, 9, "etcdserver: role name already exists"),
+        (ApiError::RoleNotFound, 9, "etcdserver: role name not found"),
+        (ApiError::RoleNotGranted, 9, "etcdserver: role is not granted to the user"),
+        (ApiError::PermissionNotGranted, 9, "etcdserver: permission is not granted to the role"),
+        (ApiError::PermissionNotGiven, 3, "etcdserver: permission not given"),
+        (ApiError::InvalidAuthManagement, 3, "etcdserver: invalid auth management"),
+        (ApiError::AuthTooLarge, 8, "etcdserver: users and roles take too much space"),
+        (ApiError::PasswordTooLong, 3, "etcdserver: the password is longer than 72 bytes"),
+        (ApiError::VerifyOnly, 9, "etcdserver: this member has no private key to sign tokens with"),
         (ApiError::UserEmpty, 3, "etcdserver: user name is empty"),
     ];
 
@@ -405,6 +525,30 @@ mod tests {
         ] {
             let (_, text) = ApiError::from(invalid).code_and_text();
             assert_eq!(text, invalid.to_string());
+        }
+    }
+
+    #[test]
+    fn what_users_and_roles_forbid_is_told_in_the_words_of_the_store() {
+        for denied in [Denied::NoUser, Denied::BadToken, Denied::OldRevision, Denied::NotPermitted]
+        {
+            assert_eq!(ApiError::from(denied).code_and_text().1, denied.to_string());
+        }
+        for error in [
+            AuthError::RootUserMissing,
+            AuthError::RootRoleMissing,
+            AuthError::UserEmpty,
+            AuthError::UserExists,
+            AuthError::UserNotFound,
+            AuthError::RoleEmpty,
+            AuthError::RoleExists,
+            AuthError::RoleNotFound,
+            AuthError::RoleNotGranted,
+            AuthError::PermissionNotGranted,
+            AuthError::Invalid,
+            AuthError::TooMuch,
+        ] {
+            assert_eq!(ApiError::from(error).code_and_text().1, error.to_string());
         }
     }
 

@@ -3,16 +3,18 @@
 //! Each method is request -> plan, one question to the replica, outcome -> answer; the first and
 //! the last are pure functions of `convert.rs`. Nothing is spawned, logged or copied on the way.
 
+use super::auth::credential;
 use super::convert::{self, Plan};
 use super::errors::ApiError;
 use super::freshness;
 use super::header::Headers;
 use super::large::{self, Answer};
+use crate::auth::Gate;
 use crate::handle::{Applied, Consistency, Handle, Read, Refusal};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
 use quorate_replica::store::{
-    Command, Found, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
+    Asking, Command, Credential, Found, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -30,6 +32,7 @@ const SLICE_BYTES_MAX: usize = 512 * 1024;
 pub(crate) struct Kv {
     handle: Handle,
     headers: Headers,
+    gate: Gate,
     /// What is refused before it reaches the replica.
     limits: Limits,
     large: large::Desk,
@@ -37,14 +40,18 @@ pub(crate) struct Kv {
 
 impl Kv {
     /// The service, with these limits on requests.
-    pub(crate) fn new(handle: Handle, limits: Limits) -> Kv {
+    pub(crate) fn new(handle: Handle, gate: Gate, limits: Limits) -> Kv {
         let headers = Headers::of(&handle);
-        Kv { handle, headers, limits, large: large::Desk::new() }
+        Kv { handle, headers, gate, limits, large: large::Desk::new() }
     }
 
-    async fn write(&self, command: Command) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
-        self.limits.admit(&command)?;
-        self.opened(self.handle.write(command).await?)
+    async fn write(
+        &self,
+        credential: &Credential,
+        command: &Command,
+    ) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
+        self.limits.admit(command)?;
+        self.opened(self.gate.write(credential, command).await?)
     }
 
     /// A read that was refused.
@@ -63,13 +70,14 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         let (range, consistency) = convert::range(request)?;
         let consistency = freshness::wanted(&metadata, consistency)?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
+        let snapshot = self.handle.snapshot(consistency).await;
+        let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
+        Gate::judge_read(&snapshot.store, &credential(&extensions), Asking::Range(&range))?;
         if !large::is_short(&range) {
-            let snapshot = self.handle.snapshot(consistency).await;
-            let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
             let staleness = snapshot.staleness;
             let header = self.headers.at(snapshot.store.revision(), snapshot.term);
             let began = Instant::now();
@@ -83,8 +91,7 @@ impl kv_server::Kv for Kv {
             let staleness = staleness.map(|staleness| staleness + began.elapsed());
             return Ok(freshness::stamp(response, staleness));
         }
-        let applied = self.handle.read(Read::Range(range), consistency).await;
-        let applied = applied.map_err(|why| self.unread(why, consistency))?;
+        let applied = self.handle.read_of(snapshot, Read::Range(range)).await;
         let staleness = applied.staleness;
         let (header, outcome) = self.opened(applied)?;
         let response = Response::new(convert::range_response(header, outcome));
@@ -97,7 +104,7 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Slices>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         let (range, consistency) = convert::range(request)?;
         let consistency = freshness::wanted(&metadata, consistency)?;
         if range.sort_target != SortTarget::Key || range.sort_order == SortOrder::Descend {
@@ -107,6 +114,7 @@ impl kv_server::Kv for Kv {
         self.limits.admit_range(&range).map_err(ApiError::from)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
+        Gate::judge_read(&snapshot.store, &credential(&extensions), Asking::Range(&range))?;
         let staleness = snapshot.staleness;
         let header = self.headers.at(snapshot.store.revision(), snapshot.term);
         // Filters have to visit the whole range before the first page.
@@ -123,8 +131,9 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let command = Command::Put(convert::put(request.into_inner()));
-        let (header, outcome) = self.write(command).await?;
+        let (_, extensions, request) = request.into_parts();
+        let command = Command::Put(convert::put(request));
+        let (header, outcome) = self.write(&credential(&extensions), &command).await?;
         Ok(Response::new(convert::put_response(header, outcome)))
     }
 
@@ -132,8 +141,9 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let command = Command::DeleteRange(convert::delete_range(request.into_inner()));
-        let (header, outcome) = self.write(command).await?;
+        let (_, extensions, request) = request.into_parts();
+        let command = Command::DeleteRange(convert::delete_range(request));
+        let (header, outcome) = self.write(&credential(&extensions), &command).await?;
         Ok(Response::new(convert::delete_response(header, outcome)))
     }
 
@@ -141,18 +151,21 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
+        let credential = credential(&extensions);
         let mut staleness = None;
         let (header, outcome) = match convert::plan_txn(request)? {
             Plan::Read(txn, consistency) => {
                 let consistency = freshness::wanted(&metadata, consistency)?;
                 self.limits.admit_txn(&txn).map_err(ApiError::from)?;
-                let applied = self.handle.read(Read::Txn(txn), consistency).await;
-                let applied = applied.map_err(|why| self.unread(why, consistency))?;
+                let snapshot = self.handle.snapshot(consistency).await;
+                let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
+                Gate::judge_read(&snapshot.store, &credential, Asking::Txn(&txn))?;
+                let applied = self.handle.read_of(snapshot, Read::Txn(txn)).await;
                 staleness = applied.staleness;
                 self.opened(applied)?
             }
-            Plan::Write(command) => self.write(command).await?,
+            Plan::Write(command) => self.write(&credential, &command).await?,
         };
         let response = Response::new(convert::txn_response(header, outcome));
         Ok(freshness::stamp(response, staleness))
@@ -164,8 +177,9 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let command = convert::compact(request.into_inner())?;
-        let (header, outcome) = self.write(command).await?;
+        let (_, extensions, request) = request.into_parts();
+        let command = convert::compact(request)?;
+        let (header, outcome) = self.write(&credential(&extensions), &command).await?;
         assert!(matches!(outcome, Outcome::Compact), "a compaction was answered otherwise");
         Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
     }

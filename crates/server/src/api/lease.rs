@@ -5,16 +5,18 @@
 //! keep-alives is answered in its order, with at most [`IN_FLIGHT_MAX`] on their way: further ones
 //! stay in the connection, which holds the client back.
 
+use super::auth::credential;
 use super::convert;
 use super::dispatch::requires_leader;
 use super::errors::ApiError;
 use super::header::Headers;
+use crate::auth::Gate;
 use crate::handle::{Consistency, Handle, LeaseReceiver};
 use crate::identity::random;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::lease_server;
 use bytes::Bytes;
-use quorate_replica::store::{Command, Limits, Outcome, Store};
+use quorate_replica::store::{Asking, Command, Credential, Limits, Outcome, Store};
 use quorate_replica::{LeaseAnswer, LeaseAsk, Refusal};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -40,6 +42,7 @@ const INLINE_KEYS_MAX: usize = 10_000;
 pub(crate) struct Lease {
     handle: Handle,
     headers: Headers,
+    gate: Gate,
     limits: Limits,
     /// The shortest time to live that is granted. Unit: seconds.
     ttl_min: u64,
@@ -51,17 +54,22 @@ impl Lease {
     /// The service.
     pub(crate) fn new(
         handle: Handle,
+        gate: Gate,
         limits: Limits,
         ttl_min: u64,
         leaderless_max: Duration,
     ) -> Lease {
         let headers = Headers::of(&handle);
-        Lease { handle, headers, limits, ttl_min, leaderless_max }
+        Lease { handle, headers, gate, limits, ttl_min, leaderless_max }
     }
 
-    async fn write(&self, command: Command) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
-        self.limits.admit(&command)?;
-        let applied = self.handle.write(command).await?;
+    async fn write(
+        &self,
+        credential: &Credential,
+        command: &Command,
+    ) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
+        self.limits.admit(command)?;
+        let applied = self.gate.write(credential, command).await?;
         Ok((self.headers.at(applied.revision, applied.term), applied.outcome?))
     }
 
@@ -77,13 +85,14 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let request = request.into_inner();
+        let (_, extensions, request) = request.into_parts();
+        let credential = credential(&extensions);
         let ttl = u64::try_from(request.ttl).unwrap_or(0).max(self.ttl_min);
         for draw in 1.. {
             let id = if request.id == 0 { drawn_id()? } else { request.id };
             // The leader writes its clock into the command.
             let command = Command::LeaseGrant { id, ttl, at: Default::default() };
-            let (header, outcome) = match self.write(command).await {
+            let (header, outcome) = match self.write(&credential, &command).await {
                 Err(ApiError::LeaseExists) if request.id == 0 && draw < DRAWS_MAX => continue,
                 answer => answer?,
             };
@@ -101,8 +110,9 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let id = request.into_inner().id;
-        let (header, _) = self.write(Command::LeaseRevoke { id }).await?;
+        let (_, extensions, pb::LeaseRevokeRequest { id }) = request.into_parts();
+        let command = Command::LeaseRevoke { id };
+        let (header, _) = self.write(&credential(&extensions), &command).await?;
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(header) }))
     }
 
@@ -129,7 +139,9 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        let (_, extensions, request) = request.into_parts();
+        let pb::LeaseTimeToLiveRequest { id, keys } = request;
+        let credential = credential(&extensions);
         let ask = LeaseAsk::TimeToLive { id };
         let receiver = self.handle.ask_lease(ask).map_err(ApiError::from)?;
         let answer = receiver.await.unwrap_or(Err(Refusal::Stopping)).map_err(ApiError::from)?;
@@ -138,6 +150,7 @@ impl lease_server::Lease for Lease {
         if keys && answer != LeaseAnswer::Gone {
             let snapshot = self.handle.snapshot(Consistency::Linearizable).await;
             let snapshot = snapshot.map_err(ApiError::from)?;
+            Gate::judge_read(&snapshot.store, &credential, Asking::LeaseKeys(id))?;
             response.header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
             match keys_of(snapshot.store, id).await {
                 Some(keys) => response.keys = keys,

@@ -1,16 +1,18 @@
 //! The Maintenance service: what operators ask of one member.
 
 use super::alarm::{self, Plan};
+use super::auth::credential;
 use super::errors::ApiError;
 use super::header::Headers;
 use super::snapshot::{self, Pieces};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION, convert};
+use crate::auth::Gate;
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
-use quorate_replica::store::{Command, KvError, Outcome, Revision, Store};
+use quorate_replica::store::{Command, Credential, KvError, Outcome, Revision, Store};
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
@@ -19,17 +21,22 @@ use tonic::{Request, Response, Status};
 pub(crate) struct Maintenance {
     handle: Handle,
     headers: Headers,
+    gate: Gate,
     snapshots: snapshot::Desk,
 }
 
 impl Maintenance {
     /// The service.
-    pub(crate) fn new(handle: Handle) -> Maintenance {
+    pub(crate) fn new(handle: Handle, gate: Gate) -> Maintenance {
         let headers = Headers::of(&handle);
-        Maintenance { handle, headers, snapshots: snapshot::Desk::new() }
+        Maintenance { handle, headers, gate, snapshots: snapshot::Desk::new() }
     }
 
-    async fn on_alarms(&self, request: &pb::AlarmRequest) -> Result<pb::AlarmResponse, ApiError> {
+    async fn on_alarms(
+        &self,
+        credential: &Credential,
+        request: &pb::AlarmRequest,
+    ) -> Result<pb::AlarmResponse, ApiError> {
         let action = match alarm::plan(request)? {
             Plan::List(kind) => {
                 let snapshot = self.handle.snapshot(Consistency::Linearizable).await?;
@@ -39,7 +46,7 @@ impl Maintenance {
             Plan::Nothing => return Ok(alarm::response(self.header(), [])),
             Plan::Write(action) => action,
         };
-        let applied = self.handle.write(Command::Alarm(action)).await?;
+        let applied = self.gate.write(credential, &Command::Alarm(action)).await?;
         let header = self.headers.at(applied.revision, applied.term);
         let outcome = applied.outcome?;
         let Outcome::Alarms(alarms) = outcome else { panic!("alarms answered with {outcome:?}") };
@@ -67,7 +74,8 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        Ok(Response::new(self.on_alarms(&request.into_inner()).await?))
+        let credential = credential(request.extensions());
+        Ok(Response::new(self.on_alarms(&credential, request.get_ref()).await?))
     }
 
     /// Space is reclaimed as it becomes free, so there is nothing to wait for.

@@ -12,7 +12,7 @@
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
 //! | `dispatch.rs` | which service answers |
 //! | `alarm.rs` | what is asked of alarms, pure |
-//! | `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
+//! | `auth.rs` `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
 //! | | services |
 //! | `checks.rs` `metrics.rs` `calls.rs` | what probes and monitors ask |
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
@@ -21,6 +21,7 @@
 //! | `errors.rs` | etcd's codes and texts |
 
 mod alarm;
+mod auth;
 mod authority;
 mod calls;
 mod checks;
@@ -48,6 +49,7 @@ pub(crate) use header::Headers;
 pub use listen::ServeError;
 pub(crate) use threads::Threads;
 
+use crate::auth::Gate;
 use crate::config::Config;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
@@ -131,6 +133,7 @@ impl From<&Config> for Limits {
 /// Errors: if there is no listener, or one cannot accept any more.
 pub(crate) async fn serve(
     handle: Handle,
+    gate: Gate,
     calls: Arc<Calls>,
     listeners: Vec<TcpListener>,
     threads: Threads,
@@ -138,7 +141,7 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let metrics = Arc::clone(handle.metrics());
-    let dispatch = Arc::new(Dispatch::new(handle, calls, &limits));
+    let dispatch = Arc::new(Dispatch::new(handle, gate, calls, &limits));
     let answer = move |request| dispatch.answer(request);
     listen::serve(answer, listeners, threads, limits, metrics, shutdown).await
 }

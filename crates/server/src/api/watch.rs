@@ -8,6 +8,7 @@
 //! Requests are read by the same body, and only while their answers do not pile up. When the client
 //! has closed its side, the stream goes on, as in etcd.
 
+use super::auth::credential;
 use super::errors::ApiError;
 use super::header::Headers;
 use crate::handle::{Consistency, Handle};
@@ -19,6 +20,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use quorate_core::Time;
 use quorate_drivers::live::monotonic_now;
+use quorate_replica::store;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -66,8 +68,13 @@ impl Watch {
             return Status::unimplemented("etcdserver: compressed messages are not received")
                 .into_http();
         }
+        let auth = self.handle.auth();
+        let asked_by = match auth.resolve(&credential(request.extensions())) {
+            Ok(caller) => caller,
+            Err(why) => return Status::from(ApiError::from(why)).into_http(),
+        };
         match self.open(requires_leader).await {
-            Ok(stream) => self.begin(stream, request.into_body(), requires_leader),
+            Ok(stream) => self.begin(stream, asked_by, request.into_body(), requires_leader),
             Err(error) => Status::from(error).into_http(),
         }
     }
@@ -80,7 +87,13 @@ impl Watch {
         Ok(stream)
     }
 
-    fn begin<B>(&self, stream: Stream, requests: B, requires_leader: bool) -> Response<Body>
+    fn begin<B>(
+        &self,
+        stream: Stream,
+        asked_by: store::Caller,
+        requests: B,
+        requires_leader: bool,
+    ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
@@ -95,7 +108,8 @@ impl Watch {
         let max = Some(self.message_bytes_max);
         let requests = Some(Streaming::new_request(decoder, requests, None, max));
         let caller = Caller { requests, progress_every, next_tick: None };
-        let conversation = Conversation::new(Session::new(stream, settings), caller);
+        let conversation =
+            Conversation::new(Session::new(stream, settings).asked_by(asked_by), caller);
         let body = Messages { conversation, ended: false };
         let mut response = Response::new(Body::new(body));
         let grpc = HeaderValue::from_static("application/grpc");

@@ -20,7 +20,7 @@ use crate::handle::Handle;
 use crate::host::Shared;
 use history::History;
 use quorate_core::NodeId;
-use quorate_replica::store::{Alarm, AlarmAction, AlarmKind, Command, KvError};
+use quorate_replica::store::{Alarm, AlarmAction, AlarmKind, Caller, Command, KvError};
 use space::{Advice, Disk, Look, Space};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,7 +143,7 @@ impl SpaceKeeper {
 
     /// A change that fails is tried again at the next look: what it rests on is looked at anew.
     async fn change(&self, action: AlarmAction) {
-        match self.handle.write(Command::Alarm(action)).await {
+        match self.handle.write_as(&Caller::Member, &Command::Alarm(action)).await {
             Ok(_) => tracing::warn!(?action, "changed the alarm for want of space"),
             Err(refusal) => tracing::debug!(?action, ?refusal, "the alarm was not changed"),
         }
@@ -170,7 +170,8 @@ async fn keep_history(handle: Handle, mode: AutoCompaction) {
         let leads = status.leader == Some(me);
         let wanted = history.look(started.elapsed(), status.revision, leads);
         let Some(revision) = wanted else { continue };
-        let compacted = match handle.write(Command::Compact { revision }).await {
+        let command = Command::Compact { revision };
+        let compacted = match handle.write_as(&Caller::Member, &command).await {
             Ok(applied) => applied.outcome.map(|_| ()),
             Err(refusal) => {
                 tracing::warn!(

@@ -36,9 +36,15 @@ impl Session {
         }
         // Before the marks are looked at, so that all marks up to it are seen.
         let dispatched = self.stream.hub.dispatched();
+        // Before the view is taken, so that it shows what has changed up to then.
+        let changes = self.stream.hub.auth_changes();
         self.collect();
         // After that, so that it holds what is marked.
         let Some(view) = self.stream.hub.view() else { return Filled::Idle };
+        if changes != self.judged && !self.stream.hub.planted(Mutant::RevokedGoesOn) {
+            self.judge_watchers(&view);
+        }
+        self.judged = changes;
         self.cancel_stuck(now, view.latest().revision());
         let mut scan = SCAN_EVENTS;
         loop {
@@ -67,7 +73,10 @@ impl Session {
     /// there is something to do already.
     pub(crate) fn sleep(&mut self, waker: &Waker) -> bool {
         let hub = &self.stream.hub;
-        if !self.stream.mailbox.sleep(waker) || hub.ended(self.settings.requires_leader).is_some() {
+        if !self.stream.mailbox.sleep(waker)
+            || hub.ended(self.settings.requires_leader).is_some()
+            || hub.auth_changes() != self.judged
+        {
             return false;
         }
         let (times, asked_at) = self.asked;

@@ -230,6 +230,8 @@ pub(crate) struct Hub {
     open: AtomicUsize,
     end: AtomicU8,
     leaderless: AtomicBool,
+    /// Moves when a history comes with other users or roles.
+    auth_changes: AtomicU64,
     /// Rings for whoever walks. Without a task that waits for it, it does nothing.
     work: Notify,
     /// A planted bug.
@@ -257,6 +259,7 @@ impl Hub {
             open: AtomicUsize::new(0),
             end: AtomicU8::new(GOING_ON),
             leaderless: AtomicBool::new(false),
+            auth_changes: AtomicU64::new(0),
             work: Notify::new(),
             #[cfg(any(test, feature = "mutants"))]
             mutant: None,
@@ -285,13 +288,16 @@ impl Hub {
             return;
         }
         let mut advanced = true;
+        let mut rejudged = false;
         let mut replaced = None;
         if let Some(old) = feed.latest.take() {
             let (revision, compacted) = (new.revision(), new.compact_revision());
-            if revision < old.revision() || compacted < old.compact_revision() {
+            let before = new.auth().age() < old.auth().age();
+            if before || revision < old.revision() || compacted < old.compact_revision() {
                 feed.latest = Some(old);
                 return;
             }
+            rejudged = !new.auth().judges_like(old.auth());
             advanced = revision > old.revision() || compacted > old.compact_revision();
             replaced = Some(if compacted > old.compact_revision() {
                 let before = new.before_compaction().map_or(old, Arc::new);
@@ -301,12 +307,23 @@ impl Hub {
             });
         }
         feed.latest = Some(new);
+        if rejudged {
+            self.auth_changes.fetch_add(1, Ordering::AcqRel);
+        }
         drop(feed);
         // Frees what only it held, which must not happen under the lock.
         drop(replaced);
         if advanced {
             self.work.notify_one();
         }
+        if rejudged {
+            self.wake_all();
+        }
+    }
+
+    /// How often users and roles have changed.
+    pub(super) fn auth_changes(&self) -> u64 {
+        self.auth_changes.load(Ordering::Acquire)
     }
 
     /// What can be read now; none before the first history.

@@ -30,6 +30,8 @@ quorate_core::planted_bugs! {
         DeleteAsPut = "watch-delete-as-put",
         /// What cannot be sent now is forgotten.
         RestForgotten = "watch-rest-forgotten",
+        /// A watcher whose right was taken back is told of all that follows, as in etcd.
+        RevokedGoesOn = "watch-revoked-goes-on",
     }
 }
 

@@ -26,7 +26,7 @@ use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use bytes::Bytes;
 use quorate_core::Time;
-use quorate_replica::store::{Keys, Revision};
+use quorate_replica::store::{Caller, Denied, Keys, Revision};
 use std::collections::{HashMap, VecDeque};
 
 /// The id in answers which are about no watcher in particular.
@@ -125,6 +125,10 @@ pub(crate) struct Session {
     pub(super) stamp: u64,
     /// When the transport was handed the last chunk, until it comes for another.
     pub(super) handed: Option<Time>,
+    /// Who has opened the stream.
+    caller: Caller,
+    /// How often users and roles had changed when the watchers were last judged.
+    pub(super) judged: u64,
 }
 
 impl Session {
@@ -151,6 +155,31 @@ impl Session {
             split: None,
             stamp: 0,
             handed: None,
+            caller: Caller::Anonymous,
+            judged: 0,
+        }
+    }
+
+    /// The same stream, opened by this caller.
+    pub(crate) fn asked_by(mut self, caller: Caller) -> Session {
+        self.caller = caller;
+        self
+    }
+
+    /// Users or roles have changed: watchers that are no longer allowed end, with the reason. Unlike
+    /// in etcd, where a watcher that was once allowed is told everything for as long as it lives.
+    pub(super) fn judge_watchers(&mut self, view: &View) {
+        let auth = view.latest().auth();
+        let refused = |class: &Option<Class>| {
+            let class = class.as_ref()?;
+            auth.may_watch(&self.caller, &class.keys).err()
+        };
+        let reasons: Vec<Option<Denied>> = self.classes.iter().map(refused).collect();
+        for slot in 0..self.watchers.len() {
+            let Some(watcher) = &self.watchers[slot] else { continue };
+            if let Some(why) = reasons[watcher.class as usize] {
+                self.cancel(slot as u32, view.latest().revision(), why.to_string());
+            }
         }
     }
 
@@ -208,6 +237,9 @@ impl Session {
     fn create(&mut self, create: pb::WatchCreateRequest, view: &View) {
         let latest = view.latest().revision();
         let keys = keys(&create);
+        if let Err(why) = view.latest().auth().may_watch(&self.caller, &keys) {
+            return self.refuse(latest, why.to_string());
+        }
         let ranged = !create.range_end.is_empty() && create.range_end != b"\0"[..];
         if ranged && keys.key >= keys.range_end {
             return self.refuse(latest, "mvcc: watcher range is empty".to_owned());

@@ -9,6 +9,10 @@ use quorate_replica::{LessorMutant, ReplicaMutant};
 use quorate_server::watch::Mutant as Watch;
 use quorate_storage::Mutant as Storage;
 
+/// The reason for those about users and roles.
+const NOBODY_LOGS_IN: &str =
+    "the workload has no users; caught by the tests of users and roles, and of watches";
+
 /// The planted bugs that no campaign is asked for, each with the reason.
 pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (
@@ -128,6 +132,15 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (store(Store::AlarmIgnored), "the workload raises no alarm"),
     (store(Store::AlarmForbidsDeletes), "the workload raises no alarm"),
     (store(Store::AlarmForgotten), "the workload raises no alarm"),
+    (store(Store::NestedNotChecked), NOBODY_LOGS_IN),
+    (store(Store::PrevKvNotChecked), NOBODY_LOGS_IN),
+    (store(Store::ComparesNotChecked), NOBODY_LOGS_IN),
+    (store(Store::RangeEndOffByOne), NOBODY_LOGS_IN),
+    (store(Store::OpenEndIgnored), NOBODY_LOGS_IN),
+    (store(Store::NotCheckedAtApply), NOBODY_LOGS_IN),
+    (store(Store::LeaseKeysNotChecked), NOBODY_LOGS_IN),
+    (store(Store::AuthForgotten), NOBODY_LOGS_IN),
+    (Plant::Watch(Watch::RevokedGoesOn), NOBODY_LOGS_IN),
     (
         lessor(LessorMutant::RecordInAnyTerm),
         "a leader appends its records to its own log only, in its own term",

@@ -112,12 +112,20 @@ impl Store {
 }
 
 impl Auth {
+    /// Whether this caller may do this as far as can be said without the store: the keys of leases
+    /// are looked at when a command is carried out.
+    ///
+    /// Errors: why not.
+    pub fn may_ask(&self, caller: &Caller, asking: Asking<'_>) -> Result<(), Denied> {
+        let Some(user) = self.identify(caller)? else { return Ok(()) };
+        Judge::of(self, user).judge(asking)
+    }
+
     /// Whether a caller who was allowed to watch these keys still is.
     ///
     /// Errors: why not.
     pub fn may_watch(&self, caller: &Caller, keys: &Keys) -> Result<(), Denied> {
-        let Some(user) = self.identify(caller)? else { return Ok(()) };
-        Judge::of(self, user).judge(Asking::Watch(keys))
+        self.may_ask(caller, Asking::Watch(keys))
     }
 
     /// The user behind a caller. None if everything is allowed, because authentication is off or a

@@ -56,10 +56,10 @@ impl From<Command> for Asked {
     }
 }
 
-impl Asked {
-    /// Appends command and caller.
+impl Caller {
+    /// Appends what stands before a command that this caller asks for.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        match &self.caller {
+        match self {
             Caller::Anonymous => {}
             Caller::Member => out.extend([ASKED_VERSION, MEMBER]),
             Caller::User { name, revision } => {
@@ -68,6 +68,13 @@ impl Asked {
                 write_number(out, *revision);
             }
         }
+    }
+}
+
+impl Asked {
+    /// Appends caller and command.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.caller.encode(out);
         self.command.encode(out);
     }
 

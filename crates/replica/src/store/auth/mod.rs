@@ -316,9 +316,14 @@ impl Auth {
         self.roles.iter()
     }
 
+    /// Grows with every change, so it orders the states of one cluster.
+    pub fn age(&self) -> (u64, u64) {
+        (self.revision, self.epoch)
+    }
+
     /// True if no caller can be judged otherwise by `other` than by this state.
     pub fn judges_like(&self, other: &Auth) -> bool {
-        (self.enabled, self.revision, self.epoch) == (other.enabled, other.revision, other.epoch)
+        (self.enabled, self.age()) == (other.enabled, other.age())
     }
 
     /// Who is meant, in this state. While authentication is off, credentials are not looked at.

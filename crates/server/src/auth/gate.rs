@@ -1,0 +1,227 @@
+//! Letting requests in, and judging what they ask.
+//!
+//! Nothing is looked at while authentication is off. While it is on, what every request costs is
+//! one look into the table of tokens; see `tokens.rs`.
+//!
+//! A member may be behind: it may not know yet of a login, a user, or a right. So whatever it would
+//! refuse, it judges once more after it has caught up with the cluster; if it cannot catch up, the
+//! refusal stands. What it *allows* from an old state is read from that same state, or is written,
+//! and then judged again by all members when it is carried out.
+
+use super::CommonName;
+use super::passwords::{Busy, PASSWORD_BYTES_MAX, Passwords};
+use super::rules::{Rule, rule};
+use super::tokens::Tokens;
+use crate::api::ApiError;
+use crate::handle::{Applied, Consistency, Handle};
+use bytes::Bytes;
+use hyper::Request;
+use hyper::header::HeaderMap;
+use hyper::http::Extensions;
+use quorate_replica::store::{Asking, Auth, Caller, Command, Credential, Denied, KvError, Store};
+use std::sync::Arc;
+
+/// Metadata with a token, and its older name.
+const TOKEN: [&str; 2] = ["token", "authorization"];
+
+/// A command is judged by the state that carries it out. If users or roles change in between, it is
+/// asked again as whoever the client is then, so often.
+const ATTEMPTS: usize = 3;
+
+/// Who lets requests in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    handle: Handle,
+    tokens: Arc<Tokens>,
+    passwords: Arc<Passwords>,
+}
+
+impl Gate {
+    /// In front of one replica.
+    pub(crate) fn new(handle: Handle, tokens: Arc<Tokens>, passwords: Arc<Passwords>) -> Gate {
+        Gate { handle, tokens, passwords }
+    }
+
+    /// Who asks, if the method is open to it. To be judged further by what the request contains.
+    ///
+    /// Errors: this member would refuse it, as far as it knows: see [`Gate::admit_anew`].
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Credential, Denied> {
+        let Some(auth) = self.handle.auth_if_enabled() else { return Ok(Credential::Nobody) };
+        let path = request.uri().path();
+        self.judge_head(&auth, path, request.headers(), request.extensions())
+    }
+
+    /// As [`Gate::admit`] once this member has caught up with the cluster.
+    ///
+    /// Errors: it is refused.
+    pub(crate) async fn admit_anew(
+        &self,
+        why: Denied,
+        request: &Request<()>,
+    ) -> Result<Credential, Denied> {
+        if self.handle.barrier().await.is_err() {
+            return Err(why);
+        }
+        let path = request.uri().path();
+        self.judge_head(&self.handle.auth(), path, request.headers(), request.extensions())
+    }
+
+    fn judge_head(
+        &self,
+        auth: &Auth,
+        path: &str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Credential, Denied> {
+        // What nobody has thought of is refused rather than let through.
+        let asking = match rule(path).unwrap_or(Rule::Root) {
+            _ if !auth.is_enabled() => return Ok(Credential::Nobody),
+            Rule::Open => return Ok(Credential::Nobody),
+            Rule::User => Asking::AnyUser,
+            Rule::Root => Asking::Root,
+            // That a token is one is looked at here, so that services need not ask twice.
+            Rule::Content => Asking::Anything,
+        };
+        let credential = self.credential(auth, headers, extensions)?;
+        let caller = auth.resolve(&credential)?;
+        auth.may_ask(&caller, asking)?;
+        Ok(credential)
+    }
+
+    /// A token counts before a certificate, as in etcd.
+    fn credential(
+        &self,
+        auth: &Auth,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Credential, Denied> {
+        if let Some(value) = TOKEN.iter().find_map(|name| headers.get(*name)) {
+            let text = value.to_str().map_err(|_| Denied::BadToken)?;
+            return self.tokens.read(text.strip_prefix("Bearer ").unwrap_or(text), auth);
+        }
+        let certified = extensions.get::<CommonName>().filter(|name| !name.0.is_empty());
+        Ok(certified.map_or(Credential::Nobody, |CommonName(name)| Credential::Certified {
+            user: Bytes::copy_from_slice(name.as_bytes()),
+        }))
+    }
+
+    /// Judges a read by the state that it reads.
+    ///
+    /// Errors: it is refused.
+    pub(crate) fn judge_read(
+        store: &Store,
+        credential: &Credential,
+        asking: Asking<'_>,
+    ) -> Result<(), ApiError> {
+        if !store.auth().is_enabled() {
+            return Ok(());
+        }
+        let caller = store.auth().resolve(credential)?;
+        Ok(store.authorize(&caller, asking)?)
+    }
+
+    /// Who is to be named in the log, if what it asks has a chance there.
+    ///
+    /// Errors: it is refused by the present state of the cluster.
+    async fn caller(
+        &self,
+        credential: &Credential,
+        asking: Option<Asking<'_>>,
+    ) -> Result<Caller, Denied> {
+        let judge = |auth: &Auth| {
+            let caller = auth.resolve(credential)?;
+            auth.may_ask(&caller, asking.unwrap_or(Asking::Root)).map(|()| caller)
+        };
+        let Some(auth) = self.handle.auth_if_enabled() else { return Ok(Caller::Anonymous) };
+        match judge(&auth) {
+            Ok(caller) => Ok(caller),
+            Err(why) if self.handle.barrier().await.is_err() => Err(why),
+            Err(_) => judge(&self.handle.auth()),
+        }
+    }
+
+    /// Replicates a command for a client. It is judged when it is carried out; what has no chance
+    /// is refused before it takes room in the log.
+    pub(crate) async fn write(
+        &self,
+        credential: &Credential,
+        command: &Command,
+    ) -> Result<Applied, ApiError> {
+        for attempt in 1.. {
+            let caller = self.caller(credential, Asking::of(command)).await?;
+            let applied = self.handle.write_as(&caller, command).await?;
+            // Refused by all members, so it has not happened and may be asked again.
+            let overtaken = applied.outcome == Err(KvError::Denied(Denied::OldRevision));
+            let again = overtaken && !matches!(credential, Credential::Signed { .. });
+            if !again || attempt == ATTEMPTS {
+                return Ok(applied);
+            }
+        }
+        unreachable!("the last attempt is answered")
+    }
+
+    /// The hash of a new password.
+    ///
+    /// Errors: too much waits; the password is too long.
+    pub(crate) async fn hash(&self, password: String) -> Result<Bytes, ApiError> {
+        // The thread would say the same, later.
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(ApiError::PasswordTooLong);
+        }
+        let hash = self.passwords.hash(password).await?.ok_or(ApiError::PasswordTooLong)?;
+        Ok(Bytes::from(hash))
+    }
+
+    /// A token for whoever knows the password.
+    ///
+    /// Errors: [`ApiError::AuthNotEnabled`], [`ApiError::AuthFailed`]; too much waits.
+    pub(crate) async fn login(&self, user: &str, password: &str) -> Result<String, ApiError> {
+        match self.try_login(user, password).await {
+            Err(why @ (ApiError::AuthNotEnabled | ApiError::AuthFailed)) => {
+                // This member may be behind.
+                let before = self.handle.auth();
+                let fresh = self.handle.barrier().await.is_ok();
+                if !fresh || before.judges_like(&self.handle.auth()) {
+                    return Err(why);
+                }
+                self.try_login(user, password).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn try_login(&self, user: &str, password: &str) -> Result<String, ApiError> {
+        let auth = self.handle.auth();
+        if !auth.is_enabled() {
+            return Err(ApiError::AuthNotEnabled);
+        }
+        let found = auth.user(user.as_bytes()).and_then(|user| user.hash.clone());
+        let hash = found.ok_or(ApiError::AuthFailed)?;
+        if !self.passwords.verify(user.as_bytes(), &hash, password.to_owned()).await? {
+            return Err(ApiError::AuthFailed);
+        }
+        self.tokens.issue(user.as_bytes(), &auth).ok_or(ApiError::VerifyOnly)
+    }
+
+    /// A snapshot for a question about users and roles, judged by it.
+    ///
+    /// Errors: it is refused.
+    pub(crate) async fn judged_snapshot(
+        &self,
+        credential: &Credential,
+        asking: Asking<'_>,
+    ) -> Result<crate::host::Snapshot, ApiError> {
+        let snapshot = self.handle.snapshot(Consistency::Linearizable).await?;
+        Gate::judge_read(&snapshot.store, credential, asking)?;
+        Ok(snapshot)
+    }
+}
+
+impl From<Busy> for ApiError {
+    fn from(busy: Busy) -> ApiError {
+        match busy {
+            Busy::Queue => ApiError::TooManyRequests,
+            Busy::Stopped => ApiError::Stopped,
+        }
+    }
+}
