@@ -3,8 +3,13 @@
 use quorate_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_server::proto::etcdserverpb::{StatusRequest, StatusResponse};
 use quorate_server::url::{Url, UrlError};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{HeaderValue, Request, Response};
+use tonic::transport::Endpoint;
+use tonic::transport::channel::{Channel as Transport, ResponseFuture};
 
 /// Endpoints if none are given: where a local cluster's first member serves.
 pub(crate) const ENDPOINTS_DEFAULT: &str = "127.0.0.1:2379";
@@ -28,10 +33,47 @@ pub(crate) fn parse_endpoints(text: &str) -> Result<Vec<Url>, UrlError> {
     }
 }
 
+/// A connection, and the token that goes with each request over it.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    transport: Transport,
+    token: Option<HeaderValue>,
+}
+
+impl Channel {
+    /// Requests carry this token from now on.
+    pub(crate) fn carry(&mut self, token: HeaderValue) {
+        self.token = Some(token);
+    }
+}
+
+impl From<Transport> for Channel {
+    fn from(transport: Transport) -> Channel {
+        Channel { transport, token: None }
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::poll_ready(&mut self.transport, cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert("token", token.clone());
+        }
+        Service::call(&mut self.transport, request)
+    }
+}
+
 /// Connects now, so that a failure is known to precede every request.
 pub(crate) async fn connect(endpoint: &Url) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(endpoint.to_string()).expect("a checked URL is a URI");
-    endpoint.connect_timeout(DIAL_TIMEOUT).connect().await
+    endpoint.connect_timeout(DIAL_TIMEOUT).connect().await.map(Channel::from)
 }
 
 /// A connection that is made when it is first needed, and again when it breaks.
@@ -39,7 +81,7 @@ pub(crate) async fn connect(endpoint: &Url) -> Result<Channel, tonic::transport:
 /// Panics: outside a tokio runtime.
 pub(crate) fn channel(endpoint: &Url) -> Channel {
     let endpoint = Endpoint::from_shared(endpoint.to_string()).expect("a checked URL is a URI");
-    endpoint.connect_timeout(DIAL_TIMEOUT).connect_lazy()
+    endpoint.connect_timeout(DIAL_TIMEOUT).connect_lazy().into()
 }
 
 /// Asks one member how it is.

@@ -20,6 +20,7 @@ mod ctl;
 mod fd;
 mod input;
 mod logging;
+mod login;
 mod nearest;
 mod output;
 mod parent;

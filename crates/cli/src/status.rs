@@ -5,7 +5,7 @@
 //! linearizable read, which needs a leader and a quorum. Only if the read is refused for lack of
 //! permission do answers count instead.
 
-use crate::client;
+use crate::client::{self, Channel};
 use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 use tonic::Code;
-use tonic::transport::Channel;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -254,6 +254,11 @@ impl Handle {
         self.shared.auth_if_enabled()
     }
 
+    /// True while this member knows that it does not know the present users and roles.
+    pub(crate) fn auth_is_behind(&self) -> bool {
+        self.shared.auth_is_behind()
+    }
+
     /// Users and roles as of the last turn.
     pub(crate) fn auth(&self) -> Arc<Auth> {
         self.shared.auth()

@@ -10,10 +10,11 @@ use crate::watch::{Feeder, Hub};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
-use quorate_replica::store::{Auth, Store};
+use quorate_protocols::consensus::raft::{Entry, Payload};
+use quorate_replica::store::{Asked, Auth, Command, Store};
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
-    Request, Ticket,
+    Request, Ticket, open,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -116,6 +117,8 @@ pub(crate) struct Shared {
     auth: RwLock<Arc<Auth>>,
     /// They matter. What is asked of every request costs no lock while they do not.
     auth_enabled: AtomicBool,
+    /// The log of before the start has further changes of them, up to this index; 0 if it has none.
+    auth_settles_at: AtomicU64,
     /// The published snapshot is older than what was acknowledged here. Of one total order with
     /// the number of open streams: a stream that opens while a turn ends must find the snapshot
     /// stale, or be found open by the feeder, or it would miss that turn.
@@ -157,6 +160,7 @@ impl Shared {
             watch: Arc::new(Hub::new()),
             auth: RwLock::new(Arc::clone(empty.store.auth())),
             auth_enabled: AtomicBool::new(false),
+            auth_settles_at: AtomicU64::new(0),
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),
@@ -176,6 +180,21 @@ impl Shared {
             return None;
         }
         Some(self.published.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Users and roles as a member finds them when it starts. What it had acknowledged may lie in
+    /// the part of its log that is not yet known to be committed.
+    pub(crate) fn begin_auth(&self, node: &Replica) {
+        self.set_auth(node.store().auth());
+        let ahead = node.raft().entries().filter(|entry| entry.position > node.applied());
+        let last = ahead.filter(|entry| changes_auth(entry)).last();
+        self.auth_settles_at
+            .store(last.map_or(0, |entry| entry.position.index.0), Ordering::Release);
+    }
+
+    /// True until this member is where it was before its start, as far as users and roles go.
+    pub(crate) fn auth_is_behind(&self) -> bool {
+        self.auth_settles_at.load(Ordering::Acquire) > 0
     }
 
     /// Users and roles from now on. To be called before anything is answered that rests on them.
@@ -255,6 +274,13 @@ impl Shared {
     pub(crate) fn leader(&self) -> watch::Receiver<(Term, Option<NodeId>)> {
         self.leader.subscribe()
     }
+}
+
+/// True for an entry with a change of users and roles.
+fn changes_auth(entry: &Entry) -> bool {
+    let Payload::Command(sealed) = &entry.payload else { return false };
+    let asked = open(sealed.clone()).map(|(_, _, encoded)| Asked::decode(encoded));
+    matches!(asked, Some(Ok(Asked { command: Command::Auth(_), .. })))
 }
 
 /// Reads that share one question to the leader.
@@ -585,6 +611,9 @@ impl Host<Replica> for ReplicaHost {
         if changed {
             self.seen_applied = node.applied();
             self.shared.set_auth(node.store().auth());
+            if node.applied().index.0 >= self.shared.auth_settles_at.load(Ordering::Acquire) {
+                self.shared.auth_settles_at.store(0, Ordering::Release);
+            }
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }

@@ -182,7 +182,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let replica_config = replica_settings(&config).replica(life, checkpoint);
     let node = recover::restore(&replica_config, records)?;
     drop(replica_config);
-    shared.set_auth(node.store().auth());
+    shared.begin_auth(&node);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 

@@ -4,6 +4,8 @@ use super::cpu::Processes;
 use super::leases::Leases;
 use super::ledger::Ledger;
 use super::verdict::Verdict;
+use crate::client::{self, Channel};
+use crate::login::Login;
 use quorate_server::url::Url;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +28,8 @@ pub(super) struct Cluster {
     pub(super) kind: Kind,
     /// Where it serves clients; at least one.
     pub(super) endpoints: Vec<Url>,
+    /// As whom it is asked, if as somebody.
+    pub(super) login: Option<Arc<Login>>,
     /// Who serves there.
     pub(super) processes: Processes,
     /// What is known of its keys.
@@ -44,6 +48,7 @@ impl Cluster {
         Cluster {
             name,
             kind,
+            login: None,
             processes: Processes::behind(&endpoints),
             endpoints,
             ledger: Arc::new(ledger),
@@ -51,6 +56,19 @@ impl Cluster {
             verdict: Arc::default(),
             origin: Instant::now(),
         }
+    }
+
+    /// A connection to one of its endpoints, logged in if that was asked for.
+    ///
+    /// Errors: why there is none.
+    pub(super) async fn connect(&self, endpoint: &Url) -> Result<Channel, String> {
+        let channel = client::connect(endpoint).await;
+        let mut channel = channel.map_err(|error| client::root_cause(&error))?;
+        if let Some(login) = &self.login {
+            let entered = login.enter(&mut channel).await;
+            entered.map_err(|status| client::reason(&status))?;
+        }
+        Ok(channel)
     }
 
     /// Its endpoints as a user writes them.

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::stamp::{STAMP_BYTES, Stamp};
 use super::verdict::Wrong;
 use super::work::Failed;
-use crate::client;
+use crate::client::Channel;
 use bytes::Bytes;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::request_op::Request;
@@ -22,7 +22,6 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Bytes of keys and values in one question or answer, roughly: well below etcd's 1.5 MiB.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -193,9 +192,9 @@ fn condemning<T>(cluster: &Cluster, judged: Result<T, Wrong>) -> Result<T, FillE
 async fn connect(cluster: &Cluster) -> Result<Vec<KvClient<Channel>>, FillError> {
     let mut channels = Vec::new();
     for endpoint in &cluster.endpoints {
-        let channel = client::connect(endpoint).await.map_err(|error| {
+        let channel = cluster.connect(endpoint).await.map_err(|reason| {
             let endpoint = endpoint.authority();
-            FillError::Unreachable { endpoint, reason: client::root_cause(&error) }
+            FillError::Unreachable { endpoint, reason }
         })?;
         channels.push(KvClient::new(channel).max_decoding_message_size(usize::MAX));
     }

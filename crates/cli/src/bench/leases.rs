@@ -8,7 +8,7 @@
 use super::cluster::Cluster;
 use super::verdict::Wrong;
 use super::work::{Client, Done, Failed};
-use crate::client;
+use crate::client::Channel;
 use quorate_server::proto::etcdserverpb::lease_client::LeaseClient;
 use quorate_server::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Time to live that is asked for: longer than a run. Unit: seconds.
@@ -189,8 +188,8 @@ async fn revoke(mut lease: LeaseClient<Channel>, id: i64) -> Result<(), Failed> 
 }
 
 async fn connect(cluster: &Cluster) -> Result<LeaseClient<Channel>, Failed> {
-    let channel = client::connect(&cluster.endpoints[0]).await;
-    let channel = channel.map_err(|error| Status::unavailable(client::root_cause(&error)))?;
+    let channel = cluster.connect(&cluster.endpoints[0]).await;
+    let channel = channel.map_err(Status::unavailable)?;
     Ok(LeaseClient::new(channel).max_decoding_message_size(usize::MAX))
 }
 

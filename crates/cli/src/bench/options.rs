@@ -8,11 +8,13 @@ use super::space::{KEYS_MAX, Random};
 use super::stamp::STAMP_BYTES;
 use super::work::{Freshness, Work};
 use crate::client;
+use crate::login::{LoginError, LoginFlags};
 use crate::serve::duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use quorate_server::url::UrlError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const EXAMPLES: &str = "\
@@ -115,6 +117,8 @@ pub(super) struct Common {
     /// A cluster to compare with, round by round in turn; may be given again
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     against: Vec<String>,
+    #[command(flatten)]
+    login: LoginFlags,
     /// How many ask at the same time [default: 64; list: 1; watch: 16 who write]
     #[arg(long, global = true, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
@@ -168,6 +172,8 @@ pub(super) struct Common {
 pub(super) enum UsageError {
     /// No list of endpoints.
     Endpoints { flag: &'static str, error: UrlError },
+    /// The password cannot be read.
+    Login(LoginError),
     /// More neighbours than keys.
     Span { span: u64, keys: u64 },
     /// Clients without a lease, or streams without a watcher.
@@ -182,6 +188,7 @@ impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UsageError::Endpoints { flag, error } => write!(f, "{flag}: {error}"),
+            UsageError::Login(error) => error.fmt(f),
             UsageError::Span { span, keys } => {
                 write!(f, "--span {span} is more than {keys}; give --keys {span} or more")
             }
@@ -357,12 +364,14 @@ impl Common {
     pub(super) fn clusters(&self, ledger: impl Fn() -> Ledger) -> Result<Vec<Cluster>, UsageError> {
         let lists = std::iter::once(("--endpoints", &self.endpoints))
             .chain(self.against.iter().map(|list| ("--against", list)));
+        let login = self.login.read().map_err(UsageError::Login)?.map(Arc::new);
         let mut clusters = Vec::new();
         for (number, (flag, list)) in lists.enumerate() {
             let endpoints = client::parse_endpoints(list)
                 .map_err(|error| UsageError::Endpoints { flag, error })?;
             let letter = char::from(b'A' + u8::try_from(number % 26).expect("below 26"));
-            clusters.push(Cluster::new(Kind::Store, letter.to_string(), endpoints, ledger()));
+            let cluster = Cluster::new(Kind::Store, letter.to_string(), endpoints, ledger());
+            clusters.push(Cluster { login: login.clone(), ..cluster });
         }
         Ok(clusters)
     }

@@ -13,7 +13,6 @@ use super::record::{Recorder, Round};
 use super::space::Random;
 use super::watch;
 use super::work::{Client, Done, Failed, Link, Work};
-use crate::client;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -281,9 +280,9 @@ pub(super) async fn connect(
     let mut links = Vec::new();
     for connection in connections {
         let endpoint = &cluster.endpoints[connection % cluster.endpoints.len()];
-        let channel = client::connect(endpoint).await.map_err(|error| {
+        let channel = cluster.connect(endpoint).await.map_err(|reason| {
             let endpoint = endpoint.authority();
-            RoundError::Unreachable { endpoint, reason: client::root_cause(&error) }
+            RoundError::Unreachable { endpoint, reason }
         })?;
         links.push(Link::new(endpoint.authority().into(), channel));
     }

@@ -11,6 +11,7 @@ use super::round::Load;
 use super::space::Random;
 use super::stamp::Stamp;
 use super::verdict::Wrong;
+use crate::client::Channel;
 use bytes::Bytes;
 use quorate_server::proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
@@ -22,7 +23,6 @@ use quorate_server::proto::etcdserverpb::{
 };
 use std::sync::Arc;
 use std::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// What clients do.

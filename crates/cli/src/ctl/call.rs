@@ -4,11 +4,9 @@
 //! has left, repeating it elsewhere could carry it out twice, so its failure is the end, and the
 //! message says whether it may still have happened.
 
-use crate::client;
-use quorate_server::url::Url;
+use super::Caller;
+use crate::client::{self, Channel};
 use std::fmt;
-use std::time::Duration;
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 /// What a request does if it happens.
@@ -65,35 +63,47 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Sends `request` to the first endpoint that accepts a connection.
-pub(super) async fn call<T>(
-    endpoints: &[Url],
-    timeout: Duration,
-    effect: Effect,
-    request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
-) -> Result<T, CallError> {
-    let mut tried = Vec::new();
-    for endpoint in endpoints {
-        let channel = match client::connect(endpoint).await {
-            Ok(channel) => channel,
-            Err(error) => {
-                tried.push((endpoint.authority(), client::root_cause(&error)));
-                continue;
+impl Caller {
+    /// Sends `request` to the first endpoint that accepts a connection, logged in if that was asked
+    /// for.
+    pub(super) async fn call<T>(
+        &self,
+        effect: Effect,
+        request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, CallError> {
+        let mut tried = Vec::new();
+        for endpoint in &self.endpoints {
+            let mut channel = match client::connect(endpoint).await {
+                Ok(channel) => channel,
+                Err(error) => {
+                    tried.push((endpoint.authority(), client::root_cause(&error)));
+                    continue;
+                }
+            };
+            let endpoint = endpoint.authority();
+            let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+            if let Some(login) = &self.login {
+                let entered = tokio::time::timeout(self.timeout, login.enter(&mut channel)).await;
+                if let Err(status) = entered.unwrap_or_else(late) {
+                    // Nothing but the login was sent.
+                    let message = client::reason(&status);
+                    return Err(CallError::Refused { endpoint, message });
+                }
             }
-        };
-        let answer = tokio::time::timeout(timeout, request(channel)).await;
-        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
-        let endpoint = endpoint.authority();
-        return answer.map(Response::into_inner).map_err(|status| {
-            let message = client::reason(&status);
-            if effect == Effect::Read || is_definite(&status) {
-                CallError::Refused { endpoint, message }
-            } else {
-                CallError::OutcomeUnknown { endpoint, message }
-            }
-        });
+            let answer = tokio::time::timeout(self.timeout, request(channel)).await;
+            let answer =
+                answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+            return answer.map(Response::into_inner).map_err(|status| {
+                let message = client::reason(&status);
+                if effect == Effect::Read || is_definite(&status) {
+                    CallError::Refused { endpoint, message }
+                } else {
+                    CallError::OutcomeUnknown { endpoint, message }
+                }
+            });
+        }
+        Err(CallError::Unreachable { tried })
     }
-    Err(CallError::Unreachable { tried })
 }
 
 /// True if a write that failed so has not happened and never will.

@@ -3,7 +3,7 @@
 //! Ids are hexadecimal, as everywhere. Keeping alive asks three times in a lease's life, and over
 //! a new call each time, so that a member that dies in between is not waited for.
 
-use super::call::{Effect, call};
+use super::call::Effect;
 use super::print::header_json;
 use super::{Caller, CtlError};
 use crate::output;
@@ -93,34 +93,37 @@ impl Lease {
 
 impl Caller {
     async fn grant(&self, ttl: i64, id: i64) -> Result<Value, CtlError> {
-        let answer = call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
-            LeaseClient::new(channel).lease_grant(LeaseGrantRequest { ttl, id }).await
-        })
-        .await?;
+        let answer = self
+            .call(Effect::Write, async |channel| {
+                LeaseClient::new(channel).lease_grant(LeaseGrantRequest { ttl, id }).await
+            })
+            .await?;
         self.say(format_args!("lease {:x} granted with TTL({}s)", answer.id, answer.ttl));
         let header = header_json(answer.header.as_ref());
         Ok(json!({ "header": header, "id": hex(answer.id), "ttl": answer.ttl }))
     }
 
     async fn revoke(&self, id: i64) -> Result<Value, CtlError> {
-        let answer = call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
-            LeaseClient::new(channel).lease_revoke(LeaseRevokeRequest { id }).await
-        })
-        .await?;
+        let answer = self
+            .call(Effect::Write, async |channel| {
+                LeaseClient::new(channel).lease_revoke(LeaseRevokeRequest { id }).await
+            })
+            .await?;
         self.say(format_args!("lease {id:x} revoked"));
         Ok(json!({ "header": header_json(answer.header.as_ref()), "id": hex(id) }))
     }
 
     async fn keep_alive(&self, id: i64, once: bool) -> Result<Value, CtlError> {
         loop {
-            let answer = call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
-                let question = tokio_stream::once(LeaseKeepAliveRequest { id });
-                let mut answers =
-                    LeaseClient::new(channel).lease_keep_alive(question).await?.into_inner();
-                let first = answers.message().await?;
-                first.map(Response::new).ok_or_else(|| Status::unavailable("no answer"))
-            })
-            .await?;
+            let answer = self
+                .call(Effect::Read, async |channel| {
+                    let question = tokio_stream::once(LeaseKeepAliveRequest { id });
+                    let mut answers =
+                        LeaseClient::new(channel).lease_keep_alive(question).await?.into_inner();
+                    let first = answers.message().await?;
+                    first.map(Response::new).ok_or_else(|| Status::unavailable("no answer"))
+                })
+                .await?;
             if answer.ttl <= 0 {
                 return Err(CtlError::LeaseGone { id });
             }
@@ -142,10 +145,13 @@ impl Caller {
     }
 
     async fn time_to_live(&self, id: i64, keys: bool) -> Result<Value, CtlError> {
-        let answer = call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
-            LeaseClient::new(channel).lease_time_to_live(LeaseTimeToLiveRequest { id, keys }).await
-        })
-        .await?;
+        let answer = self
+            .call(Effect::Read, async |channel| {
+                LeaseClient::new(channel)
+                    .lease_time_to_live(LeaseTimeToLiveRequest { id, keys })
+                    .await
+            })
+            .await?;
         if answer.ttl < 0 {
             return Err(CtlError::LeaseGone { id });
         }
@@ -166,14 +172,15 @@ impl Caller {
     }
 
     async fn leases(&self) -> Result<Value, CtlError> {
-        let answer = call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
-            let lease = LeaseClient::new(channel);
-            lease
-                .max_decoding_message_size(super::MESSAGE_BYTES_MAX)
-                .lease_leases(LeaseLeasesRequest {})
-                .await
-        })
-        .await?;
+        let answer = self
+            .call(Effect::Read, async |channel| {
+                let lease = LeaseClient::new(channel);
+                lease
+                    .max_decoding_message_size(super::MESSAGE_BYTES_MAX)
+                    .lease_leases(LeaseLeasesRequest {})
+                    .await
+            })
+            .await?;
         let leases: Vec<String> = answer.leases.iter().map(|lease| hex(lease.id)).collect();
         self.say(format_args!("found {} leases", leases.len()));
         leases.iter().for_each(|lease| self.say(lease));

@@ -7,10 +7,12 @@
 //! | `watch.rs` | what changes |
 //! | `lease.rs` | keys that vanish |
 //! | `upkeep.rs` | compaction, alarms |
+//! | `auth.rs` | users, roles, permissions |
 //! | `snapshot.rs` | a copy of everything |
 //! | `call.rs` | which endpoint, and what a failure means |
 //! | `print.rs` | what the answer looks like |
 
+mod auth;
 mod call;
 mod keys;
 mod lease;
@@ -21,9 +23,10 @@ mod upkeep;
 mod watch;
 
 use crate::client;
+use crate::login::{Login, LoginError, LoginFlags};
 use crate::output;
 use crate::serve::duration;
-use call::{CallError, Effect, call};
+use call::{CallError, Effect};
 use clap::{Args, Subcommand};
 use keys::{KeyFlags, KeyRange};
 use print::Show;
@@ -113,6 +116,8 @@ pub(crate) struct Options {
     /// One JSON object instead of text
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    login: LoginFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -139,6 +144,12 @@ enum Command {
     Alarm(upkeep::Alarm),
     /// Copies of the whole state
     Snapshot(snapshot::Snapshot),
+    /// Whether users and roles matter
+    Auth(auth::Auth),
+    /// Who may log in
+    User(auth::User),
+    /// What users may do
+    Role(auth::Role),
 }
 
 #[derive(Args, Debug)]
@@ -212,6 +223,7 @@ struct Txn {
 #[derive(Debug)]
 enum CtlError {
     Endpoints(UrlError),
+    Login(LoginError),
     Input { what: String, error: std::io::Error },
     Txn(txn::TxnError),
     Call(CallError),
@@ -243,6 +255,7 @@ impl fmt::Display for CtlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CtlError::Endpoints(error) => write!(f, "--endpoints: {error}"),
+            CtlError::Login(error) => error.fmt(f),
             CtlError::Input { what, error } => write!(f, "cannot read {what}: {error}"),
             CtlError::Txn(error) => write!(f, "the transaction: {error}"),
             CtlError::Call(error) => error.fmt(f),
@@ -273,7 +286,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let done = client::parse_endpoints(&options.endpoints).map_err(CtlError::Endpoints).and_then(
         |endpoints| {
             let timeout = Duration::from_secs(options.timeout);
-            let caller = Caller { endpoints, timeout, json: options.json };
+            let login = options.login.read().map_err(CtlError::Login)?;
+            let caller = Caller { endpoints, timeout, login, json: options.json };
             client::block_on(dispatch(options, &caller))
         },
     );
@@ -290,6 +304,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 struct Caller {
     endpoints: Vec<Url>,
     timeout: Duration,
+    /// As whom, if as somebody.
+    login: Option<Login>,
     /// Only JSON is printed.
     json: bool,
 }
@@ -333,6 +349,9 @@ async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
         Command::Compact(compact) => compact.run(caller).await?,
         Command::Alarm(alarm) => alarm.run(caller).await?,
         Command::Snapshot(snapshot) => snapshot.run(caller).await?,
+        Command::Auth(auth) => auth.run(caller).await?,
+        Command::User(user) => user.run(caller).await?,
+        Command::Role(role) => role.run(caller).await?,
     };
     if options.json && !json.is_null() {
         output::line(json);
@@ -350,7 +369,7 @@ impl Caller {
 
     /// A range, and how old the server says that its answer can be.
     async fn read(&self, get: &Get) -> Result<(RangeResponse, Option<String>), CallError> {
-        call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
+        self.call(Effect::Read, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let mut request = tonic::Request::new(get.request());
             if let Some(at_most) = &get.max_staleness {
@@ -365,7 +384,7 @@ impl Caller {
     }
 
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, CallError> {
-        call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
+        self.call(Effect::Read, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             kv.range(request.clone()).await
         })
@@ -376,17 +395,15 @@ impl Caller {
         &self,
         request: PutRequest,
     ) -> Result<quorate_server::proto::etcdserverpb::PutResponse, CallError> {
-        call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
-            KvClient::new(channel).put(request.clone()).await
-        })
-        .await
+        self.call(Effect::Write, async |channel| KvClient::new(channel).put(request.clone()).await)
+            .await
     }
 
     async fn delete(
         &self,
         request: DeleteRangeRequest,
     ) -> Result<quorate_server::proto::etcdserverpb::DeleteRangeResponse, CallError> {
-        call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
+        self.call(Effect::Write, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             kv.delete_range(request.clone()).await
         })
@@ -397,7 +414,7 @@ impl Caller {
         &self,
         request: TxnRequest,
     ) -> Result<quorate_server::proto::etcdserverpb::TxnResponse, CallError> {
-        call(&self.endpoints, self.timeout, Effect::Write, async |channel| {
+        self.call(Effect::Write, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             kv.txn(request.clone()).await
         })

@@ -10,7 +10,7 @@
 //! Source: etcd `client/v3/snapshot/v3_snapshot.go`; the table of our own format is in
 //! `crates/storage/FORMAT.md`.
 
-use super::call::{CallError, Effect, call};
+use super::call::{CallError, Effect};
 use super::{Caller, CtlError};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -152,12 +152,14 @@ impl Caller {
     }
 
     async fn receive(&self, output: &mut File, part: &Path) -> Result<(), CtlError> {
-        let mut blobs = call(&self.endpoints, self.timeout, Effect::Read, async |channel| {
-            let maintenance = MaintenanceClient::new(channel);
-            let mut maintenance = maintenance.max_decoding_message_size(super::MESSAGE_BYTES_MAX);
-            maintenance.snapshot(SnapshotRequest {}).await
-        })
-        .await?;
+        let mut blobs = self
+            .call(Effect::Read, async |channel| {
+                let maintenance = MaintenanceClient::new(channel);
+                let mut maintenance =
+                    maintenance.max_decoding_message_size(super::MESSAGE_BYTES_MAX);
+                maintenance.snapshot(SnapshotRequest {}).await
+            })
+            .await?;
         let mut bar: Option<ProgressBar> = None;
         let mut received = 0;
         let outcome = loop {

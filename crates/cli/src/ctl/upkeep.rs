@@ -1,6 +1,6 @@
 //! What an operator asks of a cluster: to forget history, and what is wrong.
 
-use super::call::{CallError, Effect, call};
+use super::call::{CallError, Effect};
 use super::print::header_json;
 use super::{Caller, CtlError};
 use clap::{Args, Subcommand};
@@ -57,10 +57,9 @@ impl Compact {
             None => caller.present().await?,
         };
         let request = CompactionRequest { revision, physical: self.physical };
-        let answer = call(&caller.endpoints, caller.timeout, Effect::Write, async |channel| {
-            KvClient::new(channel).compact(request).await
-        })
-        .await?;
+        let answer = caller
+            .call(Effect::Write, async |channel| KvClient::new(channel).compact(request).await)
+            .await?;
         caller.say(format_args!("compacted revision {revision}"));
         Ok(json!({ "header": header_json(answer.header.as_ref()), "revision": revision }))
     }
@@ -110,9 +109,7 @@ impl Caller {
         request: AlarmRequest,
         effect: Effect,
     ) -> Result<AlarmResponse, CallError> {
-        call(&self.endpoints, self.timeout, effect, async |channel| {
-            MaintenanceClient::new(channel).alarm(request).await
-        })
-        .await
+        self.call(effect, async |channel| MaintenanceClient::new(channel).alarm(request).await)
+            .await
     }
 }

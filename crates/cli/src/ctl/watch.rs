@@ -135,7 +135,10 @@ impl Following<'_> {
         is_created: &mut bool,
     ) -> Result<ControlFlow<()>, Broken> {
         let channel = client::connect(endpoint).await;
-        let channel = channel.map_err(|error| Broken::Lost(client::root_cause(&error)))?;
+        let mut channel = channel.map_err(|error| Broken::Lost(client::root_cause(&error)))?;
+        if let Some(login) = &self.caller.login {
+            login.enter(&mut channel).await.map_err(Broken::from)?;
+        }
         self.progress = 0;
         let (requests, stream) = mpsc::channel(1);
         requests.try_send(self.create()).expect("room for one");
@@ -274,7 +277,8 @@ mod tests {
         let keys = KeyFlags { prefix: false, from_key: false, range_end: None };
         let (key, rev, prev_kv, progress, count) = ("k".to_owned(), None, false, false, None);
         let watch = Watch { key, keys, rev, prev_kv, progress, count };
-        let caller = Caller { endpoints: Vec::new(), timeout: PROGRESS_EVERY, json: true };
+        let caller =
+            Caller { endpoints: Vec::new(), timeout: PROGRESS_EVERY, login: None, json: true };
         let (watch, caller) = (&watch, &caller);
         let mut following =
             Following { watch, caller, next: 0, progress: 0, printed: 0, was_created: false };

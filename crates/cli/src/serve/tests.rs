@@ -63,7 +63,7 @@ const ALL_USED: [(&str, &str); 47] = [
     ("auto-compaction-mode", "revision"),
     ("auto-compaction-retention", "1000"),
     ("max-learners", "2"),
-    ("auth-token", "simple"),
+    ("auth-token", "jwt,priv-key=k,sign-method=HS256,ttl=10m"),
     ("bcrypt-cost", "4"),
     ("auth-token-ttl", "301"),
     ("metrics", "extensive"),
@@ -157,6 +157,12 @@ fn everything() -> Config {
         watch_progress_notify_interval: Duration::from_secs(14),
         warning_apply_duration: Duration::from_millis(15),
         warning_unary_request_duration: Duration::from_millis(16),
+        auth_token: TokenKind::Jwt(JwtSettings {
+            pub_key: None,
+            priv_key: Some("k".into()),
+            algorithm: "HS256".parse().expect("it is known"),
+            ttl: Duration::from_secs(600),
+        }),
         auth_token_ttl: Duration::from_secs(301),
         bcrypt_cost: 4,
         initial_corrupt_check: true,
@@ -297,6 +303,10 @@ fn mistakes_are_named_with_what_to_do() {
         ("--auto-compaction-retention=soon", "hours (12) or a duration (90m)"),
         ("--auto-compaction-mode=revision --auto-compaction-retention=5m", "number of revisions"),
         ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls is required"),
+        ("--auth-token=jwt", "--auth-token: jwt needs sign-method"),
+        ("--auth-token=jwt,sign-method=RS256,priv-key=k", "jwt needs pub-key"),
+        ("--auth-token=jwt,sign-method=none", "is not supported; write RS256"),
+        ("--auth-token=complex", "simple or jwt,sign-method=..,.."),
         ("--listen-peer-urls=unix:///tmp/s", "unix sockets are not supported"),
         ("--listen-peer-urls=https://127.0.0.1:1", "https is not supported yet"),
         ("--listen-peer-urls=http://example.com:1", "expected IP in URL for binding"),
@@ -316,7 +326,7 @@ fn what_would_weaken_security_or_meaning_is_refused() {
         --cert-file=c --key-file=k --client-cert-auth --trusted-ca-file=c --auto-tls
         --client-crl-file=c --peer-cert-file=c --peer-key-file=k --peer-client-cert-auth
         --peer-trusted-ca-file=c --peer-auto-tls --peer-cert-allowed-cn=x
-        --auth-token=jwt,pub-key=p --force-new-cluster --discovery=http://d/1
+        --force-new-cluster --discovery=http://d/1
         --discovery-srv=example.com --host-whitelist=a --cors=http://a --enable-v2
         --experimental-enable-v2v3=/v2 --experimental-peer-skip-client-san-verification
         --tls-min-version=TLS1.3";

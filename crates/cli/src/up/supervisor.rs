@@ -6,7 +6,7 @@
 //! a signal      stop the members in order, then by force
 //! ```
 
-use crate::client;
+use crate::client::{self, Channel};
 use crate::up::directory::Directory;
 use crate::up::error::UpError;
 use crate::up::leadership::{Leadership, Said, all_serve};
@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tonic::transport::Channel;
 
 const TEND_EVERY: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_millis(500);

@@ -135,7 +135,7 @@ impl Dispatch {
                             carry(&mut request, credential);
                             dispatch.pass_on(request).await
                         }
-                        Err(why) => Ok(Status::from(ApiError::from(why)).into_http()),
+                        Err(why) => Ok(Status::from(why).into_http()),
                     }
                 })
             }

@@ -108,6 +108,8 @@ pub enum ApiError {
     AuthOldRevision,
     /// No such user, or not this password.
     AuthFailed,
+    /// A login with a password as a user who has none.
+    NoPasswordUser,
     /// Authentication cannot be turned on without a root user,
     RootUserMissing,
     /// who has the root role.
@@ -244,6 +246,10 @@ impl ApiError {
             E::AuthFailed => (
                 Code::InvalidArgument,
                 "etcdserver: authentication failed, invalid user ID or password",
+            ),
+            E::NoPasswordUser => (
+                Code::Unknown,
+                "auth: authentication failed, password was given for no password user",
             ),
             E::RootUserMissing => {
                 (Code::FailedPrecondition, "etcdserver: root user does not exist")
@@ -449,6 +455,11 @@ mod tests {
         (ApiError::InvalidAuthToken, 16, "etcdserver: invalid auth token"),
         (ApiError::AuthOldRevision, 3, "etcdserver: revision of auth store is old"),
         (ApiError::AuthFailed, 3, "etcdserver: authentication failed, invalid user ID or password"),
+        (
+            ApiError::NoPasswordUser,
+            2,
+            "auth: authentication failed, password was given for no password user",
+        ),
         (ApiError::RootUserMissing, 9, "etcdserver: root user does not exist"),
         (ApiError::RootRoleMissing, 9, "etcdserver: root user does not have root role"),
         (ApiError::UserExists, 9, "etcdserver: user name already exists"),

@@ -5,8 +5,9 @@
 //!
 //! A member may be behind: it may not know yet of a login, a user, or a right. So whatever it would
 //! refuse, it judges once more after it has caught up with the cluster; if it cannot catch up, the
-//! refusal stands. What it *allows* from an old state is read from that same state, or is written,
-//! and then judged again by all members when it is carried out.
+//! refusal stands. After a restart it may even be behind of what it knew before; until that is made
+//! up for, nothing is let in from what it has. What it *allows* from an old state is read from that
+//! same state, or is written, and then judged again by all members when it is carried out.
 
 use super::CommonName;
 use super::passwords::{Busy, PASSWORD_BYTES_MAX, Passwords};
@@ -46,6 +47,9 @@ impl Gate {
     ///
     /// Errors: this member would refuse it, as far as it knows: see [`Gate::admit_anew`].
     pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<Credential, Denied> {
+        if self.handle.auth_is_behind() && rule(request.uri().path()) != Some(Rule::Open) {
+            return Err(Denied::NoUser);
+        }
         let Some(auth) = self.handle.auth_if_enabled() else { return Ok(Credential::Nobody) };
         let path = request.uri().path();
         self.judge_head(&auth, path, request.headers(), request.extensions())
@@ -58,12 +62,15 @@ impl Gate {
         &self,
         why: Denied,
         request: &Request<()>,
-    ) -> Result<Credential, Denied> {
-        if self.handle.barrier().await.is_err() {
-            return Err(why);
+    ) -> Result<Credential, ApiError> {
+        if let Err(refusal) = self.handle.barrier().await {
+            // What is not known is no reason to send somebody away for good.
+            let behind = self.handle.auth_is_behind();
+            return Err(if behind { refusal.into() } else { why.into() });
         }
         let path = request.uri().path();
-        self.judge_head(&self.handle.auth(), path, request.headers(), request.extensions())
+        let (headers, extensions) = (request.headers(), request.extensions());
+        Ok(self.judge_head(&self.handle.auth(), path, headers, extensions)?)
     }
 
     fn judge_head(
@@ -177,7 +184,9 @@ impl Gate {
     /// Errors: [`ApiError::AuthNotEnabled`], [`ApiError::AuthFailed`]; too much waits.
     pub(crate) async fn login(&self, user: &str, password: &str) -> Result<String, ApiError> {
         match self.try_login(user, password).await {
-            Err(why @ (ApiError::AuthNotEnabled | ApiError::AuthFailed)) => {
+            Err(
+                why @ (ApiError::AuthNotEnabled | ApiError::AuthFailed | ApiError::NoPasswordUser),
+            ) => {
                 // This member may be behind.
                 let before = self.handle.auth();
                 let fresh = self.handle.barrier().await.is_ok();
@@ -195,8 +204,11 @@ impl Gate {
         if !auth.is_enabled() {
             return Err(ApiError::AuthNotEnabled);
         }
-        let found = auth.user(user.as_bytes()).and_then(|user| user.hash.clone());
-        let hash = found.ok_or(ApiError::AuthFailed)?;
+        let found = auth.user(user.as_bytes()).ok_or(ApiError::AuthFailed)?;
+        let hash = found.hash.clone().ok_or(ApiError::NoPasswordUser)?;
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(ApiError::AuthFailed);
+        }
         if !self.passwords.verify(user.as_bytes(), &hash, password.to_owned()).await? {
             return Err(ApiError::AuthFailed);
         }

@@ -55,6 +55,8 @@ mod hub;
 mod index;
 mod intervals;
 mod mutant;
+#[cfg(test)]
+mod rights;
 mod session;
 mod tasks;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Writes at fixed times, whatever the answers do, and when they were acknowledged.
 
 use crate::client;
+use crate::client::Channel;
 use quorate_server::proto::etcdserverpb::PutRequest;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::url::Url;
@@ -8,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
-use tonic::transport::Channel;
 
 /// A write that is not answered by then is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
