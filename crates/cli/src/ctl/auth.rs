@@ -463,10 +463,9 @@ fn is_prefix(key: &[u8], range_end: &[u8]) -> bool {
     while end.last() == Some(&u8::MAX) {
         end.pop();
     }
-    end.last_mut().is_some_and(|last| {
-        *last += 1;
-        end == range_end
-    })
+    let Some(last) = end.last_mut() else { return false };
+    *last += 1;
+    end == range_end
 }
 
 #[cfg(test)]

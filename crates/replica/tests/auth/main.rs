@@ -309,7 +309,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged_commands_never_panic(seed in any::<u64>(), at in any::<usize>(), byte in any::<u8>()) {
+    fn damaged_commands_never_panic(
+        seed in any::<u64>(),
+        at in any::<usize>(),
+        byte in any::<u8>(),
+    ) {
         let mut run = Run::new(seed, None);
         let asked = Asked { caller: run.caller_of(seed), command: Command::Auth(run.change()) };
         let mut encoded = Vec::new();

@@ -14,8 +14,8 @@
 //! with it).
 //!
 //! **Time.** A token is good for the time to live from its making, and at a member that has seen it
-//! used, from the last use there, as in etcd: a client that keeps asking one member stays logged in.
-//! Those last uses are kept in memory, of at most [`SEEN_MAX`] tokens, and end with the process.
+//! used, from the last use there, as in etcd: a client that keeps asking stays logged in. Those
+//! last uses are kept in memory, of at most [`SEEN_MAX`] tokens, and end with the process.
 //! Members compare `issued` with their own clocks, so these have to agree to a fraction of the time
 //! to live.
 //!

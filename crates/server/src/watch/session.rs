@@ -131,6 +131,12 @@ pub(crate) struct Session {
     pub(super) judged: u64,
 }
 
+/// Why a watcher is not allowed, as etcd words it: clients match the whole text.
+fn reason(why: Denied) -> String {
+    let (code, text) = ApiError::from(why).code_and_text();
+    format!("rpc error: code = {code:?} desc = {text}")
+}
+
 impl Session {
     /// A stream without watchers.
     pub(crate) fn new(stream: Stream, settings: Settings) -> Session {
@@ -166,8 +172,8 @@ impl Session {
         self
     }
 
-    /// Users or roles have changed: watchers that are no longer allowed end, with the reason. Unlike
-    /// in etcd, where a watcher that was once allowed is told everything for as long as it lives.
+    /// Users or roles have changed: watchers that are no longer allowed end, with the reason. In
+    /// etcd a watcher that was once allowed is told everything for as long as it lives.
     pub(super) fn judge_watchers(&mut self, view: &View) {
         let auth = view.latest().auth();
         let refused = |class: &Option<Class>| {
@@ -178,7 +184,7 @@ impl Session {
         for slot in 0..self.watchers.len() {
             let Some(watcher) = &self.watchers[slot] else { continue };
             if let Some(why) = reasons[watcher.class as usize] {
-                self.cancel(slot as u32, view.latest().revision(), why.to_string());
+                self.cancel(slot as u32, view.latest().revision(), reason(why));
             }
         }
     }
@@ -238,7 +244,7 @@ impl Session {
         let latest = view.latest().revision();
         let keys = keys(&create);
         if let Err(why) = view.latest().auth().may_watch(&self.caller, &keys) {
-            return self.refuse(latest, why.to_string());
+            return self.refuse(latest, reason(why));
         }
         let ranged = !create.range_end.is_empty() && create.range_end != b"\0"[..];
         if ranged && keys.key >= keys.range_end {
