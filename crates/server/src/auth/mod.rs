@@ -15,7 +15,7 @@
 //!                                                    v
 //!   a read: judged on the snapshot that it reads     a write: judged when it is applied
 //!
-//!   name, password --(passwords.rs)--> yes or no     bcrypt: one thread, of the lowest priority,
+//!   name, password --(passwords.rs)--> yes or no     bcrypt: one thread, of low priority,
 //!                                                    a bounded queue, and a cache before it
 //! ```
 //!

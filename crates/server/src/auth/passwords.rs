@@ -4,7 +4,7 @@
 //! are served it holds up the replica; done on many threads it takes the processor away from it;
 //! and clients that log in for every request would be limited by it.
 //!
-//! **Idea.** One thread does it, at the lowest priority that the system has, from a queue of at
+//! **Idea.** One thread does it, at a priority that gives way to all others, from a queue of at
 //! most [`WAITING_MAX`]; one more is refused at once. Before it stands a cache of what was found
 //! right: under a key drawn at random when the process starts, a MAC of user, hash and password. So
 //! the second login with the same password costs a MAC, a changed password is another entry, and no
@@ -37,8 +37,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(300);
 /// bcrypt looks at no more bytes than this; longer passwords are refused rather than cut.
 pub(crate) const PASSWORD_BYTES_MAX: usize = 72;
 
-/// The lowest priority that a thread can be given.
-const NICE_MAX: i32 = 19;
+/// What the thread gives way. On a processor that is busy it still gets about a tenth; with the
+/// most that can be given, logins there would outlast the patience of their clients.
+const NICE: i32 = 10;
 
 /// Why a password was not looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,7 +146,7 @@ impl Passwords {
 
 fn work(queue: &Receiver<Job>, cost: u32) {
     // On Linux this is the thread's own; without it the work is still off the threads that serve.
-    if let Err(error) = rustix::process::nice(NICE_MAX) {
+    if let Err(error) = rustix::process::nice(NICE) {
         tracing::warn!(%error, "passwords are checked at the usual priority");
     }
     while let Ok(job) = queue.recv() {
