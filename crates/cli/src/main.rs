@@ -5,6 +5,7 @@
 //! | `serve` | `serve/`: one member, with etcd's flags, variables and file |
 //! | `up` | `up/`: a whole local cluster of real processes |
 //! | `status` | `status.rs`: who leads, who lags |
+//! | `guarantees` | `guarantees.rs`: what is promised right now, and by what |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
@@ -18,9 +19,11 @@ mod check;
 mod client;
 mod ctl;
 mod fd;
+mod guarantees;
 mod input;
 mod logging;
 mod nearest;
+mod neighbours;
 mod output;
 mod parent;
 mod serve;
@@ -40,6 +43,7 @@ const EXAMPLES: &str = "\
 Examples:
   quorate up                              three members on this machine, kept alive
   quorate status                          who leads, who lags
+  quorate guarantees                      what is promised right now
   quorate ctl put hello world             write a key
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
@@ -72,6 +76,8 @@ enum Command {
     Up(up::Options),
     /// Show who leads, who lags and who is missing
     Status(status::Options),
+    /// Show what each member promises right now, and by which assumption
+    Guarantees(guarantees::Options),
     /// Read, write and watch keys; leases, history, alarms, snapshots
     Ctl(ctl::Options),
     /// Measure how fast a cluster is, and whether its answers are right
@@ -115,6 +121,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Serve { flags } => serve(&flags),
         Command::Up(options) => up::run(options),
         Command::Status(options) => status::run(&options),
+        Command::Guarantees(options) => guarantees::run(&options),
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),

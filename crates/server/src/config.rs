@@ -103,6 +103,13 @@ pub struct Config {
     /// When old revisions are compacted without being asked; `None` for never.
     pub auto_compaction: Option<AutoCompaction>,
 
+    /// A log that takes longer to write and sync breaks the assumption `disk`. `None`:
+    /// `election_timeout`.
+    pub disk_sync_max: Option<Duration>,
+    /// A loop that is later than this breaks the assumption `scheduling`. `None`: half of the
+    /// shortest election timeout.
+    pub loop_delay_max: Option<Duration>,
+
     /// Threads that serve clients only; none: they share that of the replica. `None` for as many
     /// as the processors suggest.
     pub client_threads: Option<usize>,
@@ -367,6 +374,8 @@ impl Default for Config {
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
             auto_compaction: None,
+            disk_sync_max: None,
+            loop_delay_max: None,
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
@@ -483,6 +492,16 @@ impl Config {
     pub fn election_timeout_min(&self) -> Duration {
         let beats = self.heartbeat_interval.saturating_mul(HEARTBEATS_PER_ELECTION_MIN);
         self.election_timeout_min.unwrap_or(beats)
+    }
+
+    /// See the field of this name.
+    pub fn disk_sync_max(&self) -> Duration {
+        self.disk_sync_max.unwrap_or(self.election_timeout)
+    }
+
+    /// See the field of this name.
+    pub fn loop_delay_max(&self) -> Duration {
+        self.loop_delay_max.unwrap_or(self.election_timeout_min() / 2)
     }
 
     fn validate_timing(&self) -> Result<(), ConfigError> {

@@ -1,5 +1,6 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
+use crate::guarantees::{ClockReport, View, Vitals};
 use crate::host::{Ask, Reply, Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::watch::Hub;
@@ -102,6 +103,8 @@ pub struct Status {
     pub alarms: Vec<Alarm>,
     /// Conditions an operator should know of, one sentence each.
     pub errors: Vec<String>,
+    /// What its promises rest on.
+    pub(crate) vitals: Vitals,
 }
 
 /// A handle on this process's replica. Cheap to clone; every method may be called from any task.
@@ -259,6 +262,17 @@ impl Handle {
     /// This member's view of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// What this member's promises rest on, as of now.
+    pub(crate) fn assumptions(&self) -> View {
+        self.shared.guard().look(&self.shared)
+    }
+
+    /// Takes in what a monitor knows of this machine's clock; none if it knows nothing any more.
+    /// What rests on the clock is promised only as long as somebody reports here.
+    pub fn report_clock(&self, report: Option<ClockReport>) {
+        self.shared.set_clock(report);
     }
 
     /// Who watches.

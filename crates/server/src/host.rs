@@ -2,6 +2,7 @@
 //! when a checkpoint is taken.
 
 use crate::checkpointing::{Checkpointing, Supply};
+use crate::guarantees::{ClockReport, Guard, Vitals};
 use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
@@ -17,7 +18,7 @@ use quorate_replica::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -128,6 +129,10 @@ pub(crate) struct Shared {
     /// if nothing is known.
     fresh_since: AtomicU64,
     leader: watch::Sender<(Term, Option<NodeId>)>,
+    /// Damaged checkpoints that no newer one has replaced.
+    pub(crate) damaged_checkpoints: AtomicU64,
+    clock: RwLock<Option<ClockReport>>,
+    guard: OnceLock<Guard>,
 }
 
 impl Shared {
@@ -160,6 +165,9 @@ impl Shared {
             fenced: AtomicBool::new(false),
             fresh_since: AtomicU64::new(0),
             leader: watch::Sender::new((Term(0), None)),
+            damaged_checkpoints: AtomicU64::new(0),
+            clock: RwLock::default(),
+            guard: OnceLock::new(),
         }
     }
 
@@ -175,6 +183,25 @@ impl Shared {
     /// Errors: this member was found to differ from a quorum.
     pub(crate) fn is_whole(&self) -> Result<(), Refusal> {
         if self.fenced.load(Ordering::Acquire) { Err(Refusal::Corrupt) } else { Ok(()) }
+    }
+
+    /// Puts in who watches over the assumptions. Panics: there is one already.
+    pub(crate) fn set_guard(&self, guard: Guard) {
+        self.guard.set(guard).expect("a member has one guard");
+    }
+
+    /// Who watches over the assumptions. Panics: before the member serves.
+    pub(crate) fn guard(&self) -> &Guard {
+        self.guard.get().expect("it is there before anybody is served")
+    }
+
+    pub(crate) fn set_clock(&self, report: Option<ClockReport>) {
+        *self.clock.write().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    /// What is known of this machine's clock.
+    pub(crate) fn clock(&self) -> Option<ClockReport> {
+        *self.clock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A quorum has proven that this member's state is no older than that.
@@ -255,6 +282,9 @@ pub(crate) struct ReplicaHost {
     errors: BTreeMap<&'static str, String>,
     checkpointing: Checkpointing,
     feeder: Feeder,
+    vitals: Vitals,
+    /// As a leader: the term, and the last round that a quorum answered in it.
+    answered: Option<(Term, u64)>,
 }
 
 /// An answer, and who waits for it.
@@ -296,6 +326,8 @@ impl ReplicaHost {
             errors: BTreeMap::new(),
             checkpointing: Checkpointing::new(checkpoint_bytes_min),
             feeder: Feeder::default(),
+            vitals: Vitals::default(),
+            answered: None,
         }
     }
 
@@ -335,6 +367,7 @@ impl ReplicaHost {
             Ok(position) => {
                 tracing::info!(%position, "checkpoint written");
                 self.errors.remove("checkpoint");
+                self.shared.damaged_checkpoints.store(0, Ordering::Relaxed);
                 if let Some(oldest) = self.desk.shelf().oldest_kept() {
                     self.log.release(oldest.index);
                 }
@@ -403,7 +436,26 @@ impl ReplicaHost {
         self.shared.stale.store(false, Ordering::Release);
     }
 
+    /// What the promises of this member rest on, as far as the loop knows.
+    fn examine(&mut self, node: &Replica) {
+        let raft = node.raft();
+        let voters = raft.configuration().incoming.len();
+        let answered = raft.answered_round().map(|round| (raft.term(), round));
+        if answered.is_some() && (answered != self.answered || voters == 1) {
+            self.vitals.heard = Some(monotonic_now());
+        }
+        self.answered = answered;
+        if raft.leader().is_some() {
+            self.vitals.heard = self.vitals.heard.max(raft.heard_leader());
+        }
+        self.vitals.patience = raft.patience();
+        self.vitals.voters = voters;
+        self.vitals.is_mending = raft.is_mending();
+        self.vitals.is_disputed = self.errors.contains_key("disputed");
+    }
+
     fn report(&mut self, node: &Replica) {
+        self.examine(node);
         let raft = node.raft();
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
         status.leader = raft.leader();
@@ -417,6 +469,7 @@ impl ReplicaHost {
         status.applied_commands = node.applied_commands();
         status.alarms.clear();
         status.alarms.extend(node.store().alarms());
+        status.vitals = self.vitals;
         status.errors.clear();
         status.errors.extend(self.errors.values().cloned());
         let stalled = self.log.stalled();
@@ -465,7 +518,10 @@ impl Host<Replica> for ReplicaHost {
             Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
             Ask::StepAside { reply } => self.step_aside(node, reply, requests),
             Ask::Suspect { peer } => requests.push(Request::Suspect { peer }),
-            Ask::Install(checkpoint) => requests.push(Request::Install(checkpoint)),
+            Ask::Install(checkpoint) => {
+                self.shared.damaged_checkpoints.store(0, Ordering::Relaxed);
+                requests.push(Request::Install(checkpoint));
+            }
             Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node, requests),
             Ask::CheckpointSent { to, outcome } => requests.push(match outcome {
                 Ok(position) => Request::CheckpointSent { to, position },

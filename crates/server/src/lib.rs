@@ -5,6 +5,7 @@ pub mod checkpointing;
 mod codec;
 pub mod config;
 pub mod echo;
+pub mod guarantees;
 mod handle;
 mod host;
 mod identity;

@@ -2,6 +2,7 @@
 
 use crate::api;
 use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
+use crate::guarantees::{self, Guard};
 use crate::handle::{Handle, Member};
 use crate::host::{Ask, ReplicaHost, Reply, Shared};
 use crate::identity::{Identity, IdentityError, random};
@@ -20,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -146,11 +147,13 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let metrics_listeners = bind(&config.listen_metrics_urls).await?;
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let home = Home::of(&dir, &config, &identity);
-    let Found { wal, checkpoints, checkpoint, records } = recover::open(RealDisk, &home)?;
+    let found = recover::open(RealDisk, &home)?;
+    let Found { wal, checkpoints, checkpoint, damaged_checkpoints, records } = found;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
     let life = Life(random().map_err(RunError::System)?);
     let members = members(&config);
     let shared = Arc::new(Shared::new(cluster, me, life, members, Arc::clone(&inbox)));
+    shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
     let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
@@ -179,12 +182,14 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let node = recover::restore(&replica_config, records)?;
     drop(replica_config);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
+    shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let handle = Handle::new(Arc::clone(&shared));
     let (stop_api, serving) = open_ports(&config, &handle, client_listeners, metrics_listeners)?;
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
+    guarantees::start(&shared).map_err(RunError::System)?;
     spawn_watch_hub(&shared, config.election_timeout);
 
     let outcome = tokio::select! {

@@ -119,10 +119,19 @@ fn initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, UsageError>
     Ok(cluster)
 }
 
+/// A bound that is derived from others if it is zero.
+fn bound(settings: &Settings, name: &str) -> Option<Duration> {
+    let mut bound = Duration::ZERO;
+    settings.duration(name, &mut bound);
+    Some(bound).filter(|bound| !bound.is_zero())
+}
+
 /// What `--client-threads` takes.
 const THREADS: &str = "\"auto\" or a number up to 65535";
 
 fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    config.disk_sync_max = bound(settings, "disk-sync-max");
+    config.loop_delay_max = bound(settings, "loop-delay-max");
     settings.number("checkpoint-bytes", &mut config.checkpoint_bytes)?;
     settings.number("log-retain-bytes", &mut config.log_retain_bytes)?;
     if let Some(text) = settings.text("client-threads").filter(|text| *text != "auto") {

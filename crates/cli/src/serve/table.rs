@@ -107,6 +107,18 @@ const OWN: &[Flag] = &[
         "milliseconds of silence before an election when all goes well (0: five heartbeats)",
     ),
     Flag::used(
+        "disk-sync-max",
+        Duration,
+        "0s",
+        "a log that syncs slower breaks the assumption 'disk' (0s: the election timeout)",
+    ),
+    Flag::used(
+        "loop-delay-max",
+        Duration,
+        "0s",
+        "later turns break the assumption 'scheduling' (0s: half of election-timeout-min)",
+    ),
+    Flag::used(
         "client-threads",
         Text,
         "auto",

@@ -32,7 +32,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 47] = [
+const ALL_USED: [(&str, &str); 49] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -46,6 +46,8 @@ const ALL_USED: [(&str, &str); 47] = [
     ("listen-client-urls", "http://10.0.0.1:2"),
     ("quota-backend-bytes", "4294967296"),
     ("client-threads", "3"),
+    ("disk-sync-max", "700ms"),
+    ("loop-delay-max", "60ms"),
     ("max-txn-ops", "9"),
     ("max-request-bytes", "1000"),
     ("max-concurrent-streams", "10"),
@@ -143,6 +145,8 @@ fn everything() -> Config {
         strict_reconfig_check: false,
         learners_max: 2,
         checkpoint_bytes: 7,
+        disk_sync_max: Some(Duration::from_millis(700)),
+        loop_delay_max: Some(Duration::from_millis(60)),
         client_threads: Some(3),
         log_retain_bytes: 8,
         quota_backend_bytes: Some(4 << 30),

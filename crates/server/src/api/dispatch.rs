@@ -14,7 +14,7 @@
 //!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
 //!                             any other                     Unimplemented, with its name
 //! anything else               /version /health /metrics     http.rs
-//!                             /livez /readyz
+//!                             /livez /readyz /guarantees
 //! ```
 
 use super::calls::{Call, Calls};

@@ -27,6 +27,7 @@ struct Sides {
 pub(crate) fn router(handle: Handle, calls: Arc<Calls>) -> Router {
     let mut routes = Router::new()
         .route("/health", get(health))
+        .route("/guarantees", get(guarantees))
         .route("/metrics", get(told_metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz));
@@ -73,6 +74,13 @@ async fn health(State(sides): State<Sides>, RawQuery(query): RawQuery) -> Respon
             (StatusCode::SERVICE_UNAVAILABLE, json + "\n").into_response()
         }
     }
+}
+
+/// What is promised right now. It is told whatever is broken, so the code is always 200.
+async fn guarantees(State(sides): State<Sides>) -> Response {
+    let report = sides.handle.guarantees();
+    let json = serde_json::to_string(&report).expect("numbers and text");
+    ([(CONTENT_TYPE, "application/json")], json + "\n").into_response()
 }
 
 /// An alarm that makes a member unhealthy and was not excluded.

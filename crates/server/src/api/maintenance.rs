@@ -229,6 +229,7 @@ mod tests {
             applied_commands: AppliedCommands { puts: 1, deletes: 2, txns: 3 },
             alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
+            ..Status::default()
         }
     }
 

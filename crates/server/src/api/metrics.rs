@@ -9,6 +9,7 @@
 
 use super::calls::{CODES, Calls};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::guarantees::{Standing, State, View};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
 use quorate_core::NodeId;
@@ -113,6 +114,7 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     store(&mut page, sources, &status);
     disk(&mut page, sources.metrics, &status);
     network(&mut page, sources);
+    guarantees(&mut page, &sources.handle.assumptions());
     calls(&mut page, sources.calls);
     process(&mut page);
     page.text
@@ -221,6 +223,41 @@ fn network(page: &mut Page, sources: &Sources<'_>) {
     for peer in metrics.peers.keys() {
         let peer = format!("{:x}", peer.0);
         page.sample("", &[("Local", &me), ("Remote", &peer)], 1);
+    }
+}
+
+fn guarantees(page: &mut Page, view: &View) {
+    let holds = |page: &mut Page, name: &str, holds: bool| {
+        page.sample("", &[("name", name)], u8::from(holds));
+    };
+    page.family(Kind::Gauge, "quorate_assumption_holds", "1 if promises may rest on it.");
+    for assumption in &view.assumptions {
+        holds(page, assumption.name.text(), assumption.standing == Standing::Holds);
+    }
+    let name = "quorate_assumption_measured";
+    page.family(Kind::Gauge, name, "Milliseconds, bytes or a count, by its name.");
+    for assumption in &view.assumptions {
+        if let Some(value) = assumption.value {
+            page.sample("", &[("name", assumption.name.text())], value);
+        }
+    }
+    let name = "quorate_assumption_bound";
+    page.family(Kind::Gauge, name, "It holds up to this; absent if there is no limit.");
+    for assumption in &view.assumptions {
+        if let Some(bound) = assumption.bound {
+            page.sample("", &[("name", assumption.name.text())], bound);
+        }
+    }
+    let name = "quorate_assumption_broken_total";
+    page.family(Kind::Counter, name, "How often it broke since the start.");
+    for (assumption, kept) in view.assumptions.iter().zip(&view.kept) {
+        page.sample("", &[("name", assumption.name.text())], kept.broken_total);
+    }
+    page.family(Kind::Gauge, "quorate_promise_holds", "1 if it is kept, 0 if less is promised.");
+    for row in view.rows.iter().filter(|row| row.state != State::Off) {
+        let (operation, mode) = row.promise.names();
+        let labels = [("operation", operation), ("mode", mode)];
+        page.sample("", &labels, u8::from(row.state == State::Holds));
     }
 }
 

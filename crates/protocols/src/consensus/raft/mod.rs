@@ -285,6 +285,11 @@ impl Raft {
         self.patience.timeout()
     }
 
+    /// When this member last heard the leader of its term. None if it has not, or leads.
+    pub fn heard_leader(&self) -> Option<Time> {
+        self.heard_leader.filter(|_| !self.is_leader())
+    }
+
     /// Why this member must not take part: its records contradict what it may have promised. It
     /// then stays mute, and whoever runs it should say why and stop.
     pub fn restore_error(&self) -> Option<RestoreError> {

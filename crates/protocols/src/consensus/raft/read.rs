@@ -261,6 +261,17 @@ impl Raft {
         }
     }
 
+    /// As a leader: the last round of heartbeats of this term that a quorum has answered. None if
+    /// this member does not lead.
+    pub fn answered_round(&self) -> Option<u64> {
+        let own = self.id();
+        let Role::Leader(leader) = &self.role else { return None };
+        Some(self.agreed(|id| match id == own {
+            true => leader.rounds.last,
+            false => leader.progress.get(&id).map_or(0, Progress::round),
+        }))
+    }
+
     /// Answers the reads whose round a quorum has heard.
     fn confirm_reads(&mut self, cx: &mut Context<'_, Raft>) {
         let own = self.id();
