@@ -161,7 +161,7 @@ async fn collect(mut body: Body) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Lines for eyes: assumptions, then promises, each with a row per member that differs.
+/// Lines for eyes: the assumptions of each member, its promises, and what it comes to.
 fn table(answers: &Answers) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rows = vec![
