@@ -284,6 +284,8 @@ pub struct Replica {
     wakefulness: Wakefulness,
     digests: Digests,
     fenced: Option<Index>,
+    /// Members differ here, and no quorum has shared our state since.
+    disputed: Option<Index>,
     /// The last long command that was announced.
     announced: Index,
     leader_seen: Option<NodeId>,
@@ -330,6 +332,11 @@ impl Replica {
     /// Where our state was seen to differ from a quorum's.
     pub fn fenced(&self) -> Option<Index> {
         self.fenced
+    }
+
+    /// Where members were seen to differ, until a quorum is seen to share our state.
+    pub fn disputed(&self) -> Option<Index> {
+        self.disputed
     }
 
     fn write(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
@@ -444,8 +451,14 @@ impl Replica {
     fn judge(&mut self, at: Index, cx: &mut Context<'_, Self>) {
         let quorum = self.configuration.incoming.len() / 2 + 1;
         match self.digests.compare(at, cx.id, quorum) {
+            Verdict::Agreed if self.digests.is_shared(at, cx.id, quorum) => {
+                self.disputed = self.disputed.filter(|disputed| *disputed > at);
+            }
             Verdict::Agreed => {}
-            Verdict::Disputed { at } => cx.indicate(Indication::Disputed { at }),
+            Verdict::Disputed { at } => {
+                self.disputed = self.disputed.max(Some(at));
+                cx.indicate(Indication::Disputed { at });
+            }
             Verdict::Diverged { .. } if self.fenced.is_some() => {}
             Verdict::Diverged { at } => {
                 self.fenced = Some(at);
@@ -469,7 +482,11 @@ impl Replica {
         }
     }
 
+    /// A fenced replica is silent: its state is known to be wrong, and would start disputes.
     fn tell_digest(&mut self, cx: &mut Context<'_, Self>) {
+        if self.fenced.is_some() {
+            return;
+        }
         let Some((at, digest)) = self.digests.latest_of(cx.id) else { return };
         let me = cx.id;
         for to in self.configuration.members().into_iter().filter(|to| *to != me) {
@@ -570,6 +587,7 @@ impl Protocol for Replica {
             lessor: Lessor::new(config.life, config.raft.election_timeout),
             wakefulness: Wakefulness::new(),
             fenced: None,
+            disputed: None,
             announced: Index(0),
             leader_seen: None,
             applied_commands: AppliedCommands::default(),

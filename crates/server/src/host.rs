@@ -451,7 +451,10 @@ impl ReplicaHost {
         self.vitals.patience = raft.patience();
         self.vitals.voters = voters;
         self.vitals.is_mending = raft.is_mending();
-        self.vitals.is_disputed = self.errors.contains_key("disputed");
+        self.vitals.is_disputed = node.disputed().is_some();
+        if !self.vitals.is_disputed {
+            self.errors.remove("disputed");
+        }
     }
 
     fn report(&mut self, node: &Replica) {
