@@ -26,6 +26,9 @@
 //! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
 
+use crate::timekeeping::{
+    SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
+};
 use crate::url::{Url, UrlError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -138,6 +141,11 @@ pub struct Config {
     pub auth_token_ttl: Duration,
     /// Work factor of password hashes. Range: 4 to 31.
     pub bcrypt_cost: u32,
+
+    /// Servers of the time that are asked over NTP. Range: at most [`SERVERS_MAX`].
+    pub time_sources: Vec<TimeSource>,
+    /// Between two questions to a peer about the time; zero asks nobody.
+    pub time_poll: Duration,
 
     /// Compare this member's state with its peers' before serving.
     pub initial_corrupt_check: bool,
@@ -290,6 +298,23 @@ pub enum ConfigError {
         /// According to `initial_advertise_peer_urls`.
         advertised: String,
     },
+    /// Too many servers of the time.
+    TimeSources {
+        /// So many.
+        count: usize,
+    },
+    /// A server of the time is named twice: one that lies would be two that agree.
+    TimeSourceTwice {
+        /// Which.
+        source: TimeSource,
+    },
+    /// The time between two questions about the time is too short or too long.
+    TimePoll {
+        /// Unit: milliseconds.
+        poll_ms: u128,
+    },
+    /// Servers of the time are named, and nobody is to be asked.
+    TimeSourcesUnasked,
     /// Two members of `initial_cluster` share an address.
     DuplicateUrl {
         /// The address.
@@ -334,6 +359,20 @@ impl fmt::Display for ConfigError {
                 f,
                 "--initial-cluster has {name}={in_cluster} but \
                  --initial-advertise-peer-urls={advertised}; make them equal"
+            ),
+            ConfigError::TimeSources { count } => {
+                write!(f, "--time-source: {count} sources; name at most {SERVERS_MAX}")
+            }
+            ConfigError::TimeSourceTwice { source } => {
+                write!(f, "--time-source names {source} twice; each counts once, leave one out")
+            }
+            ConfigError::TimePoll { poll_ms } => write!(
+                f,
+                "--time-poll[{poll_ms}ms] is out of range; write {TIME_POLL_MIN:?} to \
+                 {TIME_POLL_MAX:?}, or 0 to ask nobody"
+            ),
+            ConfigError::TimeSourcesUnasked => f.write_str(
+                "--time-source is set and --time-poll=0 asks nobody; leave one of them out",
             ),
             ConfigError::DuplicateUrl { url } => {
                 write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
@@ -388,6 +427,8 @@ impl Default for Config {
             warning_unary_request_duration: Duration::from_millis(300),
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
+            time_sources: Vec::new(),
+            time_poll: TIME_POLL_DEFAULT,
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
             metrics: MetricsDetail::Basic,
@@ -407,6 +448,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_timing()?;
         self.validate_urls()?;
+        self.validate_time()?;
         range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
@@ -525,6 +567,24 @@ impl Config {
         if !(least..=election).contains(&min) {
             let (min_ms, heartbeat_ms) = (min.as_millis(), heartbeat.as_millis());
             return Err(ConfigError::ElectionMin { min_ms, heartbeat_ms, election_ms });
+        }
+        Ok(())
+    }
+
+    fn validate_time(&self) -> Result<(), ConfigError> {
+        let (sources, poll) = (&self.time_sources, self.time_poll);
+        if sources.len() > usize::from(SERVERS_MAX) {
+            return Err(ConfigError::TimeSources { count: sources.len() });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(source) = sources.iter().find(|source| !seen.insert(*source)) {
+            return Err(ConfigError::TimeSourceTwice { source: source.clone() });
+        }
+        if poll.is_zero() && !sources.is_empty() {
+            return Err(ConfigError::TimeSourcesUnasked);
+        }
+        if !poll.is_zero() && !(TIME_POLL_MIN..=TIME_POLL_MAX).contains(&poll) {
+            return Err(ConfigError::TimePoll { poll_ms: poll.as_millis() });
         }
         Ok(())
     }
@@ -691,6 +751,26 @@ mod tests {
             case(
                 |c| c.advertise_client_urls = vec!["http://:1".parse().expect("a url")],
                 "unexpected empty host",
+            ),
+            case(
+                |c| c.time_poll = Duration::from_millis(99),
+                "--time-poll[99ms] is out of range; write 100ms to 64s, or 0",
+            ),
+            case(|c| c.time_poll = Duration::from_secs(65), "--time-poll[65000ms]"),
+            case(
+                |c| {
+                    c.time_poll = Duration::ZERO;
+                    c.time_sources = vec!["ntp://a".parse().expect("a source")];
+                },
+                "leave one of them out",
+            ),
+            case(
+                |c| c.time_sources = vec!["ntp://a".parse().expect("a source"); 2],
+                "names ntp://a:123 twice",
+            ),
+            case(
+                |c| c.time_sources = vec!["ntp://a".parse().expect("a source"); 17],
+                "17 sources; name at most 16",
             ),
             case(|c| c.bcrypt_cost = 32, "--bcrypt-cost=32 is out of range"),
         ];

@@ -3,6 +3,7 @@
 use crate::guarantees::{ClockReport, View, Vitals};
 use crate::host::{Ask, Reply, Shared, Snapshot};
 use crate::metrics::Metrics;
+use crate::timekeeping::Timekeeper;
 use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
@@ -124,6 +125,11 @@ impl Handle {
     /// Id of the cluster.
     pub fn cluster_id(&self) -> u64 {
         self.shared.cluster_id
+    }
+
+    /// What this member knows of the time.
+    pub(crate) fn time(&self) -> &Timekeeper {
+        &self.shared.time
     }
 
     /// Id of this member.

@@ -7,6 +7,7 @@ use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
+use crate::timekeeping::Timekeeper;
 use crate::watch::{Feeder, Hub};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
@@ -112,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Who watches.
     pub(crate) watch: Arc<Hub>,
+    /// What time it is.
+    pub(crate) time: Arc<Timekeeper>,
     published: RwLock<Snapshot>,
     /// The published snapshot is older than what was acknowledged here. Of one total order with
     /// the number of open streams: a stream that opens while a turn ends must find the snapshot
@@ -142,6 +145,7 @@ impl Shared {
         life: Life,
         members: Vec<Member>,
         inbox: Arc<Inbox<Message, Ask>>,
+        time: Arc<Timekeeper>,
     ) -> Shared {
         let others = members.iter().map(|member| NodeId(member.id)).filter(|id| id.0 != member_id);
         let metrics = Metrics::new(others);
@@ -156,6 +160,7 @@ impl Shared {
             waiting: Arc::default(),
             metrics: Arc::new(metrics),
             watch: Arc::new(Hub::new()),
+            time,
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),

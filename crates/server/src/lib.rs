@@ -16,6 +16,7 @@ pub mod recover;
 mod run;
 pub mod shelf;
 pub mod snapshot;
+pub mod timekeeping;
 mod upkeep;
 pub mod url;
 mod wal_log;

@@ -9,11 +9,13 @@ use crate::identity::{Identity, IdentityError, random};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
 use crate::recover::{self, Found, Home, RecoverError, ReplicaSettings};
+use crate::timekeeping::Timekeeper;
 use crate::upkeep;
 use crate::url::{Url, UrlError};
 use crate::wal_log::WalLog;
 use quorate_core::NodeId;
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
+use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::{Life, Message, Replica};
 use quorate_storage::RealDisk;
 use std::future::{Future, poll_fn};
@@ -152,13 +154,16 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
     let life = Life(random().map_err(RunError::System)?);
     let members = members(&config);
-    let shared = Arc::new(Shared::new(cluster, me, life, members, Arc::clone(&inbox)));
+    let time = Arc::new(Timekeeper::new(&config));
+    let inboxed = Arc::clone(&inbox);
+    let shared = Arc::new(Shared::new(cluster, me, life, members, inboxed, Arc::clone(&time)));
     shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
     let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
     let peers =
         Peers::start(neighbours(&config, &identity), roster, peer_listeners, Box::new(receiver));
+    time.start(peers.links(), Arc::clone(&shared.metrics));
     desk.connect(tokio::runtime::Handle::current(), peers.shared(), Arc::clone(&shared));
 
     if !identity.admitted {
@@ -449,6 +454,10 @@ impl Receive for Receiver {
         if dropped > 0 {
             tracing::warn!(peer = %from, dropped, "too many messages wait: dropped some");
         }
+    }
+
+    fn timed(&self, from: NodeId, message: TimeMessage) {
+        self.shared.time.heard(from, message);
     }
 
     fn ended(&self, peer: NodeId) {

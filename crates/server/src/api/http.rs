@@ -29,6 +29,7 @@ pub(crate) fn router(handle: Handle, calls: Arc<Calls>) -> Router {
         .route("/health", get(health))
         .route("/guarantees", get(guarantees))
         .route("/metrics", get(told_metrics))
+        .route("/time", get(time))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz));
     for (root, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
@@ -81,6 +82,13 @@ async fn guarantees(State(sides): State<Sides>) -> Response {
     let report = sides.handle.guarantees();
     let json = serde_json::to_string(&report).expect("numbers and text");
     ([(CONTENT_TYPE, "application/json")], json + "\n").into_response()
+}
+
+/// What `quorate time status` asks.
+async fn time(State(sides): State<Sides>) -> Response {
+    let report = serde_json::to_string(&sides.handle.time().report());
+    let json = report.expect("numbers and text") + "\n";
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// An alarm that makes a member unhealthy and was not excluded.

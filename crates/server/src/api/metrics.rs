@@ -12,6 +12,7 @@ use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::guarantees::{Standing, State, View};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
+use crate::timekeeping::TimeReport;
 use quorate_core::NodeId;
 use quorate_replica::AppliedCommands;
 use quorate_replica::store::Store;
@@ -115,6 +116,7 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     disk(&mut page, sources.metrics, &status);
     network(&mut page, sources);
     guarantees(&mut page, &sources.handle.assumptions());
+    time(&mut page, &sources.handle.time().report());
     calls(&mut page, sources.calls);
     process(&mut page);
     page.text
@@ -197,6 +199,32 @@ fn disk(page: &mut Page, metrics: &Metrics, _: &Status) {
     let name = "quorate_checkpoint_duration_seconds";
     page.family(Kind::Histogram, name, "Writing a checkpoint.");
     page.histogram(&[], &metrics.checkpoint);
+}
+
+/// Every state is a series, so that a rule can ask for one of them.
+const TIME_STATES: [&str; 5] = ["synced", "freewheel", "unsynchronised", "stepped", "off"];
+
+fn time(page: &mut Page, report: &TimeReport) {
+    page.family(Kind::Gauge, "quorate_time_state", "1 at how well the time is known.");
+    for state in TIME_STATES {
+        page.sample("", &[("state", state)], u8::from(report.state == state));
+    }
+    if let Some(error) = &report.error {
+        let name = "quorate_time_error_seconds";
+        page.family(Kind::Gauge, name, "Bound on the error of the time, by its parts.");
+        page.sample("", &[("part", "delay")], error.delay_seconds);
+        page.sample("", &[("part", "drift")], error.drift_seconds);
+        page.sample("", &[("part", "dispersion")], error.dispersion_seconds);
+    }
+    if let Some(offset) = report.offset_seconds {
+        let name = "quorate_time_offset_seconds";
+        page.gauge(name, offset, "How far the host's wall clock is ahead of the time.");
+    }
+    let name = "quorate_time_source_outvoted";
+    page.family(Kind::Gauge, name, "1 if a source of the time contradicts the others.");
+    for source in &report.sources {
+        page.sample("", &[("source", &source.source)], u8::from(source.verdict == "outvoted"));
+    }
 }
 
 fn network(page: &mut Page, sources: &Sources<'_>) {

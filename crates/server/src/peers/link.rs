@@ -8,8 +8,10 @@
 use super::hello::{Hello, Lane, Welcome};
 use super::wire::{Kind, push_frame, split_frame};
 use super::{Call, PeerError, Shared, dial};
+use crate::timekeeping;
 use bytes::BytesMut;
 use quorate_core::NodeId;
+use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +61,15 @@ impl Link {
     /// Appends the frame of a message.
     pub(crate) fn frame(&self, message: &Message, frames: &mut Vec<u8>) {
         push_frame(frames, Kind::Message, |out| message.encode(out));
+    }
+
+    /// Sends a message about the time at once, or drops it. Returns how many bytes it has.
+    pub(crate) fn push_time(&self, message: &TimeMessage) -> usize {
+        let mut frame = Vec::new();
+        push_frame(&mut frame, Kind::Time, |out| timekeeping::wire::encode(message, out));
+        let bytes = frame.len();
+        self.push(&mut frame);
+        bytes
     }
 
     /// Sends whole frames, or drops them. Never blocks. Leaves `frames` empty.

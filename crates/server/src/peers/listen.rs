@@ -4,6 +4,7 @@ use super::hello::{Hello, Lane, Welcome};
 use super::link::{HELLO_TIMEOUT, read_frame};
 use super::wire::{Kind, push_frame, split_frame};
 use super::{PeerError, Shared, bulk, configure};
+use crate::timekeeping;
 use bytes::{Bytes, BytesMut};
 use quorate_core::NodeId;
 use quorate_replica::Message;
@@ -126,10 +127,14 @@ async fn take_messages(
     let mut messages = Vec::new();
     loop {
         while let Some((kind, payload)) = split_frame(&mut buffer)? {
-            if kind != Kind::Message {
-                return Err(PeerError::Unexpected);
+            match kind {
+                Kind::Message => messages.push(decode(payload)?),
+                Kind::Time => {
+                    let message = timekeeping::wire::decode(payload);
+                    shared.receiver.timed(from, message.ok_or(PeerError::Unexpected)?);
+                }
+                _ => return Err(PeerError::Unexpected),
             }
-            messages.push(decode(payload)?);
         }
         if !messages.is_empty() {
             shared.receiver.deliver(from, &mut messages);

@@ -125,6 +125,9 @@ pub(crate) trait Receive: Send + Sync + 'static {
     /// Messages of one peer, in order. Leaves `messages` empty.
     fn deliver(&self, from: NodeId, messages: &mut Vec<quorate_replica::Message>);
 
+    /// A peer asks for the time, or answers: the frame has just been read.
+    fn timed(&self, from: NodeId, message: quorate_protocols::time::synchronizer::Message);
+
     /// The process of a peer has ended: its host refuses the port on which it listened.
     fn ended(&self, peer: NodeId);
 

@@ -36,12 +36,14 @@ pub(super) enum Kind {
     Chunk = 7,
     /// The checkpoint is complete, checked and on disk.
     Stored = 8,
+    /// A question about the time, or its answer.
+    Time = 9,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        use Kind::{Chunk, Hello, Message, Offer, Refused, Resume, Stored, Welcome};
-        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored];
+        use Kind::{Chunk, Hello, Message, Offer, Refused, Resume, Stored, Time, Welcome};
+        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
