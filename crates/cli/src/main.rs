@@ -6,6 +6,7 @@
 //! | `up` | `up/`: a whole local cluster of real processes |
 //! | `status` | `status.rs`: who leads, who lags |
 //! | `guarantees` | `guarantees.rs`: what is promised right now, and by what |
+//! | `time` | `time.rs`: what time the members take it to be, and who disagrees |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
@@ -29,6 +30,7 @@ mod parent;
 mod serve;
 mod sim;
 mod status;
+mod time;
 mod up;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -44,6 +46,7 @@ Examples:
   quorate up                              three members on this machine, kept alive
   quorate status                          who leads, who lags
   quorate guarantees                      what is promised right now
+  quorate time status                     what time it is, and who disagrees
   quorate ctl put hello world             write a key
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
@@ -78,6 +81,8 @@ enum Command {
     Status(status::Options),
     /// Show what each member promises right now, and by which assumption
     Guarantees(guarantees::Options),
+    /// Show what time it is, how wrong that may be, and who disagrees
+    Time(time::Options),
     /// Read, write and watch keys; leases, history, alarms, snapshots
     Ctl(ctl::Options),
     /// Measure how fast a cluster is, and whether its answers are right
@@ -122,6 +127,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Up(options) => up::run(options),
         Command::Status(options) => status::run(&options),
         Command::Guarantees(options) => guarantees::run(&options),
+        Command::Time(options) => time::run(&options),
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),

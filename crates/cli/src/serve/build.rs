@@ -38,6 +38,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Config, UsageError> {
     limits(settings, &mut config)?;
     access(settings, &mut config)?;
     observation(settings, &mut config)?;
+    time(settings, &mut config)?;
     feature_gates(settings, &mut config)?;
     config.validate()?;
     Ok(config)
@@ -222,6 +223,15 @@ fn observation(settings: &mut Settings, config: &mut Config) -> Result<(), Usage
         Some(_) => return Err(settings.bad("log-format", "json, console or text")),
     };
     config.log.outputs = log_outputs(settings)?;
+    Ok(())
+}
+
+fn time(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    settings.duration("time-poll", &mut config.time_poll);
+    let text = settings.text("time-source").unwrap_or_default();
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let bad = |error| UsageError::TimeSource { given: settings.given("time-source"), error };
+    config.time_sources = words.map(|word| word.parse().map_err(bad)).collect::<Result<_, _>>()?;
     Ok(())
 }
 

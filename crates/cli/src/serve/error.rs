@@ -1,6 +1,7 @@
 //! What can be wrong with the settings of a member, and what to do about it.
 
 use quorate_server::config::ConfigError;
+use quorate_server::timekeeping::BadTimeSource;
 use quorate_server::url::UrlError;
 use std::fmt;
 
@@ -25,6 +26,8 @@ pub(crate) enum UsageError {
     NotYaml { path: String, reason: String },
     /// A list of addresses that cannot be used.
     Url { given: String, error: UrlError },
+    /// A server of the time that cannot be understood.
+    TimeSource { given: String, error: BadTimeSource },
     /// `--initial-cluster` is not of the form `NAME=URL,NAME=URL`.
     InitialCluster { part: String },
     /// Clients would be told addresses on which nobody listens.
@@ -70,6 +73,9 @@ impl fmt::Display for UsageError {
                 write!(f, "cannot understand the configuration file {path}: {reason}")
             }
             UsageError::Url { given, error } => write!(f, "invalid value for {given}: {error}"),
+            UsageError::TimeSource { given, error } => {
+                write!(f, "invalid value for {given}: {error}")
+            }
             UsageError::InitialCluster { part } => write!(
                 f,
                 "--initial-cluster: cannot understand \"{part}\"; write \

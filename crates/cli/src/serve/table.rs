@@ -8,7 +8,7 @@
 //! Sources: `etcd --help` of 3.4.23; etcd `server/etcdmain/help.go` and `server/embed/config.go`
 //! of 3.5 and 3.6.
 
-use crate::serve::flag::Kind::{Bool, Count, Duration, Integer, List, Text};
+use crate::serve::flag::Kind::{Bool, Count, Duration, Integer, List, Repeated, Text};
 use crate::serve::flag::{Flag, Group};
 
 const TLS: &str = "TLS is not supported yet; run on a trusted network or behind a TLS proxy";
@@ -135,6 +135,18 @@ const OWN: &[Flag] = &[
         Count,
         "67108864",
         "bytes of log kept in memory for slow followers",
+    ),
+    Flag::used(
+        "time-source",
+        Repeated,
+        "",
+        "NTP servers that know the time, as ntp://HOST[:PORT]; may be repeated, up to 16",
+    ),
+    Flag::used(
+        "time-poll",
+        Duration,
+        "2s",
+        "between two questions to a peer about the time (0: nobody is asked)",
     ),
 ];
 

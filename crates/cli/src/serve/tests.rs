@@ -82,6 +82,8 @@ const ALL_USED: [(&str, &str); 49] = [
     ("experimental-initial-corrupt-check", "true"),
     ("experimental-max-learners", "2"),
     ("max-snapshots", "3"),
+    ("time-source", "ntp://10.0.0.9,ntp://[::1]:1123"),
+    ("time-poll", "500ms"),
 ];
 
 fn words(text: &str) -> Vec<String> {
@@ -163,6 +165,11 @@ fn everything() -> Config {
         warning_unary_request_duration: Duration::from_millis(16),
         auth_token_ttl: Duration::from_secs(301),
         bcrypt_cost: 4,
+        time_sources: vec![
+            "ntp://10.0.0.9:123".parse().expect("a source"),
+            "ntp://[::1]:1123".parse().expect("a source"),
+        ],
+        time_poll: Duration::from_millis(500),
         initial_corrupt_check: true,
         corrupt_check_time: Duration::from_secs(11),
         metrics: MetricsDetail::Extensive,
@@ -261,6 +268,21 @@ fn later_flags_replace_earlier_ones_and_empty_variables_are_none() {
 }
 
 #[test]
+fn sources_of_the_time_add_up_and_sixteen_are_enough() {
+    let sources = |text: &str| by_flags(text).expect(text).0.time_sources;
+    let texts = |text: &str| sources(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let three = ["ntp://a:123", "ntp://b:7", "ntp://c:123"];
+    assert_eq!(texts("--time-source ntp://a,ntp://b:7 --time-source=ntp://c"), three);
+    let file = "time-source: [ntp://a, 'ntp://b:7', ntp://c]";
+    let (config, _) = by_file(file).expect("a sequence");
+    assert_eq!(config.time_sources, sources("--time-source ntp://a,ntp://b:7,ntp://c"));
+    let flags = |count: u16| (0..count).map(|at| format!("--time-source ntp://h{at} ")).collect();
+    let flags: [String; 2] = [16, 17].map(flags);
+    assert_eq!(sources(&flags[0]).len(), 16);
+    assert!(refusal(&flags[1]).contains("17 sources; name at most 16"));
+}
+
+#[test]
 fn booleans_as_go_reads_them() {
     let cases = [
         ("--pre-vote", true),
@@ -292,6 +314,12 @@ fn mistakes_are_named_with_what_to_do() {
         ("--pre-vote=maybe", "write true or false"),
         ("--max-wals=x", "--max-wals"),
         ("--initial-cluster-state=old", "new or existing"),
+        ("--time-source=pool.ntp.org", "--time-source: \"pool.ntp.org\" is not of the form ntp://"),
+        ("--time-source=ntp://a:99999", "no port; write ntp://HOST, ntp://HOST:PORT"),
+        ("--time-source ntp://a --time-source ntp://a:123", "names ntp://a:123 twice"),
+        ("--time-source=ntp://a --time-poll=0s", "leave one of them out"),
+        ("--time-poll=1ms", "write 100ms to 64s, or 0 to ask nobody"),
+        ("--time-poll=often", "a duration like 100ms, 5s or 2h"),
         ("--initial-cluster=a", "cannot understand \"a\""),
         ("--initial-cluster==http://a:1", "cannot understand"),
         ("--initial-cluster=a=ftp://a:1", "--initial-cluster: URL scheme must be http"),
