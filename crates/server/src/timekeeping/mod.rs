@@ -4,9 +4,10 @@
 //! knows whether they do who has asked nobody. Time must not be asked through the replica: its loop
 //! has other work, and a stamp that waited in a queue is worth little.
 //!
-//! **Idea.** The synchronizer of `quorate_protocols::time` runs beside the replica, on a task of its
-//! own. Members ask each other with frames of their own kind on the links that they have; servers
-//! that `--time-source` names are asked over NTP; the clocks of the host are looked at each second.
+//! **Idea.** The synchronizer of `quorate_protocols::time` runs beside the replica, on tasks of its
+//! own. Members ask each other with frames of a kind of their own on the links that they have;
+//! servers that `--time-source` names are asked over NTP; the clocks of the host are looked at each
+//! second.
 //! A stamp is taken when a frame has been read, and just before one is written: what passes between
 //! that and the wire is delay, and delay is counted into the error.
 //!
