@@ -128,7 +128,7 @@ async fn ask(endpoint: &Url, timeout: Duration) -> Result<TimeReport, String> {
 
 fn print(report: &Report) {
     let head = ["ENDPOINT", "NAME", "STATE", "OFFSET", "ERROR", "= DELAY", "+ DRIFT"];
-    let head = [&head[..], &["+ DISPERSION", "RATE (BOUND)"]].concat();
+    let head = [&head[..], &["+ DISP.", "RATE (BOUND)"]].concat();
     let mut table = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     table.extend(report.members.iter().map(row));
     print_table(&table);
@@ -173,11 +173,13 @@ fn print_sources(endpoint: &str, report: &TimeReport) {
         "{} ({endpoint}): {} of its sources may be wrong",
         report.name, report.faulty_max
     ));
-    let head = ["  SOURCE", "VERDICT", "OFFSET", "ERROR", "= DELAY", "+ DRIFT", "+ DISPERSION"];
-    let head = [&head[..], &["AGE", "REFUSED", "WHY"]].concat();
+    let head = ["  SOURCE", "VERDICT", "OFFSET", "ERROR", "= DELAY", "+ DRIFT", "+ DISP.", "AGE"];
     let mut table = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     table.extend(report.sources.iter().map(source_row));
     print_table(&table);
+    for (why, names) in reasons(&report.sources) {
+        output::line(format_args!("  {}: {why}", names.join(", ")));
+    }
     for note in &report.notes {
         output::line(format_args!("  {note}"));
     }
@@ -188,9 +190,25 @@ fn source_row(source: &SourceReport) -> Vec<String> {
     row.push(source.offset_seconds.map_or("-".to_owned(), offset));
     row.extend(errors(source.error.as_ref()));
     row.push(source.age_seconds.map_or("-".to_owned(), |age| format!("{age:.0} s")));
-    row.push(source.refused.to_string());
-    row.push(source.why.clone().unwrap_or_default());
     row
+}
+
+/// What is to be said of sources, and of which, in their order.
+fn reasons(sources: &[SourceReport]) -> Vec<(String, Vec<&str>)> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for source in sources {
+        let refused = (source.refused > 0).then(|| match source.refused {
+            1 => "1 answer was refused".to_owned(),
+            count => format!("{count} answers were refused"),
+        });
+        for why in source.why.clone().into_iter().chain(refused) {
+            match reasons.iter_mut().find(|(said, _)| *said == why) {
+                Some((_, names)) => names.push(&source.source),
+                None => reasons.push((why, vec![&source.source])),
+            }
+        }
+    }
+    reasons
 }
 
 fn errors(error: Option<&ErrorReport>) -> [String; 4] {
@@ -261,6 +279,23 @@ mod tests {
             assert!(!is_synced(&member(state)), "{state:?}");
         }
         assert_eq!(row(&member(None))[2], "unreachable: connection refused");
+    }
+
+    #[test]
+    fn what_holds_of_several_sources_is_said_once() {
+        let source = |name: &str, why: &str, refused| SourceReport {
+            source: name.to_owned(),
+            why: (!why.is_empty()).then(|| why.to_owned()),
+            refused,
+            ..SourceReport::default()
+        };
+        let sources = [source("a", "late", 0), source("b", "", 2), source("c", "late", 2)];
+        let told = reasons(&sources);
+        let wanted = [
+            ("late".to_owned(), vec!["a", "c"]),
+            ("2 answers were refused".to_owned(), vec!["b", "c"]),
+        ];
+        assert_eq!(told, wanted);
     }
 
     #[test]

@@ -223,6 +223,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use quorate_core::WallTime;
 
     const SECOND: u64 = 1_000_000_000;
@@ -384,5 +385,91 @@ mod tests {
         assert_eq!(state, State::Freewheel);
         assert!(error.is_some_and(|error| error.as_millis().abs_diff(721) < 2), "{error:?}");
         assert_eq!(later(&mut members, 86_400), (State::Unsynchronised, None));
+    }
+
+    /// Any number that an i64 can be, and those at which sums leave their range.
+    fn wild() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            Just(i64::MIN),
+            Just(i64::MAX),
+            any::<i64>(),
+            EPOCH - YEAR..EPOCH + YEAR,
+            EPOCH..EPOCH + 1_000
+        ]
+    }
+
+    #[derive(Clone, Debug)]
+    enum Said {
+        Clock(i64),
+        Server { sent: u64, received: i64, answered: i64, error: u64 },
+        Peer { received: i64, answered: i64, error: u64 },
+    }
+
+    fn said() -> impl Strategy<Value = Said> {
+        let error = || prop_oneof![Just(0), Just(u64::MAX), any::<u64>(), 0..SECOND];
+        prop_oneof![
+            wild().prop_map(Said::Clock),
+            (0..2 * SECOND, wild(), wild(), error()).prop_map(
+                |(sent, received, answered, error)| Said::Server {
+                    sent,
+                    received,
+                    answered,
+                    error
+                }
+            ),
+            (wild(), wild(), error()).prop_map(|(received, answered, error)| Said::Peer {
+                received,
+                answered,
+                error
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_clocks_peers_and_servers_can_say_is_a_reason_to_stop(
+            all in proptest::collection::vec((said(), 0..100_000_u64), 1..40),
+            servers in 0..3_u16,
+        ) {
+            let peers = BTreeSet::from([NodeId(2)]);
+            let config = settings(NodeId(1), peers, servers, Duration::from_secs(2));
+            let mut keeper = Keeper::new(&config, BTreeMap::new(), 1);
+            let mut asked = keeper.start(readings(0, 0));
+            let mut now = 0;
+            for (said, passed) in all {
+                now += passed;
+                let at = Time::from_nanos(now * SECOND);
+                match said {
+                    Said::Clock(wall) => {
+                        let wall = WallTime::from_nanos(wall);
+                        asked.extend(keeper.look(Readings { at, awake: at, wall }).0);
+                    }
+                    Said::Server { sent, received, answered, error } => keeper.exchanged(
+                        0,
+                        Exchange {
+                            sent: Time::from_nanos((now * SECOND).saturating_sub(sent)),
+                            received: WallTime::from_nanos(received),
+                            answered: WallTime::from_nanos(answered),
+                            arrived: at,
+                            error: Duration::from_nanos(error),
+                        },
+                        at,
+                    ),
+                    Said::Peer { received, answered, error } => {
+                        let Some((from, Message::Ask { ticket })) = asked.pop() else { continue };
+                        let answer = Message::Answer {
+                            ticket,
+                            received: WallTime::from_nanos(received),
+                            answered: WallTime::from_nanos(answered),
+                            error: Duration::from_nanos(error),
+                        };
+                        keeper.message(from, answer, at);
+                    }
+                }
+                keeper.bounds(at);
+                let report = crate::timekeeping::report::of(&keeper, readings(now, 0), false);
+                prop_assert!(serde_json::to_string(&report).is_ok());
+            }
+        }
     }
 }
