@@ -128,7 +128,7 @@ async fn ask(endpoint: &Url, timeout: Duration) -> Result<TimeReport, String> {
 
 fn print(report: &Report) {
     let head = ["ENDPOINT", "NAME", "STATE", "OFFSET", "ERROR", "= DELAY", "+ DRIFT"];
-    let head = [&head[..], &["+ DISP.", "RATE (BOUND)"]].concat();
+    let head = [&head[..], &["+ DISPERSION", "RATE (BOUND)"]].concat();
     let mut table = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     table.extend(report.members.iter().map(row));
     print_table(&table);
