@@ -204,7 +204,7 @@ fn reasons(sources: &[SourceReport]) -> Vec<(String, Vec<&str>)> {
         for why in source.why.clone().into_iter().chain(refused) {
             match reasons.iter_mut().find(|(said, _)| *said == why) {
                 Some((_, names)) => names.push(&source.source),
-                None => reasons.push((why, vec![&source.source])),
+                None => reasons.push((why, vec![source.source.as_str()])),
             }
         }
     }
