@@ -9,6 +9,7 @@
 //! the answer needs no way back from the leader, and whoever has the answer sees the write in its
 //! own member's state at once.
 
+mod agreement;
 mod apply;
 mod leases;
 mod mutant;
@@ -17,7 +18,7 @@ mod reads;
 mod wakefulness;
 
 use crate::checkpoint::Checkpoint;
-use crate::digests::{Digests, Verdict};
+use crate::digests::Digests;
 use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
 use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
@@ -329,16 +330,6 @@ impl Replica {
         self.applied_commands
     }
 
-    /// Where our state was seen to differ from a quorum's.
-    pub fn fenced(&self) -> Option<Index> {
-        self.fenced
-    }
-
-    /// Where members were seen to differ, until a quorum is seen to share our state.
-    pub fn disputed(&self) -> Option<Index> {
-        self.disputed
-    }
-
     fn write(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
         if self.fenced.is_some() {
             let answer = Err(Refusal::Corrupt);
@@ -437,60 +428,6 @@ impl Replica {
                 // Nobody asks for a change of members yet.
                 raft::Indication::ReconfigureRefused { .. } => {}
             }
-        }
-    }
-
-    fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
-        let at = self.applied.index;
-        if at.0.is_multiple_of(crate::DIGEST_EVERY) {
-            self.digests.note(at, cx.id, self.store.digest());
-            self.judge(at, cx);
-        }
-    }
-
-    fn judge(&mut self, at: Index, cx: &mut Context<'_, Self>) {
-        let quorum = self.configuration.incoming.len() / 2 + 1;
-        match self.digests.compare(at, cx.id, quorum) {
-            Verdict::Agreed if self.digests.is_shared(at, cx.id, quorum) => {
-                self.disputed = self.disputed.filter(|disputed| *disputed > at);
-            }
-            Verdict::Agreed => {}
-            Verdict::Disputed { at } => {
-                self.disputed = self.disputed.max(Some(at));
-                cx.indicate(Indication::Disputed { at });
-            }
-            Verdict::Diverged { .. } if self.fenced.is_some() => {}
-            Verdict::Diverged { at } => {
-                self.fenced = Some(at);
-                cx.indicate(Indication::Diverged { at });
-                self.refuse_everything(Refusal::Corrupt, cx);
-            }
-        }
-    }
-
-    /// A fenced leader hands over: its log is good, but what it answers is not.
-    fn step_aside(&mut self, cx: &mut Context<'_, Self>) {
-        if self.raft.leader() != Some(cx.id) {
-            return;
-        }
-        let me = cx.id;
-        let next = self.configuration.incoming.iter().copied().find(|voter| *voter != me);
-        if let Some(to) = next {
-            let request = raft::Request::TransferLeadership { to };
-            let heard = cx.child(|cx| self.raft.on_request(request, cx));
-            self.hear(heard, cx);
-        }
-    }
-
-    /// A fenced replica is silent: its state is known to be wrong, and would start disputes.
-    fn tell_digest(&mut self, cx: &mut Context<'_, Self>) {
-        if self.fenced.is_some() {
-            return;
-        }
-        let Some((at, digest)) = self.digests.latest_of(cx.id) else { return };
-        let me = cx.id;
-        for to in self.configuration.members().into_iter().filter(|to| *to != me) {
-            cx.send(to, Message::Digest { at, digest });
         }
     }
 
@@ -653,10 +590,7 @@ impl Protocol for Replica {
             Message::Apply if from == cx.id => self.apply(cx),
             Message::Apply => {} // Nobody else may tell us when.
             Message::Lease(message) => self.on_lease_message(from, message, cx),
-            Message::Digest { at, digest } => {
-                self.digests.note(at, from, digest);
-                self.judge(at, cx);
-            }
+            Message::Digest { at, digest } => self.hear_digest(from, at, digest, cx),
         }
     }
 
