@@ -10,15 +10,8 @@ use clap::Args;
 use quorate_server::guarantees::{AssumptionReport, PromiseReport, Report};
 use quorate_server::url::Url;
 use serde::Serialize;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
-use tonic::body::Body;
-use tonic::codegen::{Body as _, Service, http};
-use tonic::transport::Channel;
-
-/// A table is some ten kilobytes; whoever sends more is no member. Unit: bytes.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Between two tables of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -115,15 +108,13 @@ async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
     let scope = if options.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
     neighbours::find(&mut endpoints, scope, timeout).await;
     let ask = |endpoint: &Url| {
-        let (channel, endpoint) = (client::channel(endpoint), endpoint.authority());
+        let endpoint = endpoint.clone();
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(timeout, ask(channel)).await;
-            let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-            let (report, unreachable) = match answer {
+            let (report, unreachable) = match ask(&endpoint, timeout).await {
                 Ok(report) => (Some(report), None),
                 Err(why) => (None, Some(why)),
             };
-            Answer { endpoint, report, unreachable }
+            Answer { endpoint: endpoint.authority(), report, unreachable }
         })
     };
     let asked: Vec<_> = endpoints.iter().map(ask).collect();
@@ -136,29 +127,13 @@ async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
 }
 
 /// Asks one member. Errors: why there is no answer, for eyes.
-async fn ask(mut channel: Channel) -> Result<Report, String> {
-    let cause = |error: tonic::transport::Error| client::root_cause(&error);
-    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.map_err(cause)?;
-    let request = http::Request::get("/guarantees").body(Body::empty());
-    let answer = channel.call(request.expect("a path is a URI")).await.map_err(cause)?;
-    let code = answer.status();
-    if !code.is_success() {
-        return Err(format!("{code}: it knows of no guarantees; is it an older member, or etcd?"));
+async fn ask(endpoint: &Url, timeout: Duration) -> Result<Report, String> {
+    let (code, body) = client::http_get(endpoint, "/guarantees", timeout).await?;
+    match code {
+        200 => serde_json::from_str(&body).map_err(|error| format!("not understood: {error}")),
+        404 => Err("it knows of no guarantees; is it an older member, or etcd?".to_owned()),
+        code => Err(format!("it answers with status {code}")),
     }
-    let bytes = collect(answer.into_body()).await?;
-    serde_json::from_slice(&bytes).map_err(|error| format!("not understood: {error}"))
-}
-
-async fn collect(mut body: Body) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| client::reason(&error))?;
-        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        if bytes.len() > ANSWER_BYTES_MAX {
-            return Err("the answer is too long for a member's".to_owned());
-        }
-    }
-    Ok(bytes)
 }
 
 /// Lines for eyes: the assumptions of each member, its promises, and what it comes to.
@@ -189,7 +164,12 @@ fn table(answers: &Answers) -> Vec<String> {
             let age = report
                 .age_ms
                 .map_or("of unknown age".to_owned(), |age| format!("at most {} old", time(age)));
-            lines.push(format!("{member}: read-only for {}; its state is {age}", time(since)));
+            let refused = match report.refused_total {
+                0 => String::new(),
+                refused => format!("; {refused} requests were refused so far"),
+            };
+            let since = time(since);
+            lines.push(format!("{member}: read-only for {since}; its state is {age}{refused}"));
         }
     }
     lines.push(if answers.holds { "everything holds" } else { "less is promised" }.to_owned());
@@ -270,6 +250,7 @@ mod tests {
             id: "1".to_owned(),
             leader: None,
             read_only_for_ms: Some(2_001),
+            refused_total: 7,
             age_ms: Some(3_200),
             assumptions: vec![AssumptionReport {
                 name: "quorum".to_owned(),
@@ -314,7 +295,7 @@ mod tests {
                 "n1      read       linearizable  withdrawn  waits for a quorum, then refused  \
                  quorum",
                 "",
-                "n1: read-only for 2.1 s; its state is at most 3.2 s old",
+                "n1: read-only for 2.1 s; its state is at most 3.2 s old; 7 requests were refused so far",
                 "less is promised",
             ]
         );

@@ -128,7 +128,7 @@ async fn ask(endpoint: &Url, timeout: Duration) -> Result<TimeReport, String> {
 
 fn print(report: &Report) {
     let head = ["ENDPOINT", "NAME", "STATE", "OFFSET", "ERROR", "= DELAY", "+ DRIFT"];
-    let head = [&head[..], &["+ DISPERSION", "RATE (BOUND)"]].concat();
+    let head = [&head[..], &["+ DISPERSION", "RATE (BOUND)", "BESIDE PEERS"]].concat();
     let mut table = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     table.extend(report.members.iter().map(row));
     print_table(&table);
@@ -164,6 +164,11 @@ fn row(member: &Member) -> Vec<String> {
     row.push(report.offset_seconds.map_or("-".to_owned(), offset));
     row.extend(errors(report.error.as_ref()));
     row.push(format!("{drift} ({:.0})", report.drift_bound_ppm));
+    row.push(match (&report.rate.verdict[..], report.rate.apart_ppm) {
+        ("good", Some(apart)) => format!("good (<= {apart:.1} ppm)"),
+        (verdict, Some(apart)) => format!("{verdict} (>= {apart:.1} ppm)"),
+        (verdict, None) => verdict.to_owned(),
+    });
     row
 }
 
@@ -251,6 +256,7 @@ fn print_table(table: &[Vec<String>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_server::timekeeping::RateReport;
 
     #[test]
     fn lengths_are_read_at_a_glance() {
@@ -312,6 +318,7 @@ mod tests {
             offset_seconds: Some(-0.0015),
             error: Some(error),
             drift_bound_ppm: 200.0,
+            rate: RateReport { verdict: "bad".to_owned(), apart_ppm: Some(900.0) },
             ..TimeReport::default()
         };
         let member = Member { endpoint: "a:1".to_owned(), report: Some(report), unreachable: None };
@@ -325,6 +332,7 @@ mod tests {
             "2.000 ms",
             "3.000 ms",
             "- (200)",
+            "bad (>= 900.0 ppm)",
         ];
         assert_eq!(row(&member), cells);
     }

@@ -186,6 +186,20 @@ async fn a_server_that_lies_by_an_hour_is_outvoted_and_named() {
 }
 
 #[tokio::test]
+async fn a_clock_that_may_err_by_more_than_is_allowed_is_told_by_name() {
+    let Some(server) = Chronyd::start() else { return };
+    let settings =
+        Settings::of(1).with("--time-source", server.source()).with("--clock-error-max", "1ms");
+    let cluster = Cluster::start(settings).await;
+    // Between two questions, 16 s apart, the bound grows by 3 ms: nobody knows how the clock runs.
+    cluster.wait_log(0, &[" > 1 ms on m1: nothing that is offered rests on it"]).await;
+    let (_, told) = http_get(cluster.members[0].client_port, "/metrics").expect("metrics");
+    let broken = "quorate_assumption_broken_total{name=\"clock-error\"} ";
+    let count = told.lines().find_map(|line| line.strip_prefix(broken)).expect("a counter");
+    assert_ne!(count, "0");
+}
+
+#[tokio::test]
 async fn members_without_a_server_know_how_far_they_are_apart_and_who_does_not_answer() {
     let mut cluster = Cluster::start(Settings::of(3)).await;
     let all_count = |told: &Value| members(told).iter().all(|m| sources(m, "counts").len() == 3);

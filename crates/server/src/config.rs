@@ -32,6 +32,7 @@ use crate::timekeeping::{
 use crate::url::{Url, UrlError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,12 @@ pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
 /// The largest `max_request_bytes`: a request must fit into one frame between members.
 pub const REQUEST_BYTES_MAX: u64 = 32 << 20;
+
+/// Bound on the error of the time, unless told otherwise.
+pub const CLOCK_ERROR_DEFAULT: Duration = Duration::from_millis(20);
+/// A smaller bound is broken by the delays of a network, a larger one says nothing about a clock.
+pub const CLOCK_ERROR_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// Space quota if none is given, in bytes; etcd's default of 2 GiB.
 pub const QUOTA_BACKEND_BYTES_DEFAULT: u64 = 2 << 30;
@@ -146,6 +153,9 @@ pub struct Config {
     pub time_sources: Vec<TimeSource>,
     /// Between two questions to a peer about the time; zero asks nobody.
     pub time_poll: Duration,
+    /// A time that may be wrong by more breaks the assumption `clock-error`. Range:
+    /// [`CLOCK_ERROR_RANGE`].
+    pub clock_error_max: Duration,
 
     /// Compare this member's state with its peers' before serving.
     pub initial_corrupt_check: bool,
@@ -315,6 +325,11 @@ pub enum ConfigError {
     },
     /// Servers of the time are named, and nobody is to be asked.
     TimeSourcesUnasked,
+    /// A bound on the error of the time that every clock breaks, or none.
+    ClockError {
+        /// Unit: microseconds.
+        bound_us: u128,
+    },
     /// Two members of `initial_cluster` share an address.
     DuplicateUrl {
         /// The address.
@@ -374,6 +389,12 @@ impl fmt::Display for ConfigError {
             ConfigError::TimeSourcesUnasked => f.write_str(
                 "--time-source is set and --time-poll=0 asks nobody; leave one of them out",
             ),
+            ConfigError::ClockError { bound_us } => write!(
+                f,
+                "--clock-error-max[{bound_us}us] is out of range; write {:?} to {:?}",
+                CLOCK_ERROR_RANGE.start(),
+                CLOCK_ERROR_RANGE.end()
+            ),
             ConfigError::DuplicateUrl { url } => {
                 write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
             }
@@ -429,6 +450,7 @@ impl Default for Config {
             bcrypt_cost: 10,
             time_sources: Vec::new(),
             time_poll: TIME_POLL_DEFAULT,
+            clock_error_max: CLOCK_ERROR_DEFAULT,
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
             metrics: MetricsDetail::Basic,
@@ -585,6 +607,9 @@ impl Config {
         }
         if !poll.is_zero() && !(TIME_POLL_MIN..=TIME_POLL_MAX).contains(&poll) {
             return Err(ConfigError::TimePoll { poll_ms: poll.as_millis() });
+        }
+        if !CLOCK_ERROR_RANGE.contains(&self.clock_error_max) {
+            return Err(ConfigError::ClockError { bound_us: self.clock_error_max.as_micros() });
         }
         Ok(())
     }
@@ -764,6 +789,11 @@ mod tests {
                 },
                 "leave one of them out",
             ),
+            case(
+                |c| c.clock_error_max = Duration::from_micros(999),
+                "--clock-error-max[999us] is out of range; write 1ms to 10s",
+            ),
+            case(|c| c.clock_error_max = Duration::from_secs(11), "--clock-error-max[11000000us]"),
             case(
                 |c| c.time_sources = vec!["ntp://a".parse().expect("a source"); 2],
                 "names ntp://a:123 twice",

@@ -1,6 +1,6 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
-use crate::guarantees::{ClockReport, View, Vitals};
+use crate::guarantees::{View, Vitals};
 use crate::host::{Ask, Reply, Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::timekeeping::Timekeeper;
@@ -149,14 +149,16 @@ impl Handle {
         let ask = Ask::Write { ticket, envelope: Bytes::from(envelope), reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         // A host that drops its replies has ended; the command may be on its way to the leader.
-        let answer = answer.await.map_err(|_| Refusal::Stopping)??;
+        let answer = answer.await.map_err(|_| Refusal::Stopping)?;
+        let answer = answer.inspect_err(|why| self.shared.count_refusal(*why))?;
         let quorate_replica::Answer { revision, term, outcome } = answer;
         Ok(Applied { revision, term, outcome, staleness: None })
     }
 
     /// Reads one snapshot.
     pub async fn read(&self, read: Read, consistency: Consistency) -> Result<Applied, Refusal> {
-        let snapshot = self.snapshot(consistency).await?;
+        let snapshot = self.snapshot(consistency).await;
+        let snapshot = snapshot.inspect_err(|why| self.shared.count_refusal(*why))?;
         let staleness = snapshot.staleness;
         let store = snapshot.store;
         let revision = store.revision();
@@ -273,12 +275,6 @@ impl Handle {
     /// What this member's promises rest on, as of now.
     pub(crate) fn assumptions(&self) -> View {
         self.shared.guard().look(&self.shared)
-    }
-
-    /// Takes in what a monitor knows of this machine's clock; none if it knows nothing any more.
-    /// What rests on the clock is promised only as long as somebody reports here.
-    pub fn report_clock(&self, report: Option<ClockReport>) {
-        self.shared.set_clock(report);
     }
 
     /// Who watches.

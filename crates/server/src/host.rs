@@ -2,7 +2,7 @@
 //! when a checkpoint is taken.
 
 use crate::checkpointing::{Checkpointing, Supply};
-use crate::guarantees::{ClockReport, Guard, Vitals};
+use crate::guarantees::{Guard, Vitals};
 use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
@@ -134,7 +134,6 @@ pub(crate) struct Shared {
     leader: watch::Sender<(Term, Option<NodeId>)>,
     /// Damaged checkpoints that no newer one has replaced.
     pub(crate) damaged_checkpoints: AtomicU64,
-    clock: RwLock<Option<ClockReport>>,
     guard: OnceLock<Guard>,
 }
 
@@ -171,7 +170,6 @@ impl Shared {
             fresh_since: AtomicU64::new(0),
             leader: watch::Sender::new((Term(0), None)),
             damaged_checkpoints: AtomicU64::new(0),
-            clock: RwLock::default(),
             guard: OnceLock::new(),
         }
     }
@@ -200,13 +198,14 @@ impl Shared {
         self.guard.get().expect("it is there before anybody is served")
     }
 
-    pub(crate) fn set_clock(&self, report: Option<ClockReport>) {
-        *self.clock.write().unwrap_or_else(PoisonError::into_inner) = report;
-    }
-
-    /// What is known of this machine's clock.
-    pub(crate) fn clock(&self) -> Option<ClockReport> {
-        *self.clock.read().unwrap_or_else(PoisonError::into_inner)
+    /// A client was refused.
+    pub(crate) fn count_refusal(&self, why: Refusal) {
+        use Refusal::{LeaderChanged, NoLeader, TimedOut, TimedOutLeaderLost};
+        if matches!(why, NoLeader | LeaderChanged | TimedOut | TimedOutLeaderLost)
+            && let Some(guard) = self.guard.get()
+        {
+            guard.count_refusal();
+        }
     }
 
     /// A quorum has proven that this member's state is no older than that.

@@ -228,6 +228,7 @@ fn observation(settings: &mut Settings, config: &mut Config) -> Result<(), Usage
 
 fn time(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.duration("time-poll", &mut config.time_poll);
+    settings.duration("clock-error-max", &mut config.clock_error_max);
     let text = settings.text("time-source").unwrap_or_default();
     let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
     let bad = |error| UsageError::TimeSource { given: settings.given("time-source"), error };

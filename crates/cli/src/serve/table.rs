@@ -143,6 +143,12 @@ const OWN: &[Flag] = &[
         "NTP servers that know the time, as ntp://HOST[:PORT]; may be repeated, up to 16",
     ),
     Flag::used(
+        "clock-error-max",
+        Duration,
+        "20ms",
+        "a time that may be wrong by more breaks the assumption 'clock-error', with time-source",
+    ),
+    Flag::used(
         "time-poll",
         Duration,
         "2s",

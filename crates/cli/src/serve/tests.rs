@@ -32,7 +32,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 51] = [
+const ALL_USED: [(&str, &str); 52] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -84,6 +84,7 @@ const ALL_USED: [(&str, &str); 51] = [
     ("max-snapshots", "3"),
     ("time-source", "ntp://10.0.0.9,ntp://[::1]:1123"),
     ("time-poll", "500ms"),
+    ("clock-error-max", "5ms"),
 ];
 
 fn words(text: &str) -> Vec<String> {
@@ -170,6 +171,7 @@ fn everything() -> Config {
             "ntp://[::1]:1123".parse().expect("a source"),
         ],
         time_poll: Duration::from_millis(500),
+        clock_error_max: Duration::from_millis(5),
         initial_corrupt_check: true,
         corrupt_check_time: Duration::from_secs(11),
         metrics: MetricsDetail::Extensive,
@@ -319,6 +321,8 @@ fn mistakes_are_named_with_what_to_do() {
         ("--time-source ntp://a --time-source ntp://a:123", "names ntp://a:123 twice"),
         ("--time-source=ntp://a --time-poll=0s", "leave one of them out"),
         ("--time-poll=1ms", "write 100ms to 64s, or 0 to ask nobody"),
+        ("--clock-error-max=0s", "out of range; write 1ms to 10s"),
+        ("--clock-error-max=1h", "out of range; write 1ms to 10s"),
         ("--time-poll=often", "a duration like 100ms, 5s or 2h"),
         ("--initial-cluster=a", "cannot understand \"a\""),
         ("--initial-cluster==http://a:1", "cannot understand"),

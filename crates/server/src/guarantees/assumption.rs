@@ -3,7 +3,9 @@
 //! An assumption holds while its measured value is at most its bound and nothing else speaks
 //! against it. What was not measured does not hold: a promise that needs it is not made.
 
+use crate::timekeeping::{ClockBounds, ClockError, ClockRate};
 use quorate_core::NodeId;
+use quorate_protocols::time::dispersion::Ppb;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -22,12 +24,14 @@ pub enum Name {
     Agreement,
     /// There is room for growth: below the quota, on disk, in the log.
     Space,
-    /// Clocks run at the same rate within a known error.
+    /// The clock here runs as fast as those of the peers.
     ClockRate,
+    /// The true time is known.
+    ClockError,
 }
 
 /// How many there are.
-pub const NAMES: usize = 7;
+pub const NAMES: usize = 8;
 
 impl Name {
     /// All, in the order in which they are shown; also the order of their numbers.
@@ -39,6 +43,7 @@ impl Name {
         Name::Agreement,
         Name::Space,
         Name::ClockRate,
+        Name::ClockError,
     ];
 
     /// As operators, logs and metrics call it.
@@ -51,6 +56,7 @@ impl Name {
             Name::Agreement => "agreement",
             Name::Space => "space",
             Name::ClockRate => "clock-rate",
+            Name::ClockError => "clock-error",
         }
     }
 
@@ -63,14 +69,16 @@ impl Name {
             Name::DiskIntegrity => "damaged places that are not replaced yet",
             Name::Agreement => "points of the log at which the states of members differ",
             Name::Space => "bytes of the store that are in use, and room for the log",
-            Name::ClockRate => "error of the clock",
+            Name::ClockRate => "how fast the clock here and those of enough peers run apart",
+            Name::ClockError => "bound on the error of what is taken for the true time",
         }
     }
 
     /// Of what is measured.
     pub fn unit(self) -> Unit {
         match self {
-            Name::Quorum | Name::Scheduling | Name::Disk | Name::ClockRate => Unit::Milliseconds,
+            Name::Quorum | Name::Scheduling | Name::Disk | Name::ClockError => Unit::Milliseconds,
+            Name::ClockRate => Unit::PartsPerMillion,
             Name::Space => Unit::Bytes,
             Name::DiskIntegrity | Name::Agreement => Unit::Count,
         }
@@ -84,6 +92,8 @@ pub enum Unit {
     Milliseconds,
     /// Bytes.
     Bytes,
+    /// A rate: microseconds in a second.
+    PartsPerMillion,
     /// Things.
     Count,
 }
@@ -94,18 +104,10 @@ impl Unit {
         match self {
             Unit::Milliseconds => "ms",
             Unit::Bytes => "bytes",
+            Unit::PartsPerMillion => "ppm",
             Unit::Count => "",
         }
     }
-}
-
-/// What a monitor of the clock knows of it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ClockReport {
-    /// The true time is within this of what the clock shows, drift since the last look included.
-    pub error: Duration,
-    /// The bound on how fast it drifts. Unit: parts per million.
-    pub drift_ppm: u32,
 }
 
 /// Whether something that must be opted into is on.
@@ -152,11 +154,13 @@ pub struct Measured {
     /// The log waits for space.
     pub log_waits: bool,
     /// What is known of the clock.
-    pub clock: Option<ClockReport>,
+    pub clock: ClockBounds,
     /// Reads may rest on the clock.
     pub lease_reads: Switch,
     /// How long ago this member's state was proven to be fresh.
     pub age: Option<Duration>,
+    /// Requests of clients that were refused for want of a quorum in this life.
+    pub refused: u64,
 }
 
 /// What an operator allows.
@@ -166,7 +170,7 @@ pub struct Bounds {
     pub delay: Duration,
     /// Of writing and syncing the log.
     pub sync: Duration,
-    /// Error of the clock.
+    /// Error of what is taken for the true time.
     pub clock_error: Duration,
 }
 
@@ -239,7 +243,8 @@ pub fn judge(measured: &Measured, bounds: &Bounds) -> [Assumption; NAMES] {
         Name::DiskIntegrity => none_of(name, measured.damaged, None),
         Name::Agreement => agreement(measured),
         Name::Space => space(measured),
-        Name::ClockRate => clock_rate(measured, bounds),
+        Name::ClockRate => clock_rate(&measured.clock),
+        Name::ClockError => clock_error(&measured.clock, bounds),
     })
 }
 
@@ -275,16 +280,32 @@ fn space(measured: &Measured) -> Assumption {
     Assumption { name: Name::Space, standing, value, bound, detail }
 }
 
-fn clock_rate(measured: &Measured, bounds: &Bounds) -> Assumption {
-    match measured.clock {
-        Some(clock) => within(Name::ClockRate, clock.error, bounds.clock_error),
-        None => Assumption {
-            name: Name::ClockRate,
-            standing: Standing::NotMeasured,
-            value: None,
-            bound: Some(millis(bounds.clock_error)),
-            detail: None,
-        },
+fn clock_rate(clock: &ClockBounds) -> Assumption {
+    // Rounded up: what is within the bound stays so, and what is beyond it, too.
+    let ppm = |rate: Ppb| rate.0.unsigned_abs().div_ceil(1_000);
+    let bound = Some(ppm(clock.drift_bound.ppb()));
+    let (standing, value, detail) = match clock.rate {
+        ClockRate::Good(apart) => (Standing::Holds, Some(ppm(apart)), None),
+        ClockRate::Bad(apart) => (Standing::Broken, Some(ppm(apart)), None),
+        ClockRate::Unknown => {
+            (Standing::NotMeasured, None, Some("too few peers heard, or not for long enough"))
+        }
+    };
+    Assumption { name: Name::ClockRate, standing, value, bound, detail }
+}
+
+fn clock_error(clock: &ClockBounds, bounds: &Bounds) -> Assumption {
+    let unknown = |why| Assumption {
+        name: Name::ClockError,
+        standing: Standing::NotMeasured,
+        value: None,
+        bound: Some(millis(bounds.clock_error)),
+        detail: Some(why),
+    };
+    match clock.error {
+        ClockError::Within(error) => within(Name::ClockError, error, bounds.clock_error),
+        ClockError::NoServer => unknown("no --time-source is asked"),
+        ClockError::NoneBelieved => unknown("no server of the time is believed"),
     }
 }
 
@@ -320,6 +341,9 @@ pub(super) mod tests {
         clock_error: Duration::from_millis(20),
     };
 
+    /// A clock of which nobody knows anything.
+    pub(in crate::guarantees) const UNKNOWN: ClockBounds = ClockBounds::UNKNOWN;
+
     /// A follower of three with whom all is well.
     pub(in crate::guarantees) fn well() -> Measured {
         Measured {
@@ -352,7 +376,7 @@ pub(super) mod tests {
     fn everything_but_the_clock_holds_where_all_is_well() {
         for name in Name::ALL {
             let expected = match name {
-                Name::ClockRate => Standing::NotMeasured,
+                Name::ClockRate | Name::ClockError => Standing::NotMeasured,
                 _ => Standing::Holds,
             };
             assert_eq!(standing_of(name, &well()), expected, "{name:?}");
@@ -361,8 +385,9 @@ pub(super) mod tests {
 
     #[test]
     fn each_measurement_breaks_its_own_assumption_beyond_its_bound_and_no_other() {
-        let clock = |millis| Some(ClockReport { error: millis * MS, drift_ppm: 200 });
-        let cases: [(Name, Measured, Measured); 12] = [
+        let clock = |millis| ClockBounds { error: ClockError::Within(millis * MS), ..UNKNOWN };
+        let rate = |rate| ClockBounds { rate, ..UNKNOWN };
+        let cases: [(Name, Measured, Measured); 13] = [
             (
                 Name::Quorum,
                 Measured { silence: 250 * MS, ..well() },
@@ -392,6 +417,11 @@ pub(super) mod tests {
             (Name::Space, well(), Measured { log_waits: true, ..well() }),
             (
                 Name::ClockRate,
+                Measured { clock: rate(ClockRate::Good(Ppb(200_000))), ..well() },
+                Measured { clock: rate(ClockRate::Bad(Ppb(200_001))), ..well() },
+            ),
+            (
+                Name::ClockError,
                 Measured { clock: clock(20), ..well() },
                 Measured { clock: clock(21), ..well() },
             ),
@@ -408,10 +438,15 @@ pub(super) mod tests {
     #[test]
     fn lines_say_value_and_bound() {
         let line = |name: Name, measured: Measured| judge(&measured, &BOUNDS)[name as usize].line();
-        let error = Duration::from_micros(40_001);
-        let clock = Some(ClockReport { error, drift_ppm: 200 });
-        assert_eq!(line(Name::ClockRate, Measured { clock, ..well() }), "clock-rate 41 ms > 20 ms");
-        assert_eq!(line(Name::ClockRate, well()), "clock-rate not measured");
+        let error = ClockError::Within(Duration::from_micros(40_001));
+        let clock = ClockBounds { error, rate: ClockRate::Bad(Ppb(200_001)), ..UNKNOWN };
+        let errs = Measured { clock, ..well() };
+        assert_eq!(line(Name::ClockError, errs), "clock-error 41 ms > 20 ms");
+        assert_eq!(line(Name::ClockRate, errs), "clock-rate 201 ppm > 200 ppm");
+        let none = "clock-error not measured (no --time-source is asked)";
+        assert_eq!(line(Name::ClockError, well()), none);
+        let none = "clock-rate not measured (too few peers heard, or not for long enough)";
+        assert_eq!(line(Name::ClockRate, well()), none);
         assert_eq!(line(Name::DiskIntegrity, well()), "disk-integrity 0 <= 0");
         assert_eq!(
             line(Name::Quorum, Measured { leader: None, ..well() }),

@@ -20,22 +20,24 @@
 //! thread that looks is neither the loop's nor the log's, so that it tells of both when they stand.
 //!
 //! **Bounds.** Constant memory. A look takes a few short locks and no I/O. Each change is one line
-//! of the log, and a broken assumption stays so for a second at least. To know how old its state
+//! of the log, and a broken assumption stays so for a second at least; refusals for want of a
+//! quorum are summed up every [`REFUSALS_TOLD_EVERY`]. To know how old its state
 //! can be, a member asks for a proof every [`PROVE_EVERY`]: one round of heartbeats, no write.
 //!
-//! **Left out.** The rate of the clocks is not measured yet; whoever does it reports through
-//! [`Handle::report_clock`]. Reads that rest on it are off.
+//! **Clocks.** What is promised by the rate of clocks rests on [`View::clock_vouched_until`]: while
+//! it is looked at and all is well, for [`VOUCH_FOR`] at a time, so that a monitor that stands still
+//! vouches for nothing. It only ever withdraws: whoever relies on clocks has opted into it.
 
 mod assumption;
 mod report;
 mod table;
 mod watchman;
 
-pub use assumption::{Assumption, Bounds, ClockReport, Measured, Name, Standing, Switch, Unit};
+pub use assumption::{Assumption, Bounds, Measured, Name, Standing, Switch, Unit};
 pub use assumption::{NAMES, judge};
 pub use report::{AssumptionReport, PromiseReport, Report};
 pub use table::{PROMISES, Promise, Row, State, promises};
-pub use watchman::{Kept, News, View, Watchman};
+pub use watchman::{Kept, News, REFUSALS_TOLD_EVERY, View, Watchman};
 
 use crate::config::Config;
 use crate::handle::Handle;
@@ -44,7 +46,7 @@ use quorate_core::Time;
 use quorate_drivers::live::{LogHandle, Pulse, monotonic_now};
 use quorate_replica::store::AlarmKind;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -53,8 +55,8 @@ use tokio::time::{MissedTickBehavior, interval};
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A state is proven fresh so often.
 pub const PROVE_EVERY: Duration = Duration::from_secs(1);
-/// A clock whose error is larger carries no promise.
-pub const CLOCK_ERROR_MAX: Duration = Duration::from_millis(20);
+/// A clock that was found good is vouched for so long.
+pub const VOUCH_FOR: Duration = Duration::from_secs(1);
 
 /// What the loop thread tells after each turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +80,8 @@ pub(crate) struct Guard {
     pulse: Arc<Pulse>,
     log: LogHandle,
     started: Time,
+    /// Requests that were refused for want of a quorum.
+    refused: AtomicU64,
     watchman: Mutex<Watchman>,
 }
 
@@ -88,9 +92,10 @@ impl Guard {
         let bounds = Bounds {
             delay: config.loop_delay_max(),
             sync: config.disk_sync_max(),
-            clock_error: CLOCK_ERROR_MAX,
+            clock_error: config.clock_error_max,
         };
-        Guard { bounds, pulse, log, started, watchman: Mutex::new(Watchman::new(started)) }
+        let watchman = Mutex::new(Watchman::new(started, &config.name));
+        Guard { bounds, pulse, log, started, refused: AtomicU64::new(0), watchman }
     }
 
     /// Measures, judges, and logs what changed.
@@ -103,9 +108,15 @@ impl Guard {
             match news {
                 News::Broken { line } => tracing::warn!("assumption broken: {line}"),
                 News::Whole { line } => tracing::info!("assumption whole: {line}"),
+                News::Refused { line } => tracing::warn!("{line}"),
             }
         }
         view
+    }
+
+    /// A request of a client was refused for want of a quorum.
+    pub(crate) fn count_refusal(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     fn measure(&self, shared: &Shared, now: Time) -> Measured {
@@ -129,9 +140,10 @@ impl Guard {
             quota: status.db_size_quota,
             space_alarm: alarmed(AlarmKind::NoSpace),
             log_waits: self.log.stalled().is_some(),
-            clock: shared.clock(),
+            clock: shared.time.bounds(),
             lease_reads: Switch::Off,
             age: shared.fresh_since().map(|since| now.since(since)),
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 }
@@ -142,6 +154,25 @@ impl View {
         let kept = &self.kept[Name::Quorum as usize];
         (kept.standing == Standing::Broken).then_some(kept.since)
     }
+
+    /// For how long.
+    pub fn read_only_for(&self) -> Option<Duration> {
+        self.read_only_since().map(|since| self.at.since(since))
+    }
+
+    /// Until when promises may rest on the rate of this member's clock: an instant of its monotonic
+    /// clock. None: not at all.
+    pub fn clock_vouched_until(&self) -> Option<Time> {
+        let standing = |name: Name| self.kept[name as usize].standing;
+        let good = standing(Name::ClockRate) == Standing::Holds;
+        let contradicted = standing(Name::ClockError) == Standing::Broken;
+        (good && !contradicted).then(|| self.at.after(VOUCH_FOR))
+    }
+}
+
+/// What a member without a quorum says of itself.
+pub(crate) fn read_only(lasted: Duration) -> String {
+    format!("read-only for {}: no quorum", table::text(lasted))
 }
 
 impl Handle {

@@ -17,6 +17,8 @@ pub struct Report {
     pub leader: Option<String>,
     /// Since when it serves no writes and no linearizable reads. Unit: milliseconds.
     pub read_only_for_ms: Option<u64>,
+    /// Requests that were refused for want of a quorum since the member started.
+    pub refused_total: u64,
     /// How old its state can be at most; none if it was never proven fresh. Unit: milliseconds.
     pub age_ms: Option<u64>,
     /// What promises rest on.
@@ -79,7 +81,8 @@ impl Report {
             member: own.map(|member| member.name).unwrap_or_default(),
             id: hex(NodeId(id)),
             leader: view.measured.leader.map(hex),
-            read_only_for_ms: view.read_only_since().map(|since| millis(view.at.since(since))),
+            read_only_for_ms: view.read_only_for().map(millis),
+            refused_total: view.measured.refused,
             age_ms: view.measured.age.map(millis),
             assumptions: assumptions(view),
             promises: promises(view),

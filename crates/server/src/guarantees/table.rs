@@ -77,11 +77,13 @@ impl Promise {
 
     /// What it rests on, the gravest first.
     pub fn rests_on(self) -> &'static [Name] {
-        use Name::{Agreement, ClockRate, Disk, DiskIntegrity, Quorum, Scheduling, Space};
+        use Name::{
+            Agreement, ClockError, ClockRate, Disk, DiskIntegrity, Quorum, Scheduling, Space,
+        };
         match self {
             Growth | Shrinkage | FencedWrite => &[Agreement, Quorum, Space, Disk, DiskIntegrity],
             LinearizableRead | BoundedRead | Watch => &[Agreement, Quorum],
-            LeaseRead => &[Agreement, Quorum, ClockRate],
+            LeaseRead => &[Agreement, Quorum, ClockRate, ClockError],
             SerializableRead | Backup => &[Agreement],
             KeepAlive => &[Agreement, Quorum, Disk],
             Expiry => &[Agreement, Quorum, Disk, Scheduling, ClockRate],
@@ -148,8 +150,9 @@ impl Seen<'_> {
         let fails = match self.assumptions[name as usize].standing {
             Standing::Holds => false,
             Standing::Broken => true,
-            // Leases have always assumed what they say; a read must know.
-            Standing::NotMeasured => promise == LeaseRead,
+            // Leases have always assumed what they say; a read must know. What time it is, neither
+            // needs: a clock that is known to be wrong is only not to be trusted.
+            Standing::NotMeasured => promise == LeaseRead && name == Name::ClockRate,
         };
         fails && self.blind != Some(name)
     }
@@ -239,10 +242,11 @@ fn less(promise: Promise, broken: Name, seen: &Seen<'_>) -> Option<Verdict> {
             "acknowledged by a quorum that one failure less leaves, until this disk is mended",
         )),
         Name::Scheduling => Some(weaker("never before its time; may be late, as this member is")),
-        Name::ClockRate if promise == LeaseRead => {
+        Name::ClockRate | Name::ClockError if promise == LeaseRead => {
             Some(weaker("lease reads off, read index on: such a read asks a quorum"))
         }
-        Name::ClockRate => Some(weaker("may come early or late by the error of the clocks")),
+        Name::ClockRate => Some(weaker("may come early or late by as much as clocks run apart")),
+        Name::ClockError => None,
     }
 }
 
@@ -311,9 +315,11 @@ fn stalled(promise: Promise, seen: &Seen<'_>) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::assumption::judge;
     use super::super::assumption::tests::{BOUNDS, well};
-    use super::super::assumption::{ClockReport, judge};
     use super::*;
+    use crate::timekeeping::{ClockBounds, ClockError, ClockRate};
+    use quorate_protocols::time::dispersion::Ppb;
 
     const H: State = State::Holds;
     const W: State = State::Weaker;
@@ -332,8 +338,10 @@ mod tests {
     }
 
     fn cases() -> Vec<Case> {
-        let clock = |ms| Some(ClockReport { error: Duration::from_millis(ms), drift_ppm: 200 });
-        let leased = Measured { lease_reads: Switch::On, clock: clock(3), ..well() };
+        let rate = |rate| ClockBounds { rate, ..ClockBounds::UNKNOWN };
+        let good = rate(ClockRate::Good(Ppb::from_ppm(30)));
+        let error = |ms| ClockError::Within(Duration::from_millis(ms));
+        let leased = Measured { lease_reads: Switch::On, clock: good, ..well() };
         let sole = Measured { voters: 1, leads: true, ..well() };
         let slow = Duration::from_secs(2);
         // In the order of `Promise::ALL`: growth, delete, linearizable, lease read, bounded,
@@ -343,7 +351,7 @@ mod tests {
             case("lease reads are on", leased, [H; PROMISES]),
             case(
                 "lease reads are on and the clock is not measured",
-                Measured { clock: None, ..leased },
+                Measured { clock: ClockBounds::UNKNOWN, ..leased },
                 [H, H, H, W, H, H, H, H, H, H, H],
             ),
             case(
@@ -395,9 +403,19 @@ mod tests {
                 [H, H, H, H, H, H, H, H, W, H, H],
             ),
             case(
-                "a bad clock",
-                Measured { clock: clock(41), ..leased },
+                "a clock that runs off",
+                Measured { clock: rate(ClockRate::Bad(Ppb::from_ppm(900))), ..leased },
                 [H, H, H, W, H, H, H, H, W, H, H],
+            ),
+            case(
+                "a clock that is known to be right",
+                Measured { clock: ClockBounds { error: error(20), ..good }, ..leased },
+                [H; PROMISES],
+            ),
+            case(
+                "a clock that may be wrong by more than is allowed",
+                Measured { clock: ClockBounds { error: error(41), ..good }, ..leased },
+                [H, H, H, W, H, H, H, H, H, H, H],
             ),
         ]
     }
@@ -427,7 +445,7 @@ mod tests {
                 planted += 1;
             }
         }
-        assert_eq!(planted, 34);
+        assert_eq!(planted, 35);
     }
 
     #[test]

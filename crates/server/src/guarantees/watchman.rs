@@ -14,6 +14,8 @@ use std::time::Duration;
 const CALM: Duration = Duration::from_secs(1);
 /// The longest delay of this time and of the one before it counts.
 const WINDOW: Duration = Duration::from_secs(5);
+/// Between two lines of the log about requests that are refused for want of a quorum.
+pub const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest of the last [`WINDOW`] or two.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +66,30 @@ pub enum News {
         /// Value and bound, and how long it was broken.
         line: String,
     },
+    /// Requests were refused for want of a quorum.
+    Refused {
+        /// How many, and since when there is none.
+        line: String,
+    },
+}
+
+/// What operators know of such requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refusals {
+    told: u64,
+    at: Option<Time>,
+}
+
+impl Refusals {
+    /// So many were refused by now, and for so long there has been no quorum, if there is none.
+    fn add(&mut self, now: Time, refused: u64, read_only: Option<Duration>) -> Option<News> {
+        let is_early = self.at.is_some_and(|at| now.since(at) < REFUSALS_TOLD_EVERY);
+        let new = refused - self.told;
+        let lasted = read_only.filter(|_| new > 0 && !is_early)?;
+        *self = Refusals { told: refused, at: Some(now) };
+        let line = format!("{}; refused {new} requests that need one", super::read_only(lasted));
+        Some(News::Refused { line })
+    }
 }
 
 /// Everything that is shown, as of one look.
@@ -84,23 +110,27 @@ pub struct View {
 /// Compares each look with what was before.
 #[derive(Clone, Debug)]
 pub struct Watchman {
+    member: String,
     kept: [Kept; NAMES],
     delay: Longest,
     sync: Longest,
+    refusals: Refusals,
 }
 
 impl Watchman {
     /// A member that starts at `now` knows of no leader; this is no news.
-    pub fn new(now: Time) -> Watchman {
+    pub fn new(now: Time, member: &str) -> Watchman {
         let kept = Name::ALL.map(|name| {
             let standing = match name {
                 Name::Quorum => Standing::Broken,
-                Name::ClockRate => Standing::NotMeasured,
+                Name::ClockRate | Name::ClockError => Standing::NotMeasured,
                 _ => Standing::Holds,
             };
             Kept { standing, since: now, broken_total: 0, told: false, calm: None }
         });
-        Watchman { kept, delay: Longest::default(), sync: Longest::default() }
+        let (delay, sync) = (Longest::default(), Longest::default());
+        let refusals = Refusals::default();
+        Watchman { member: member.to_owned(), kept, delay, sync, refusals }
     }
 
     /// Takes in what was measured at `now`: the longest delays since the last look among it.
@@ -122,7 +152,8 @@ impl Watchman {
             match kept.standing {
                 Standing::Broken => {
                     kept.told = true;
-                    news.push(News::Broken { line: consequences(assumption, &rows) });
+                    let line = consequences(assumption, &self.member, &rows);
+                    news.push(News::Broken { line });
                 }
                 Standing::Holds | Standing::NotMeasured if before.told => {
                     kept.told = false;
@@ -133,7 +164,9 @@ impl Watchman {
                 Standing::Holds | Standing::NotMeasured => {}
             }
         }
-        (View { at: now, measured, assumptions, kept: self.kept, rows }, news)
+        let view = View { at: now, measured, assumptions, kept: self.kept, rows };
+        news.extend(self.refusals.add(now, measured.refused, view.read_only_for()));
+        (view, news)
     }
 }
 
@@ -156,16 +189,19 @@ impl Kept {
     }
 }
 
-/// `disk 812 ms > 500 ms: write growth weaker, write delete weaker`.
-fn consequences(assumption: &Assumption, rows: &[Row]) -> String {
-    let mut line = assumption.line();
+/// `disk 812 ms > 500 ms on n3: write growth weaker, write delete weaker`.
+fn consequences(assumption: &Assumption, member: &str, rows: &[Row]) -> String {
+    let mut line = format!("{} on {member}", assumption.line());
     let concerned = rows.iter().filter(|row| row.because == Some(assumption.name));
-    let mut before = ": ";
-    for row in concerned {
+    let words = concerned.map(|row| {
         let (operation, mode) = row.promise.names();
-        let _ = write!(line, "{before}{operation} {mode} {}", row.state.text());
-        before = ", ";
-    }
+        format!("{operation} {mode} {}", row.state.text())
+    });
+    let words = words.collect::<Vec<_>>().join(", ");
+    let _ = match words.is_empty() {
+        true => write!(line, ": nothing that is offered rests on it"),
+        false => write!(line, ": {words}"),
+    };
     line
 }
 
@@ -183,7 +219,7 @@ mod tests {
 
     /// A member with whom all is well from the beginning.
     fn calm() -> Watchman {
-        let mut watchman = Watchman::new(at(0));
+        let mut watchman = Watchman::new(at(0), "n3");
         for look in 1..=10 {
             let (_, news) = watchman.look(at(look * 200), well(), &BOUNDS);
             assert_eq!(news, [], "a start is no news");
@@ -196,7 +232,7 @@ mod tests {
         let mut watchman = calm();
         let lonely = Measured { leader: None, silence: 400 * MS, ..well() };
         let (view, news) = watchman.look(at(2_200), lonely, &BOUNDS);
-        let line = "quorum 400 ms > 250 ms (no leader is known): write growth withdrawn, write \
+        let line = "quorum 400 ms > 250 ms (no leader is known) on n3: write growth withdrawn, write \
             delete withdrawn, read linearizable withdrawn, read bounded-staleness weaker, watch \
             ordered weaker, lease keep-alive withdrawn, lease expiry weaker, lock fenced-write \
             withdrawn";
@@ -214,6 +250,27 @@ mod tests {
         assert_eq!(news, [News::Whole { line }]);
         assert_eq!(view.rows[Promise::LinearizableRead as usize].state, State::Holds);
         assert_eq!(view.kept[Name::Quorum as usize].broken_total, 1);
+    }
+
+    #[test]
+    fn refusals_for_want_of_a_quorum_are_summed_up_with_since_when() {
+        let mut watchman = calm();
+        let lonely = |refused| Measured { leader: None, refused, ..well() };
+        watchman.look(at(3_000), lonely(0), &BOUNDS);
+        let told = |watchman: &mut Watchman, millis, refused| {
+            let (_, news) = watchman.look(at(millis), lonely(refused), &BOUNDS);
+            news.into_iter().find_map(|news| match news {
+                News::Refused { line } => Some(line),
+                _ => None,
+            })
+        };
+        assert_eq!(told(&mut watchman, 3_200, 0), None);
+        let line = "read-only for 1.5 s: no quorum; refused 3 requests that need one";
+        assert_eq!(told(&mut watchman, 4_500, 3).as_deref(), Some(line));
+        assert_eq!(told(&mut watchman, 5_000, 9), None, "not again and again");
+        let line = "read-only for 7.0 s: no quorum; refused 7 requests that need one";
+        assert_eq!(told(&mut watchman, 10_000, 10).as_deref(), Some(line));
+        assert_eq!(told(&mut watchman, 20_000, 10), None, "there were none");
     }
 
     #[test]
@@ -251,16 +308,38 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_errs_turns_lease_reads_off() {
-        use super::super::assumption::{ClockReport, Switch};
-        let mut watchman = calm();
-        let clock = |ms: u32| Some(ClockReport { error: ms * MS, drift_ppm: 200 });
-        let leased = |ms| Measured { clock: clock(ms), lease_reads: Switch::On, ..well() };
-        assert_eq!(watchman.look(at(3_000), leased(3), &BOUNDS).1, []);
-        let (view, news) = watchman.look(at(3_200), leased(41), &BOUNDS);
-        let line = "clock-rate 41 ms > 20 ms: read lease weaker, lease expiry weaker".to_owned();
-        assert_eq!(news, [News::Broken { line }]);
-        let words = &view.rows[Promise::LeaseRead as usize].words;
-        assert!(words.starts_with("lease reads off, read index on"), "{words}");
+    fn a_clock_that_errs_turns_lease_reads_off_and_nobody_vouches_for_it() {
+        use super::super::assumption::Switch;
+        use crate::timekeeping::{ClockBounds, ClockError, ClockRate};
+        use quorate_protocols::time::dispersion::Ppb;
+        let leased = |ms: u32, rate| {
+            let error = ClockError::Within(ms * MS);
+            let clock = ClockBounds { error, rate, ..ClockBounds::UNKNOWN };
+            Measured { clock, lease_reads: Switch::On, ..well() }
+        };
+        let (good, bad) = (ClockRate::Good(Ppb(9_000)), ClockRate::Bad(Ppb(900_500)));
+        let cases = [
+            (leased(41, good), "clock-error 41 ms > 20 ms on n3: read lease weaker"),
+            (
+                leased(3, bad),
+                "clock-rate 901 ppm > 200 ppm on n3: read lease weaker, lease expiry weaker",
+            ),
+        ];
+        for (wrong, line) in cases {
+            let mut watchman = calm();
+            let (view, news) = watchman.look(at(3_000), leased(3, good), &BOUNDS);
+            assert_eq!((news, view.clock_vouched_until()), (vec![], Some(at(4_000))));
+            let (view, news) = watchman.look(at(3_200), wrong, &BOUNDS);
+            assert_eq!(news, [News::Broken { line: line.to_owned() }]);
+            assert_eq!(view.clock_vouched_until(), None, "{line}");
+            let words = &view.rows[Promise::LeaseRead as usize].words;
+            assert!(words.starts_with("lease reads off, read index on"), "{words}");
+        }
+        let (view, news) = calm().look(at(3_000), leased(3, ClockRate::Unknown), &BOUNDS);
+        assert_eq!(
+            (news, view.clock_vouched_until()),
+            (vec![], None),
+            "what is unknown is not good"
+        );
     }
 }

@@ -13,8 +13,9 @@
 //!   others.
 
 use super::host_clock::{Event, HostClock, Readings};
+use super::rate::RateWatch;
 use super::server::{POLL_MAX, ServerLog};
-use super::{ClockBounds, HOST_CLOCK_ERROR};
+use super::{ClockBounds, ClockError, HOST_CLOCK_ERROR};
 use quorate_core::{Context, Effect, NodeId, Protocol, Time};
 use quorate_protocols::time::dispersion::DriftBound;
 use quorate_protocols::time::exchange::Exchange;
@@ -45,6 +46,7 @@ pub(super) struct Keeper {
     pub(super) names: BTreeMap<SourceId, String>,
     pub(super) faulty_max: usize,
     drift: DriftBound,
+    pub(super) rates: RateWatch,
 }
 
 /// The synchronizer's settings: see the essay of this module.
@@ -81,6 +83,7 @@ impl Keeper {
             names,
             faulty_max: config.faulty_max,
             drift: config.drift,
+            rates: RateWatch::new(config.peers.len(), config.poll, config.drift),
         }
     }
 
@@ -101,6 +104,7 @@ impl Keeper {
         let Readings { at, wall, .. } = readings;
         let event = self.clock.look(readings);
         if let Some(Event::Suspended(_)) = event {
+            self.rates.forget();
             self.turn(at, |node, cx| node.on_request(Request::Disrupted, cx));
         }
         let believed = self.clock.is_believed(at);
@@ -139,8 +143,13 @@ impl Keeper {
 
     /// What others may rely on at `now`.
     pub(super) fn bounds(&self, now: Time) -> ClockBounds {
-        let error = self.node.interval(now.max(self.now)).map(|interval| interval.error());
-        ClockBounds { error, drift: self.node.drift(), state: self.node.state() }
+        let now = now.max(self.now);
+        let error = match self.node.interval(now) {
+            _ if self.servers.is_empty() => ClockError::NoServer,
+            Some(interval) => ClockError::Within(interval.error()),
+            None => ClockError::NoneBelieved,
+        };
+        ClockBounds { error, rate: self.rates.rate(now), drift_bound: self.drift }
     }
 
     /// How a source is called.
@@ -188,6 +197,9 @@ impl Keeper {
 
     fn tell(&mut self, indication: Indication) {
         match indication {
+            Indication::Measured { source: SourceId::Peer(peer), sample } => {
+                self.rates.note(peer, &sample);
+            }
             Indication::Measured { .. } => {}
             Indication::Refused { source, why } => {
                 // A source that goes on like this would fill the log; the report has the last one.
@@ -223,6 +235,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timekeeping::ClockRate;
     use proptest::prelude::*;
     use quorate_core::WallTime;
 
@@ -237,10 +250,12 @@ mod tests {
         Readings { at, awake: at, wall: WallTime::from_nanos(wall) }
     }
 
-    /// Members that hear each other at once, with wall clocks that far ahead.
+    /// Members that hear each other at once, with wall clocks that far ahead, and with clocks that
+    /// run faster by so much.
     struct Members {
         keepers: Vec<Keeper>,
         ahead: Vec<i64>,
+        faster_ppm: Vec<u64>,
     }
 
     impl Members {
@@ -251,26 +266,35 @@ mod tests {
                 Keeper::new(&config, BTreeMap::new(), me)
             };
             let keepers = (1..=count).map(keeper).collect();
-            Members { keepers, ahead: vec![0; count as usize] }
+            let count = count as usize;
+            Members { keepers, ahead: vec![0; count], faster_ppm: vec![0; count] }
+        }
+
+        fn readings(&self, member: usize, second: u64) -> Readings {
+            let Readings { at, wall, .. } = readings(second, self.ahead[member]);
+            let gained = Duration::from_micros(second * self.faster_ppm[member]);
+            Readings { at: at.after(gained), awake: at.after(gained), wall: wall.later(gained) }
         }
 
         fn run(&mut self, seconds: std::ops::Range<u64>) {
             for second in seconds {
                 for at in 0..self.keepers.len() {
-                    let readings = readings(second, self.ahead[at]);
+                    let readings = self.readings(at, second);
                     let outgoing = match second {
                         0 => self.keepers[at].start(readings),
                         _ => self.keepers[at].look(readings).0,
                     };
-                    self.carry(NodeId(at as u64 + 1), outgoing, readings.at);
+                    self.carry(NodeId(at as u64 + 1), outgoing, second);
                 }
             }
         }
 
-        fn carry(&mut self, from: NodeId, outgoing: Outgoing, now: Time) {
+        fn carry(&mut self, from: NodeId, outgoing: Outgoing, second: u64) {
             for (to, message) in outgoing {
-                let answers = self.keepers[to.0 as usize - 1].message(from, message, now);
-                self.carry(to, answers, now);
+                let member = to.0 as usize - 1;
+                let now = self.readings(member, second).at;
+                let answers = self.keepers[member].message(from, message, now);
+                self.carry(to, answers, second);
             }
         }
 
@@ -299,8 +323,24 @@ mod tests {
         let mut members = Members::new(3, 0);
         members.run(0..10);
         assert_eq!(members.states(), [State::Synced; 3]);
-        let error = members.keepers[0].bounds(Time::from_nanos(10 * SECOND)).error;
-        assert!(error.is_some_and(|error| error >= HOST_CLOCK_ERROR), "{error:?}");
+        let now = Time::from_nanos(10 * SECOND);
+        let interval = members.keepers[0].node.interval(now).expect("their clocks count");
+        assert!(interval.error() >= HOST_CLOCK_ERROR, "{interval:?}");
+        let bounds = members.keepers[0].bounds(now);
+        assert_eq!(bounds.error, ClockError::NoServer, "which is nothing that was measured");
+        assert!(matches!(bounds.rate, ClockRate::Good(_)), "{bounds:?}");
+    }
+
+    #[test]
+    fn a_member_whose_clock_runs_off_finds_itself_out_and_the_others_do_not_mind() {
+        let mut members = Members::new(3, 0);
+        members.faster_ppm[1] = 1_000;
+        members.run(0..20);
+        let rate = |keeper: &Keeper| keeper.bounds(Time::from_nanos(20 * SECOND)).rate;
+        assert!(matches!(rate(&members.keepers[1]), ClockRate::Bad(_)));
+        for right in [0, 2] {
+            assert!(matches!(rate(&members.keepers[right]), ClockRate::Good(_)));
+        }
     }
 
     #[test]
@@ -316,8 +356,9 @@ mod tests {
             assert_eq!(members.states(), [State::Synced; 3]);
             assert_eq!(members.outvoted(0, 100), [SourceId::Peer(NodeId(2))]);
             assert_eq!(members.outvoted(1, 100), [SourceId::Own]);
-            let error = members.keepers[0].bounds(Time::from_nanos(100 * SECOND)).error;
-            assert!(error.is_some_and(|error| error < 2 * HOST_CLOCK_ERROR), "{error:?}");
+            let interval = members.keepers[0].node.interval(Time::from_nanos(100 * SECOND));
+            let error = interval.expect("two agree").error();
+            assert!(error < 2 * HOST_CLOCK_ERROR, "{error:?}");
         }
     }
 
@@ -335,8 +376,12 @@ mod tests {
         assert_eq!(members.states(), [State::Synced; 3]);
         for keeper in 0..3 {
             assert_eq!(members.outvoted(keeper, 20), [SourceId::Server(2)]);
-            let error = members.keepers[keeper].bounds(Time::from_nanos(20 * SECOND)).error;
-            assert!(error.is_some_and(|error| error < Duration::from_millis(2)), "{error:?}");
+            let ClockError::Within(error) =
+                members.keepers[keeper].bounds(Time::from_nanos(20 * SECOND)).error
+            else {
+                panic!("two of three agree")
+            };
+            assert!(error < Duration::from_millis(2), "{error:?}");
         }
         let offset = members.keepers[2].node.host_offset().expect("known").as_nanos();
         assert!((offset - 10 * SECOND as i64).abs() < 2_000_000, "{offset}");
@@ -349,7 +394,8 @@ mod tests {
         members.serve(1, 0, 0);
         members.serve(1, 1, 3_600 * SECOND as i64);
         assert_eq!(members.states(), [State::Unsynchronised]);
-        assert_eq!(members.keepers[0].bounds(Time::from_nanos(SECOND)).error, None);
+        let bounds = members.keepers[0].bounds(Time::from_nanos(SECOND));
+        assert_eq!(bounds.error, ClockError::NoneBelieved);
     }
 
     #[test]
@@ -383,8 +429,10 @@ mod tests {
         };
         let (state, error) = later(&mut members, 3_600);
         assert_eq!(state, State::Freewheel);
-        assert!(error.is_some_and(|error| error.as_millis().abs_diff(721) < 2), "{error:?}");
-        assert_eq!(later(&mut members, 86_400), (State::Unsynchronised, None));
+        let near = |error: Duration| error.as_millis().abs_diff(721) < 2;
+        assert!(matches!(error, ClockError::Within(error) if near(error)), "{error:?}");
+        let nothing = (State::Unsynchronised, ClockError::NoneBelieved);
+        assert_eq!(later(&mut members, 86_400), nothing);
     }
 
     /// Any number that an i64 can be, and those at which sums leave their range.

@@ -27,6 +27,7 @@
 //! |---|---|
 //! | `keeper.rs` | what is known, without any socket |
 //! | `host_clock.rs` | steps and suspends |
+//! | `rate.rs` | whether clocks of members run equally fast |
 //! | `server.rs` `ntp.rs` `source.rs` | servers: asking, packets, names |
 //! | `wire.rs` | the bytes between members |
 //! | `report.rs` | what is told |
@@ -36,6 +37,7 @@
 mod host_clock;
 mod keeper;
 mod ntp;
+mod rate;
 mod report;
 mod server;
 mod source;
@@ -43,7 +45,8 @@ mod source;
 mod tests;
 pub(crate) mod wire;
 
-pub use report::{DriftReport, ErrorReport, SourceReport, TimeReport};
+pub use rate::ClockRate;
+pub use report::{DriftReport, ErrorReport, RateReport, SourceReport, TimeReport};
 pub use source::{BadTimeSource, TimeSource};
 
 use crate::config::Config;
@@ -53,9 +56,9 @@ use host_clock::{Event, Readings};
 use keeper::{Keeper, Outgoing};
 use quorate_core::NodeId;
 use quorate_drivers::live::monotonic_now;
-use quorate_protocols::time::discipline::DriftEstimate;
+use quorate_protocols::time::dispersion::DriftBound;
 use quorate_protocols::time::exchange::Exchange;
-use quorate_protocols::time::synchronizer::{Message, PEERS_MAX, SourceId, State};
+use quorate_protocols::time::synchronizer::{Message, PEERS_MAX, SourceId};
 use server::Asked;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -79,16 +82,42 @@ pub const TIME_POLL_MAX: Duration = Duration::from_secs(64);
 /// The state of a member that was told to ask nobody.
 pub(crate) const OFF: &str = "off";
 
+/// How wrong what a member takes for the true time may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClockError {
+    /// By at most so much.
+    Within(Duration),
+    /// No server of the time is asked: what clocks of members say of each other is no error that
+    /// anybody has measured.
+    NoServer,
+    /// Servers are asked, and none is believed.
+    NoneBelieved,
+}
+
 /// What others may rely on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[allow(dead_code, reason = "the seam for what is promised by clocks")]
-pub(crate) struct ClockBounds {
-    /// What this member takes for the true time is wrong by at most this; `None`: it knows nothing.
-    pub(crate) error: Option<Duration>,
-    /// How fast true time runs beside the monotonic clock of this member, once that is measured.
-    pub(crate) drift: Option<DriftEstimate>,
-    /// How well the time is known.
-    pub(crate) state: State,
+pub struct ClockBounds {
+    /// How well the true time is known.
+    pub error: ClockError,
+    /// How fast the clock here runs beside those of the peers.
+    pub rate: ClockRate,
+    /// What is assumed of every clock.
+    pub drift_bound: DriftBound,
+}
+
+impl ClockBounds {
+    /// Of a member that has asked nobody.
+    pub const UNKNOWN: ClockBounds = ClockBounds {
+        error: ClockError::NoServer,
+        rate: ClockRate::Unknown,
+        drift_bound: DriftBound::new(200_000),
+    };
+}
+
+impl Default for ClockBounds {
+    fn default() -> ClockBounds {
+        ClockBounds::UNKNOWN
+    }
 }
 
 /// The way to peers, once there is one.
@@ -161,7 +190,6 @@ impl Timekeeper {
     }
 
     /// What others may rely on now.
-    #[allow(dead_code, reason = "the seam for what is promised by clocks")]
     pub(crate) fn bounds(&self) -> ClockBounds {
         self.lock().bounds(monotonic_now())
     }

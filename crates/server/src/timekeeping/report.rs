@@ -3,7 +3,7 @@
 use super::host_clock::{Readings, STEP_HOLD};
 use super::keeper::Keeper;
 use super::server::Asked;
-use super::{HOST_CLOCK_ERROR, OFF};
+use super::{ClockRate, HOST_CLOCK_ERROR, OFF};
 use quorate_protocols::time::exchange::ErrorSplit;
 use quorate_protocols::time::synchronizer::{SourceId, SourceStatus};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct TimeReport {
     pub drift: Option<DriftReport>,
     /// By how much its monotonic clock may run off, as is assumed. Unit: parts per million.
     pub drift_bound_ppm: f64,
+    /// How fast its monotonic clock runs beside those of the other members.
+    pub rate: RateReport,
     /// So many of its sources may be wrong.
     pub faulty_max: usize,
     /// Who was asked, its own clock included.
@@ -55,6 +57,28 @@ pub struct DriftReport {
     pub ppm: f64,
     /// Give or take so much.
     pub uncertainty_ppm: f64,
+}
+
+/// What the other members say of the rate of a member's clock.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct RateReport {
+    /// `good`, `bad` or `unknown`.
+    pub verdict: String,
+    /// If it is good, the clocks run apart by at most so much; if it is bad, by at least so much.
+    /// Unit: parts per million.
+    pub apart_ppm: Option<f64>,
+}
+
+impl From<ClockRate> for RateReport {
+    fn from(rate: ClockRate) -> RateReport {
+        let (verdict, apart) = match rate {
+            ClockRate::Good(apart) => ("good", Some(apart)),
+            ClockRate::Bad(apart) => ("bad", Some(apart)),
+            ClockRate::Unknown => ("unknown", None),
+        };
+        let apart_ppm = apart.map(|apart| apart.0 as f64 / 1e3);
+        RateReport { verdict: verdict.to_owned(), apart_ppm }
+    }
 }
 
 /// What is known of one source.
@@ -99,7 +123,7 @@ pub(super) fn of(keeper: &Keeper, readings: Readings, is_off: bool) -> TimeRepor
         node.sources(now).into_iter().map(|status| (status.source, status)).collect();
     let interval = node.interval(now);
     let offset = interval.map(|interval| readings.wall.offset_from(interval.middle()));
-    let rate = |ppb: i64| ppb as f64 / 1e3;
+    let ppm = |ppb: i64| ppb as f64 / 1e3;
     let voices = heard.values().filter(|status| !status.is_unfit).count();
     let is_disputed = interval.is_none() && voices > keeper.faulty_max;
     let told = |id| source(keeper, id, heard.get(&id), readings, is_disputed);
@@ -109,10 +133,11 @@ pub(super) fn of(keeper: &Keeper, readings: Readings, is_off: bool) -> TimeRepor
         offset_seconds: offset.map(|offset| seconds(offset.as_nanos())),
         error: interval.map(|interval| shared_out(interval.error(), heard.values())),
         drift: node.drift().map(|drift| DriftReport {
-            ppm: rate(drift.rate.0),
-            uncertainty_ppm: rate(drift.uncertainty.0),
+            ppm: ppm(drift.rate.0),
+            uncertainty_ppm: ppm(drift.uncertainty.0),
         }),
-        drift_bound_ppm: rate(keeper.drift_bound().ppb().0),
+        drift_bound_ppm: ppm(keeper.drift_bound().ppb().0),
+        rate: keeper.rates.rate(now).into(),
         faulty_max: keeper.faulty_max,
         sources: sources.copied().map(told).collect(),
         notes: notes(keeper, readings),
