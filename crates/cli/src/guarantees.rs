@@ -164,12 +164,12 @@ fn table(answers: &Answers) -> Vec<String> {
             let age = report
                 .age_ms
                 .map_or("of unknown age".to_owned(), |age| format!("at most {} old", time(age)));
-            let refused = match report.refused_total {
+            let unserved = match report.unserved_total {
                 0 => String::new(),
-                refused => format!("; {refused} requests were refused so far"),
+                unserved => format!("; {unserved} requests were not served so far"),
             };
             let since = time(since);
-            lines.push(format!("{member}: read-only for {since}; its state is {age}{refused}"));
+            lines.push(format!("{member}: read-only for {since}; its state is {age}{unserved}"));
         }
     }
     lines.push(if answers.holds { "everything holds" } else { "less is promised" }.to_owned());
@@ -250,7 +250,7 @@ mod tests {
             id: "1".to_owned(),
             leader: None,
             read_only_for_ms: Some(2_001),
-            refused_total: 7,
+            unserved_total: 7,
             age_ms: Some(3_200),
             assumptions: vec![AssumptionReport {
                 name: "quorum".to_owned(),
@@ -295,7 +295,8 @@ mod tests {
                 "n1      read       linearizable  withdrawn  waits for a quorum, then refused  \
                  quorum",
                 "",
-                "n1: read-only for 2.1 s; its state is at most 3.2 s old; 7 requests were refused so far",
+                "n1: read-only for 2.1 s; its state is at most 3.2 s old; 7 requests were not \
+                 served so far",
                 "less is promised",
             ]
         );

@@ -108,6 +108,21 @@ pub struct Status {
     pub(crate) vitals: Vitals,
 }
 
+/// A request of a client that was refused, or given up by its client, if it is dropped.
+struct Unserved<'a>(Option<&'a Shared>);
+
+impl Unserved<'_> {
+    fn is_served(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unserved<'_> {
+    fn drop(&mut self) {
+        self.0.into_iter().for_each(Shared::count_unserved);
+    }
+}
+
 /// A handle on this process's replica. Cheap to clone; every method may be called from any task.
 ///
 /// Bound: at most 16,384 requests wait at one time; beyond that the answer is
@@ -149,16 +164,18 @@ impl Handle {
         let ask = Ask::Write { ticket, envelope: Bytes::from(envelope), reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         // A host that drops its replies has ended; the command may be on its way to the leader.
-        let answer = answer.await.map_err(|_| Refusal::Stopping)?;
-        let answer = answer.inspect_err(|why| self.shared.count_refusal(*why))?;
+        let unserved = Unserved(Some(&self.shared));
+        let answer = answer.await.map_err(|_| Refusal::Stopping)??;
+        unserved.is_served();
         let quorate_replica::Answer { revision, term, outcome } = answer;
         Ok(Applied { revision, term, outcome, staleness: None })
     }
 
     /// Reads one snapshot.
     pub async fn read(&self, read: Read, consistency: Consistency) -> Result<Applied, Refusal> {
-        let snapshot = self.snapshot(consistency).await;
-        let snapshot = snapshot.inspect_err(|why| self.shared.count_refusal(*why))?;
+        let unserved = Unserved(Some(&self.shared));
+        let snapshot = self.snapshot(consistency).await?;
+        unserved.is_served();
         let staleness = snapshot.staleness;
         let store = snapshot.store;
         let revision = store.revision();

@@ -198,13 +198,10 @@ impl Shared {
         self.guard.get().expect("it is there before anybody is served")
     }
 
-    /// A client was refused.
-    pub(crate) fn count_refusal(&self, why: Refusal) {
-        use Refusal::{LeaderChanged, NoLeader, TimedOut, TimedOutLeaderLost};
-        if matches!(why, NoLeader | LeaderChanged | TimedOut | TimedOutLeaderLost)
-            && let Some(guard) = self.guard.get()
-        {
-            guard.count_refusal();
+    /// A request of a client was not served.
+    pub(crate) fn count_unserved(&self) {
+        if let Some(guard) = self.guard.get() {
+            guard.count_unserved();
         }
     }
 

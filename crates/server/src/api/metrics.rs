@@ -283,8 +283,8 @@ fn guarantees(page: &mut Page, view: &View) {
     }
     let lasted = view.read_only_for().unwrap_or_default().as_secs_f64();
     page.gauge("quorate_read_only_seconds", lasted, "For how long there has been no quorum.");
-    let name = "quorate_refused_without_quorum_total";
-    page.counter(name, view.measured.refused, "Requests refused for want of a quorum.");
+    let name = "quorate_unserved_without_quorum_total";
+    page.counter(name, view.measured.unserved, "Requests not served for want of a quorum.");
     page.family(Kind::Gauge, "quorate_promise_holds", "1 if it is kept, 0 if less is promised.");
     for row in view.rows.iter().filter(|row| row.state != State::Off) {
         let (operation, mode) = row.promise.names();

@@ -159,8 +159,8 @@ pub struct Measured {
     pub lease_reads: Switch,
     /// How long ago this member's state was proven to be fresh.
     pub age: Option<Duration>,
-    /// Requests of clients that were refused for want of a quorum in this life.
-    pub refused: u64,
+    /// Requests of clients that were not served while there was no quorum, in this life.
+    pub unserved: u64,
 }
 
 /// What an operator allows.

@@ -20,8 +20,8 @@
 //! thread that looks is neither the loop's nor the log's, so that it tells of both when they stand.
 //!
 //! **Bounds.** Constant memory. A look takes a few short locks and no I/O. Each change is one line
-//! of the log, and a broken assumption stays so for a second at least; refusals for want of a
-//! quorum are summed up every [`REFUSALS_TOLD_EVERY`]. To know how old its state
+//! of the log, and a broken assumption stays so for a second at least; requests that
+//! are not served for want of a quorum are summed up every [`UNSERVED_TOLD_EVERY`]. To know how old its state
 //! can be, a member asks for a proof every [`PROVE_EVERY`]: one round of heartbeats, no write.
 //!
 //! **Clocks.** What is promised by the rate of clocks rests on [`View::clock_vouched_until`]: while
@@ -37,7 +37,7 @@ pub use assumption::{Assumption, Bounds, Measured, Name, Standing, Switch, Unit}
 pub use assumption::{NAMES, judge};
 pub use report::{AssumptionReport, PromiseReport, Report};
 pub use table::{PROMISES, Promise, Row, State, promises};
-pub use watchman::{Kept, News, REFUSALS_TOLD_EVERY, View, Watchman};
+pub use watchman::{Kept, News, UNSERVED_TOLD_EVERY, View, Watchman};
 
 use crate::config::Config;
 use crate::handle::Handle;
@@ -46,7 +46,7 @@ use quorate_core::Time;
 use quorate_drivers::live::{LogHandle, Pulse, monotonic_now};
 use quorate_replica::store::AlarmKind;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -80,8 +80,10 @@ pub(crate) struct Guard {
     pulse: Arc<Pulse>,
     log: LogHandle,
     started: Time,
-    /// Requests that were refused for want of a quorum.
-    refused: AtomicU64,
+    /// At the last look there was no quorum.
+    lonely: AtomicBool,
+    /// Requests that were not served while there was none.
+    unserved: AtomicU64,
     watchman: Mutex<Watchman>,
 }
 
@@ -95,7 +97,15 @@ impl Guard {
             clock_error: config.clock_error_max,
         };
         let watchman = Mutex::new(Watchman::new(started, &config.name));
-        Guard { bounds, pulse, log, started, refused: AtomicU64::new(0), watchman }
+        Guard {
+            bounds,
+            pulse,
+            log,
+            started,
+            lonely: AtomicBool::new(true),
+            unserved: AtomicU64::new(0),
+            watchman,
+        }
     }
 
     /// Measures, judges, and logs what changed.
@@ -104,19 +114,22 @@ impl Guard {
         let now = monotonic_now();
         let (view, news) = watchman.look(now, self.measure(shared, now), &self.bounds);
         drop(watchman);
+        self.lonely.store(view.read_only_since().is_some(), Ordering::Relaxed);
         for news in news {
             match news {
                 News::Broken { line } => tracing::warn!("assumption broken: {line}"),
                 News::Whole { line } => tracing::info!("assumption whole: {line}"),
-                News::Refused { line } => tracing::warn!("{line}"),
+                News::Unserved { line } => tracing::warn!("{line}"),
             }
         }
         view
     }
 
-    /// A request of a client was refused for want of a quorum.
-    pub(crate) fn count_refusal(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    /// A request of a client was refused, or given up by it. It counts if there is no quorum.
+    pub(crate) fn count_unserved(&self) {
+        if self.lonely.load(Ordering::Relaxed) {
+            self.unserved.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn measure(&self, shared: &Shared, now: Time) -> Measured {
@@ -143,7 +156,7 @@ impl Guard {
             clock: shared.time.bounds(),
             lease_reads: Switch::Off,
             age: shared.fresh_since().map(|since| now.since(since)),
-            refused: self.refused.load(Ordering::Relaxed),
+            unserved: self.unserved.load(Ordering::Relaxed),
         }
     }
 }

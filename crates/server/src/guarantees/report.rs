@@ -17,8 +17,9 @@ pub struct Report {
     pub leader: Option<String>,
     /// Since when it serves no writes and no linearizable reads. Unit: milliseconds.
     pub read_only_for_ms: Option<u64>,
-    /// Requests that were refused for want of a quorum since the member started.
-    pub refused_total: u64,
+    /// Requests that were refused, or given up by clients, while there was no quorum, since the
+    /// member started.
+    pub unserved_total: u64,
     /// How old its state can be at most; none if it was never proven fresh. Unit: milliseconds.
     pub age_ms: Option<u64>,
     /// What promises rest on.
@@ -82,7 +83,7 @@ impl Report {
             id: hex(NodeId(id)),
             leader: view.measured.leader.map(hex),
             read_only_for_ms: view.read_only_for().map(millis),
-            refused_total: view.measured.refused,
+            unserved_total: view.measured.unserved,
             age_ms: view.measured.age.map(millis),
             assumptions: assumptions(view),
             promises: promises(view),

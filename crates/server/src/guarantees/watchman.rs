@@ -14,8 +14,8 @@ use std::time::Duration;
 const CALM: Duration = Duration::from_secs(1);
 /// The longest delay of this time and of the one before it counts.
 const WINDOW: Duration = Duration::from_secs(5);
-/// Between two lines of the log about requests that are refused for want of a quorum.
-pub const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(5);
+/// Between two lines of the log about requests that are not served for want of a quorum.
+pub const UNSERVED_TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest of the last [`WINDOW`] or two.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,8 +66,8 @@ pub enum News {
         /// Value and bound, and how long it was broken.
         line: String,
     },
-    /// Requests were refused for want of a quorum.
-    Refused {
+    /// Requests were not served for want of a quorum.
+    Unserved {
         /// How many, and since when there is none.
         line: String,
     },
@@ -75,20 +75,21 @@ pub enum News {
 
 /// What operators know of such requests.
 #[derive(Clone, Copy, Debug, Default)]
-struct Refusals {
+struct Unserved {
     told: u64,
     at: Option<Time>,
 }
 
-impl Refusals {
-    /// So many were refused by now, and for so long there has been no quorum, if there is none.
-    fn add(&mut self, now: Time, refused: u64, read_only: Option<Duration>) -> Option<News> {
-        let is_early = self.at.is_some_and(|at| now.since(at) < REFUSALS_TOLD_EVERY);
-        let new = refused - self.told;
+impl Unserved {
+    /// So many by now, and for so long there has been no quorum, if there is none.
+    fn add(&mut self, now: Time, total: u64, read_only: Option<Duration>) -> Option<News> {
+        let is_early = self.at.is_some_and(|at| now.since(at) < UNSERVED_TOLD_EVERY);
+        let new = total - self.told;
         let lasted = read_only.filter(|_| new > 0 && !is_early)?;
-        *self = Refusals { told: refused, at: Some(now) };
-        let line = format!("{}; refused {new} requests that need one", super::read_only(lasted));
-        Some(News::Refused { line })
+        *self = Unserved { told: total, at: Some(now) };
+        let line =
+            format!("{}; {new} requests that need one were not served", super::read_only(lasted));
+        Some(News::Unserved { line })
     }
 }
 
@@ -114,7 +115,7 @@ pub struct Watchman {
     kept: [Kept; NAMES],
     delay: Longest,
     sync: Longest,
-    refusals: Refusals,
+    unserved: Unserved,
 }
 
 impl Watchman {
@@ -129,8 +130,8 @@ impl Watchman {
             Kept { standing, since: now, broken_total: 0, told: false, calm: None }
         });
         let (delay, sync) = (Longest::default(), Longest::default());
-        let refusals = Refusals::default();
-        Watchman { member: member.to_owned(), kept, delay, sync, refusals }
+        let unserved = Unserved::default();
+        Watchman { member: member.to_owned(), kept, delay, sync, unserved }
     }
 
     /// Takes in what was measured at `now`: the longest delays since the last look among it.
@@ -165,7 +166,7 @@ impl Watchman {
             }
         }
         let view = View { at: now, measured, assumptions, kept: self.kept, rows };
-        news.extend(self.refusals.add(now, measured.refused, view.read_only_for()));
+        news.extend(self.unserved.add(now, measured.unserved, view.read_only_for()));
         (view, news)
     }
 }
@@ -253,22 +254,22 @@ mod tests {
     }
 
     #[test]
-    fn refusals_for_want_of_a_quorum_are_summed_up_with_since_when() {
+    fn requests_without_a_quorum_are_summed_up_with_since_when() {
         let mut watchman = calm();
-        let lonely = |refused| Measured { leader: None, refused, ..well() };
+        let lonely = |unserved| Measured { leader: None, unserved, ..well() };
         watchman.look(at(3_000), lonely(0), &BOUNDS);
-        let told = |watchman: &mut Watchman, millis, refused| {
-            let (_, news) = watchman.look(at(millis), lonely(refused), &BOUNDS);
+        let told = |watchman: &mut Watchman, millis, total| {
+            let (_, news) = watchman.look(at(millis), lonely(total), &BOUNDS);
             news.into_iter().find_map(|news| match news {
-                News::Refused { line } => Some(line),
+                News::Unserved { line } => Some(line),
                 _ => None,
             })
         };
         assert_eq!(told(&mut watchman, 3_200, 0), None);
-        let line = "read-only for 1.5 s: no quorum; refused 3 requests that need one";
+        let line = "read-only for 1.5 s: no quorum; 3 requests that need one were not served";
         assert_eq!(told(&mut watchman, 4_500, 3).as_deref(), Some(line));
         assert_eq!(told(&mut watchman, 5_000, 9), None, "not again and again");
-        let line = "read-only for 7.0 s: no quorum; refused 7 requests that need one";
+        let line = "read-only for 7.0 s: no quorum; 7 requests that need one were not served";
         assert_eq!(told(&mut watchman, 10_000, 10).as_deref(), Some(line));
         assert_eq!(told(&mut watchman, 20_000, 10), None, "there were none");
     }
