@@ -173,9 +173,7 @@ impl Handle {
 
     /// Reads one snapshot.
     pub async fn read(&self, read: Read, consistency: Consistency) -> Result<Applied, Refusal> {
-        let unserved = Unserved(Some(&self.shared));
         let snapshot = self.snapshot(consistency).await?;
-        unserved.is_served();
         let staleness = snapshot.staleness;
         let store = snapshot.store;
         let revision = store.revision();
@@ -191,11 +189,14 @@ impl Handle {
 
     /// A frozen copy of the store; it costs nothing to take and stays as it is.
     pub async fn snapshot(&self, consistency: Consistency) -> Result<Snapshot, Refusal> {
-        match consistency {
+        let unserved = Unserved(Some(&self.shared));
+        let snapshot = match consistency {
             Consistency::Linearizable => self.proven().await,
             Consistency::Serializable => self.present().await,
             Consistency::Bounded { at_most } => self.bounded(at_most).await,
-        }
+        }?;
+        unserved.is_served();
+        Ok(snapshot)
     }
 
     /// How long ago this member's state was last proven to be fresh. None if it never was.
@@ -245,7 +246,7 @@ impl Handle {
 
     /// Returns when this member has applied everything committed before the call.
     pub async fn barrier(&self) -> Result<(), Refusal> {
-        self.snapshot(Consistency::Linearizable).await.map(|_| ())
+        self.proven().await.map(|_| ())
     }
 
     /// Asks the leader about a lease.

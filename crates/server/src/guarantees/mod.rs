@@ -20,13 +20,13 @@
 //! thread that looks is neither the loop's nor the log's, so that it tells of both when they stand.
 //!
 //! **Bounds.** Constant memory. A look takes a few short locks and no I/O. Each change is one line
-//! of the log, and a broken assumption stays so for a second at least; requests that
-//! are not served for want of a quorum are summed up every [`UNSERVED_TOLD_EVERY`]. To know how old its state
-//! can be, a member asks for a proof every [`PROVE_EVERY`]: one round of heartbeats, no write.
+//! of the log, and a broken assumption stays so for a second at least; requests that are not
+//! served for want of a quorum are summed up every [`UNSERVED_TOLD_EVERY`]. To know how old its
+//! state can be, a member asks for a proof every [`PROVE_EVERY`]: a round of heartbeats, no write.
 //!
-//! **Clocks.** What is promised by the rate of clocks rests on [`View::clock_vouched_until`]: while
-//! it is looked at and all is well, for [`VOUCH_FOR`] at a time, so that a monitor that stands still
-//! vouches for nothing. It only ever withdraws: whoever relies on clocks has opted into it.
+//! **Clocks.** What is promised by the rate of clocks rests on [`View::clock_vouched_until`]: for
+//! [`VOUCH_FOR`] at a time while the clock is looked at and all is well, so that a monitor that
+//! stands still vouches for nothing. It only ever withdraws: lease reads must have been opted into.
 
 mod assumption;
 mod report;

@@ -233,10 +233,10 @@ mod tests {
         let mut watchman = calm();
         let lonely = Measured { leader: None, silence: 400 * MS, ..well() };
         let (view, news) = watchman.look(at(2_200), lonely, &BOUNDS);
-        let line = "quorum 400 ms > 250 ms (no leader is known) on n3: write growth withdrawn, write \
-            delete withdrawn, read linearizable withdrawn, read bounded-staleness weaker, watch \
-            ordered weaker, lease keep-alive withdrawn, lease expiry weaker, lock fenced-write \
-            withdrawn";
+        let line = "quorum 400 ms > 250 ms (no leader is known) on n3: write growth withdrawn, \
+            write delete withdrawn, read linearizable withdrawn, read bounded-staleness weaker, \
+            watch ordered weaker, lease keep-alive withdrawn, lease expiry weaker, lock \
+            fenced-write withdrawn";
         assert_eq!(news, [News::Broken { line: line.to_owned() }]);
         assert_eq!(view.kept[Name::Quorum as usize].broken_total, 1);
         let (view, news) = watchman.look(at(2_400), lonely, &BOUNDS);
