@@ -75,6 +75,20 @@ quorate_core::planted_bugs! {
         /// A leader that heard a quorum lately answers reads at once, with no margin for clocks
         /// and pauses (dissertation 6.4.1).
         LeaseRead = "lease-read",
+        /// A lease lasts as long as what was promised, whatever the clocks do (Gray and Cheriton
+        /// 1989, section 5).
+        LeaseMarginForgotten = "lease-margin-forgotten",
+        /// A lease is counted from when the answer came, and not from when the question left
+        /// (dissertation 6.4.1).
+        LeaseFromAnswer = "lease-from-answer",
+        /// A member that restarts is not bound by what it promised before (Gray and Cheriton 1989,
+        /// section 2).
+        PromiseForgotten = "promise-forgotten",
+        /// A member that is told that the leader's process has ended breaks its promise at once.
+        PromiseYieldsToEvidence = "promise-yields-to-evidence",
+        /// A leader that has asked another to campaign reads by its lease all the same
+        /// (dissertation 6.4.1).
+        LeaseOutlivesTransfer = "lease-outlives-transfer",
         /// The leader takes a doubled forward (dissertation 6.3).
         ForwardTakenTwice = "forward-taken-twice",
         /// The leader notes only the batches of which it took something.

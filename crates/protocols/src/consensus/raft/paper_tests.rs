@@ -165,7 +165,7 @@ fn hard_state(term: u64) -> Record {
 #[test]
 fn paper_5_1_a_leader_that_sees_a_higher_term_follows() {
     let mut cluster = Cluster::led(None);
-    cluster.post(2, 1, 9, Body::HeartbeatReply { round: 0 });
+    cluster.post(2, 1, 9, Body::HeartbeatReply { round: 0, promise: Duration::ZERO });
     assert_eq!((cluster.raft(1).role(), cluster.raft(1).term()), (RoleName::Follower, Term(9)));
 }
 
@@ -598,7 +598,7 @@ fn dissertation_6_4_an_answer_to_a_former_life_is_no_answer() {
         cluster.mail.clear();
         cluster.post(1, 2, 1, beat.body);
         cluster.request(2, Request::Read { ticket: 2 });
-        let read_index = Some(Index(1));
+        let read_index = Some((Index(1), Ground::Round));
         cluster.post(1, 2, 1, Body::ReadIndexReply { life: 1, batch: 1, read_index });
         assert_eq!(cluster.told(2, ready), 0);
         cluster.post(1, 2, 1, Body::ReadIndexReply { life: 2, batch: 1, read_index });
@@ -614,7 +614,7 @@ fn reads_are_asked_again_after_this_process_stood_still() {
     cluster.now = cluster.now.after(TIMEOUT * 2);
     let Role::Leader(leader) = &cluster.raft(1).role else { panic!("a leader") };
     let late = leader.progress[&id(1)].round().max(1);
-    cluster.post(2, 1, 1, Body::HeartbeatReply { round: late });
+    cluster.post(2, 1, 1, Body::HeartbeatReply { round: late, promise: Duration::ZERO });
     assert_eq!(cluster.told(1, ready), 0, "the old round confirms nothing");
     cluster.settle();
     assert_eq!(cluster.told(1, ready), 1);
@@ -861,7 +861,8 @@ fn progress_a_campaign_that_came_to_nothing_gives_the_next_one_more_time() {
     let mut now = Time::from_nanos(1);
     for round in 1..200 {
         now = now.after(Duration::from_millis(20));
-        let body = Body::Heartbeat { round, commit: Index(0), pace: Duration::ZERO };
+        let (commit, pace, lease) = (Index(0), Duration::ZERO, Duration::ZERO);
+        let body = Body::Heartbeat { round, commit, pace, lease };
         let mut cx = Context::new(id(1), now, &mut choose, &mut effects);
         raft.on_message(id(2), Message { term: Term(1), body }, &mut cx);
         raft.on_flush(&mut cx);

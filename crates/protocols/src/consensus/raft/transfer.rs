@@ -7,6 +7,9 @@
 //! A leader whose disk stands still, or has been much slower than a quorum's for a while, does so
 //! of its own accord: its heartbeats need no disk, so no silence would ever tell.
 //!
+//! Whoever was asked to campaign may do so at any later time of the term, and is not held back by
+//! what was promised to the leader, which from then on has no lease (`lease.rs`).
+//!
 //! Source: dissertation 3.10.
 
 use super::mutant::Mutant;
@@ -47,9 +50,10 @@ impl Raft {
         if self.transfer != Some(heard) {
             return;
         }
-        let Role::Leader(leader) = &self.role else { return };
         let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
         if leader.progress.get(&heard).is_some_and(|progress| progress.matched() == last) {
+            leader.handed_over = true;
             cx.send(heard, self.say(Body::TimeoutNow));
         }
     }
