@@ -27,7 +27,7 @@ use crate::planted::Planted;
 use crate::store::{KvError, Outcome, Revision, Store};
 use bytes::Bytes;
 use quorate_core::{Buggify, Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
-use quorate_protocols::consensus::raft::{self, Configuration, Entry, Raft};
+use quorate_protocols::consensus::raft::{self, Configuration, Entry, Ground, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wakefulness::Wakefulness;
@@ -112,6 +112,12 @@ pub enum Request {
         /// The peer.
         peer: NodeId,
     },
+    /// The rate of this member's clock is known to keep its bound: see
+    /// [`raft::Request::TrustClock`].
+    TrustClock {
+        /// An instant of that clock.
+        until: Time,
+    },
 }
 
 /// Commands that were applied, by what they write.
@@ -182,6 +188,8 @@ pub enum Indication {
     Readable {
         /// Of this request.
         ticket: Ticket,
+        /// What that rests on.
+        ground: Ground,
     },
     /// This read cannot be served now.
     ReadRefused {
@@ -404,10 +412,12 @@ impl Replica {
                     cx.indicate(Indication::RoleChanged { role, term, leader });
                 }
                 raft::Indication::Refused { command, why } => self.refused(command, why, cx),
-                raft::Indication::ReadReady { ticket, read_index } => match Ticket(ticket) {
-                    own if Lessor::owns(own) => self.lessor.confirmed(own, read_index),
-                    ticket => self.read_ready(ticket, read_index, cx),
-                },
+                raft::Indication::ReadReady { ticket, read_index, ground } => {
+                    match Ticket(ticket) {
+                        own if Lessor::owns(own) => self.lessor.confirmed(own, read_index),
+                        ticket => self.read_ready(ticket, read_index, ground, cx),
+                    }
+                }
                 raft::Indication::ReadRefused { ticket } => match Ticket(ticket) {
                     own if Lessor::owns(own) => self.lessor.unconfirmed(own),
                     ticket => self.read_refused(ticket),
@@ -575,6 +585,11 @@ impl Protocol for Replica {
             }
             Request::Suspect { peer } => {
                 let request = raft::Request::Suspect { peer };
+                let heard = cx.child(|cx| self.raft.on_request(request, cx));
+                self.hear(heard, cx);
+            }
+            Request::TrustClock { until } => {
+                let request = raft::Request::TrustClock { until };
                 let heard = cx.child(|cx| self.raft.on_request(request, cx));
                 self.hear(heard, cx);
             }

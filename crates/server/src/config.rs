@@ -93,6 +93,9 @@ pub struct Config {
     pub election_timeout_min: Option<Duration>,
     /// Silence after which a follower suspects the leader.
     pub election_timeout: Duration,
+    /// Answer linearizable reads without asking a quorum while voters have promised not to elect
+    /// another leader, and the clock is known to run well.
+    pub lease_reads: bool,
     /// Let the first election of a freshly started member come early.
     pub initial_election_tick_advance: bool,
     /// Ask whether an election could be won before disturbing the cluster with a new term.
@@ -425,6 +428,7 @@ impl Default for Config {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: None,
             election_timeout: Duration::from_millis(1_000),
+            lease_reads: false,
             initial_election_tick_advance: true,
             pre_vote: true,
             strict_reconfig_check: true,

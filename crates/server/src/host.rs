@@ -92,6 +92,9 @@ pub(crate) enum Ask {
     StepAside { reply: Reply<Result<(), Refusal>> },
     /// The process of a peer has ended.
     Suspect { peer: NodeId },
+    /// The rate of our clock is known to keep its bound until then, or is not known if that is
+    /// over.
+    TrustClock { until: Time },
     /// A checkpoint of a peer is on our disk.
     Install(Box<Checkpoint>),
     /// A checkpoint of ours is on our disk, or could not be written.
@@ -526,6 +529,7 @@ impl Host<Replica> for ReplicaHost {
                 self.shared.damaged_checkpoints.store(0, Ordering::Relaxed);
                 requests.push(Request::Install(checkpoint));
             }
+            Ask::TrustClock { until } => requests.push(Request::TrustClock { until }),
             Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node, requests),
             Ask::CheckpointSent { to, outcome } => requests.push(match outcome {
                 Ok(position) => Request::CheckpointSent { to, position },
@@ -550,8 +554,10 @@ impl Host<Replica> for ReplicaHost {
                     self.answers.push(Owed { reply, answer });
                 }
             }
-            Indication::Readable { ticket } => {
-                self.readable.extend(self.reads.remove(&ticket));
+            Indication::Readable { ticket, ground } => {
+                let readers = self.reads.remove(&ticket).unwrap_or_default();
+                self.shared.metrics.reads_by(ground).add(readers.len() as u64);
+                self.readable.push(readers);
             }
             Indication::ReadRefused { ticket, why } => {
                 self.shared.metrics.reads_failed.add(1);

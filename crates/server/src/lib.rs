@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod checkpointing;
+mod clock_rate;
 mod codec;
 pub mod config;
 pub mod echo;

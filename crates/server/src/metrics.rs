@@ -4,6 +4,7 @@
 //! Two figures read one after the other may belong to different moments.
 
 use quorate_core::NodeId;
+use quorate_protocols::consensus::raft::Ground;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,6 +77,10 @@ pub(crate) struct Metrics {
     pub(crate) leader_changes: Counter,
     /// Writes that were not carried out, or of which that is not known.
     pub(crate) proposals_failed: Counter,
+    /// Linearizable reads for which a quorum was asked.
+    reads_by_round: Counter,
+    /// Linearizable reads that rested on a leader's lease.
+    reads_by_lease: Counter,
     /// Linearizable reads that were refused.
     pub(crate) reads_failed: Counter,
     /// Writing and syncing the log.
@@ -99,6 +104,14 @@ impl Metrics {
     pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Metrics {
         let peers = peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
         Metrics { peers, ..Metrics::default() }
+    }
+
+    /// Linearizable reads that were answered on this ground.
+    pub(crate) fn reads_by(&self, ground: Ground) -> &Counter {
+        match ground {
+            Ground::Round => &self.reads_by_round,
+            Ground::Lease => &self.reads_by_lease,
+        }
     }
 }
 

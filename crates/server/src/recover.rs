@@ -14,7 +14,7 @@
 use crate::config::Config;
 use crate::identity::Identity;
 use quorate_core::{Buggify, NodeId, Persist, Position, Protocol, Term};
-use quorate_protocols::consensus::raft::{self, Configuration, Record, codec};
+use quorate_protocols::consensus::raft::{self, Configuration, LeaseTerms, Record, codec};
 use quorate_replica::store::Store;
 use quorate_replica::{Checkpoint, Life, Replica, decode_configuration};
 use quorate_storage::{
@@ -186,6 +186,8 @@ pub struct ReplicaSettings {
     pub election_timeout_min: Duration,
     /// Bytes of log kept in memory for followers that are a little behind.
     pub log_retain_bytes: usize,
+    /// Reads may rest on promises and clocks.
+    pub lease_reads: Option<LeaseTerms>,
     /// Rare paths, for simulations; off in production.
     pub buggify: Buggify,
 }
@@ -199,6 +201,7 @@ impl ReplicaSettings {
         raft.election_timeout = self.election_timeout;
         raft.election_timeout_min = self.election_timeout_min;
         raft.news_delay = NEWS_DELAY;
+        raft.lease_reads = self.lease_reads;
         raft.buggify = self.buggify;
         quorate_replica::Config {
             raft,

@@ -1,6 +1,7 @@
 //! One member, from its configuration to its end.
 
 use crate::api;
+use crate::clock_rate;
 use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
 use crate::guarantees::{self, Guard};
 use crate::handle::{Handle, Member};
@@ -15,6 +16,7 @@ use crate::url::{Url, UrlError};
 use crate::wal_log::WalLog;
 use quorate_core::NodeId;
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
+use quorate_protocols::consensus::raft::LeaseTerms;
 use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::{Life, Message, Replica};
 use quorate_storage::RealDisk;
@@ -195,6 +197,9 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
     guarantees::start(&shared).map_err(RunError::System)?;
+    if config.lease_reads {
+        tokio::spawn(clock_rate::watch(Arc::downgrade(&shared)));
+    }
     spawn_watch_hub(&shared, config.election_timeout);
 
     let outcome = tokio::select! {
@@ -312,6 +317,10 @@ fn replica_settings(config: &Config) -> ReplicaSettings {
         election_timeout: config.election_timeout,
         election_timeout_min: config.election_timeout_min(),
         log_retain_bytes: config.log_retain_bytes,
+        lease_reads: config.lease_reads.then(|| LeaseTerms {
+            length: config.election_timeout_min(),
+            drift_ppm: clock_rate::DRIFT_PPM,
+        }),
         buggify: quorate_core::Buggify::Off,
     }
 }

@@ -59,6 +59,7 @@ fn member(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     let mut min = Duration::ZERO;
     settings.duration_in("election-timeout-min", ms, &mut min)?;
     config.election_timeout_min = Some(min).filter(|min| !min.is_zero());
+    settings.switch("lease-reads", &mut config.lease_reads);
     settings.switch("initial-election-tick-advance", &mut config.initial_election_tick_advance);
     settings.switch("pre-vote", &mut config.pre_vote);
     settings.switch("strict-reconfig-check", &mut config.strict_reconfig_check);

@@ -119,6 +119,12 @@ const OWN: &[Flag] = &[
         "later turns break the assumption 'scheduling' (0s: half of election-timeout-min)",
     ),
     Flag::used(
+        "lease-reads",
+        Bool,
+        "false",
+        "answer reads without asking a quorum while voters promise and the clock runs well",
+    ),
+    Flag::used(
         "client-threads",
         Text,
         "auto",

@@ -149,6 +149,16 @@ pub trait World: Sized {
     ) {
     }
 
+    /// A fault begins at this instant: for a world in which somebody watches for it. Not called for
+    /// those that are rates of links and liars, which have no begin.
+    fn on_fault(
+        &mut self,
+        _fault: Fault,
+        _nodes: &mut Nodes<'_, Self>,
+        _hands: &mut Hands<'_, Self>,
+    ) {
+    }
+
     /// A node has lost its life.
     fn on_down(&mut self, _node: usize, _hands: &mut Hands<'_, Self>) {}
 

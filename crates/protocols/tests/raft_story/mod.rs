@@ -114,9 +114,10 @@ impl Transcript for RaftStory {
             Body::AppendRejected { prev, hint } => {
                 ("AppendRejected", format!("prev={prev} hint={hint}"))
             }
-            Body::Heartbeat { round, commit, lease, .. } => {
-                ("Heartbeat", format!("round={round} commit={commit}{}", print_span("lease", *lease)))
-            }
+            Body::Heartbeat { round, commit, lease, .. } => (
+                "Heartbeat",
+                format!("round={round} commit={commit}{}", print_span("lease", *lease)),
+            ),
             Body::Committed { commit } => ("Committed", format!("commit={commit}")),
             Body::HeartbeatReply { round, promise } => {
                 ("HeartbeatReply", format!("round={round}{}", print_span("promise", *promise)))

@@ -61,7 +61,7 @@ fn a_read_is_served_at_a_follower_only_when_its_state_is_fresh_enough() {
     let ticket = town.read(follower);
     let readable = |want: Ticket| {
         move |told: &Indication| match told {
-            Indication::Readable { ticket } => *ticket == want,
+            Indication::Readable { ticket, .. } => *ticket == want,
             _ => false,
         }
     };

@@ -14,6 +14,7 @@ use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
 use crate::timekeeping::TimeReport;
 use quorate_core::NodeId;
+use quorate_protocols::consensus::raft::Ground;
 use quorate_replica::AppliedCommands;
 use quorate_replica::store::Store;
 use std::fmt::{Display, Write};
@@ -149,6 +150,14 @@ fn server(page: &mut Page, sources: &Sources<'_>, status: &Status) {
     page.counter(name, metrics.proposals_failed.get(), "Writes without success.");
     let name = "etcd_server_read_indexes_failed_total";
     page.counter(name, metrics.reads_failed.get(), "Linearizable reads that were refused.");
+    let name = "quorate_reads_total";
+    page.family(
+        Kind::Counter,
+        name,
+        "Linearizable reads that were answered, by what they rest on.",
+    );
+    page.sample("", &[("by", "round")], metrics.reads_by(Ground::Round).get());
+    page.sample("", &[("by", "lease")], metrics.reads_by(Ground::Lease).get());
     let name = "etcd_server_quota_backend_bytes";
     page.gauge(name, status.db_size_quota, "Bytes at which growth is refused; 0 is never.");
     let name = "etcd_server_health_success";

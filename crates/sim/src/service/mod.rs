@@ -51,6 +51,7 @@ mod watching;
 pub use clients::Workload;
 pub use options::{Options, PROPERTIES, WORKLOADS, subject};
 
+use crate::lease_reads::{Ground, LeaseReads, VOUCH_EVERY};
 use crate::logs::Logs;
 use asks::Asks;
 use clients::{Asked, Client, Weights};
@@ -62,9 +63,10 @@ use quorate_check::guarantees::revisions::Revisions;
 use quorate_core::{Buggify, Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
-    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, Switch, SyncError, World,
+    About, BootError, Broken, Choose, Fault, Hands, NodeClocks, Nodes, Site, Switch, SyncError,
+    World,
 };
-use quorate_protocols::consensus::raft::{Record, RoleName};
+use quorate_protocols::consensus::raft::{self, Record, RoleName};
 use quorate_replica::store::Command;
 use quorate_replica::{Indication, Life, Message, Replica, Request, Ticket, seal};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
@@ -82,6 +84,8 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// What a checkpoint takes to be written, or to travel, at least.
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
+/// Oscillators keep this. Unit: parts per million.
+const DRIFT_PPM: u32 = 200;
 /// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
 const LOG_REST: u64 = 50_000_000;
 
@@ -104,6 +108,8 @@ enum Errand {
     Stir { watcher: usize },
     /// A member is asked whether it serves.
     Probe { member: usize },
+    /// Somebody has looked at the clocks, for reads that may rest on them.
+    Vouch,
 }
 
 /// The service under simulation.
@@ -140,6 +146,7 @@ pub struct Service {
     weights: Weights,
     /// Rare paths of the replicas.
     buggify: Buggify,
+    lease_reads: LeaseReads,
     plants: Plants,
 }
 
@@ -171,6 +178,7 @@ impl Service {
             seen: Vec::new(),
             weights,
             buggify: Buggify::Off,
+            lease_reads: LeaseReads::default(),
             plants: Plants::default(),
         }
     }
@@ -189,6 +197,7 @@ impl Service {
             election_timeout: Duration::from_millis(1_000),
             election_timeout_min: self.options.election_timeout_min,
             log_retain_bytes: self.options.log_retain_bytes,
+            lease_reads: self.lease_reads.terms(self.options.election_timeout_min),
             buggify: self.buggify,
         }
     }
@@ -326,6 +335,14 @@ impl Service {
         Request::Write { ticket, envelope: envelope.into() }
     }
 
+    fn vouch(&mut self, hands: &mut Hands<'_, Self>) {
+        for node in 0..self.nodes {
+            let until = self.lease_reads.vouched(node, hands);
+            hands.request(node, Duration::ZERO, Request::TrustClock { until });
+        }
+        self.errand(VOUCH_EVERY, Errand::Vouch, hands);
+    }
+
     /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
     /// without a pause and surely holds the lock is not too late.
     fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
@@ -367,8 +384,11 @@ impl World for Service {
         self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
         let rare = pick(5, &[0, 8, 3]);
         self.options.election_timeout_min = Duration::from_millis(pick(6, &[250, 1_000, 500]));
+        let leases = if pick(7, &[0, 1, 0]) == 1 { Ground::Kept } else { Ground::None };
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
+        let mut draw = |below| hands.draw(Site::new(About::Setup, 1_008), below);
+        self.lease_reads.begin(nodes, leases, DRIFT_PPM, &mut draw);
         self.buggify = match (hands.buggify(), rare) {
             (Switch::Off, _) | (_, 0) => Buggify::Off,
             (Switch::On, times) => Buggify::OneIn(times as u32),
@@ -378,6 +398,10 @@ impl World for Service {
             Buggify::OneIn(times) => format!("buggify: members take one rare path in {times}"),
         };
         hands.tell(Kind::Note, |step| step.text = text);
+    }
+
+    fn clocks(&mut self, node: usize) -> Option<NodeClocks> {
+        self.lease_reads.clocks(node)
     }
 
     fn disk(&mut self, node: usize) -> MemberDisk {
@@ -511,6 +535,9 @@ impl World for Service {
             self.errand(RECONNECT, Errand::Connect { watcher }, hands);
         }
         self.served = vec![false; self.nodes];
+        if self.lease_reads.are_on() {
+            self.errand(VOUCH_EVERY, Errand::Vouch, hands);
+        }
     }
 
     fn on_alarm(&mut self, alarm: u64, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
@@ -532,6 +559,7 @@ impl World for Service {
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
             Errand::Stir { watcher } => self.stir(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
+            Errand::Vouch => self.vouch(hands),
         }
     }
 
@@ -547,7 +575,10 @@ impl World for Service {
             Indication::Answered { ticket, answer } => (ticket, Answered::Write(answer)),
             Indication::LeaseAnswered { ticket, answer } => (ticket, Answered::Lease(answer)),
             Indication::ReadRefused { ticket, why } => (ticket, Answered::Read(Err(why))),
-            Indication::Readable { ticket } => {
+            Indication::Readable { ticket, ground } => {
+                if ground == raft::Ground::Lease {
+                    hands.mark("a read rested on a lease");
+                }
                 let asked = member.waiting.get(&ticket);
                 let Some(operation) = asked.and_then(|asked| self.operations.get(asked)) else {
                     return;

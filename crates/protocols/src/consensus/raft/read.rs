@@ -30,10 +30,18 @@ const READS_WAITING_MAX: usize = 100_000;
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Asker {
-    Here { ticket: u64 },
+    Here {
+        ticket: u64,
+    },
     /// Who does not want to rest on clocks.
-    Confirming { ticket: u64 },
-    There { id: NodeId, life: u64, batch: u64 },
+    Confirming {
+        ticket: u64,
+    },
+    There {
+        id: NodeId,
+        life: u64,
+        batch: u64,
+    },
 }
 
 /// The rounds of heartbeats of a leader, and the reads that wait for them.

@@ -29,7 +29,9 @@ impl Raft {
             Request::Propose { command } => {
                 cx.indicate(Indication::Refused { command, why: Refusal::NoLeader });
             }
-            Request::Read { ticket } | Request::Confirm { ticket } => cx.indicate(Indication::ReadRefused { ticket }),
+            Request::Read { ticket } | Request::Confirm { ticket } => {
+                cx.indicate(Indication::ReadRefused { ticket })
+            }
             _ => {}
         }
     }
