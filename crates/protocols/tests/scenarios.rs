@@ -72,6 +72,8 @@ const EXPOSED_BY: &[(Mutant, &str)] = &[
     (Mutant::VoteForAnyLog, "log_conflict"),
     (Mutant::ForwardTakenTwice, "forwarding"),
     (Mutant::RefusedForwardForgotten, "forwarding"),
+    (Mutant::PromiseYieldsToEvidence, "lease"),
+    (Mutant::LeaseOutlivesTransfer, "lease"),
 ];
 
 #[test]

@@ -86,6 +86,8 @@ mod snapshot;
 mod transfer;
 
 #[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
 mod paper_tests;
 
 pub use forward::{Outstanding, ReplayWindow};

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_millis(1_000);
 
-struct Cluster {
-    members: BTreeMap<NodeId, Raft>,
-    records: BTreeMap<NodeId, Vec<Record>>,
-    heard: Vec<(NodeId, Indication)>,
-    mail: VecDeque<(NodeId, NodeId, Message)>,
+pub(super) struct Cluster {
+    pub(super) members: BTreeMap<NodeId, Raft>,
+    pub(super) records: BTreeMap<NodeId, Vec<Record>>,
+    pub(super) heard: Vec<(NodeId, Indication)>,
+    pub(super) mail: VecDeque<(NodeId, NodeId, Message)>,
     /// Members that nobody reaches.
-    away: BTreeSet<NodeId>,
-    now: Time,
-    mutant: Option<Mutant>,
+    pub(super) away: BTreeSet<NodeId>,
+    pub(super) now: Time,
+    pub(super) mutant: Option<Mutant>,
 }
 
-fn id(number: u64) -> NodeId {
+pub(super) fn id(number: u64) -> NodeId {
     NodeId(number)
 }
 
@@ -31,6 +31,16 @@ fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
 
 impl Cluster {
     fn new(voters: u64, others: u64, mutant: Option<Mutant>) -> Cluster {
+        Cluster::tuned(voters, others, mutant, |_| {})
+    }
+
+    /// With other settings than the usual ones.
+    pub(super) fn tuned(
+        voters: u64,
+        others: u64,
+        mutant: Option<Mutant>,
+        tune: impl Fn(&mut Config),
+    ) -> Cluster {
         let mut cluster = Cluster {
             members: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -42,7 +52,8 @@ impl Cluster {
         };
         for number in 1..=voters + others {
             let founders = 1..=if number <= voters { voters } else { 0 };
-            let config = Config::new(id(number), Configuration::of(founders.map(NodeId)));
+            let mut config = Config::new(id(number), Configuration::of(founders.map(NodeId)));
+            tune(&mut config);
             cluster.start(config, Vec::new());
         }
         cluster
@@ -63,16 +74,20 @@ impl Cluster {
         self.run(member.0, |raft, cx| raft.on_start(cx));
     }
 
-    fn restart(&mut self, number: u64, records: Vec<Record>) {
+    pub(super) fn restart(&mut self, number: u64, records: Vec<Record>) {
         let config = self.raft(number).config.clone();
         self.start(config, records);
     }
 
-    fn raft(&self, number: u64) -> &Raft {
+    pub(super) fn raft(&self, number: u64) -> &Raft {
         &self.members[&id(number)]
     }
 
-    fn run(&mut self, number: u64, event: impl FnOnce(&mut Raft, &mut Context<'_, Raft>)) {
+    pub(super) fn run(
+        &mut self,
+        number: u64,
+        event: impl FnOnce(&mut Raft, &mut Context<'_, Raft>),
+    ) {
         let member = id(number);
         let raft = self.members.get_mut(&member).expect("a member");
         let mut effects = Vec::new();
@@ -93,25 +108,25 @@ impl Cluster {
         }
     }
 
-    fn post(&mut self, from: u64, to: u64, term: u64, body: Body) {
+    pub(super) fn post(&mut self, from: u64, to: u64, term: u64, body: Body) {
         let message = Message { term: Term(term), body };
         self.run(to, |raft, cx| raft.on_message(id(from), message, cx));
     }
 
-    fn request(&mut self, number: u64, request: Request) {
+    pub(super) fn request(&mut self, number: u64, request: Request) {
         self.run(number, |raft, cx| raft.on_request(request, cx));
     }
 
-    fn propose(&mut self, number: u64) {
+    pub(super) fn propose(&mut self, number: u64) {
         self.request(number, Request::Propose { command: Bytes::from_static(b"command") });
     }
 
-    fn timer(&mut self, number: u64, timer: Timer) {
+    pub(super) fn timer(&mut self, number: u64, timer: Timer) {
         self.run(number, |raft, cx| raft.on_timer(timer, cx));
     }
 
     /// Delivers until nobody has anything to say.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some((from, to, message)) = self.mail.pop_front() {
             let cut = from != to && (self.away.contains(&from) || self.away.contains(&to));
             if !cut && self.members.contains_key(&to) {
@@ -131,24 +146,24 @@ impl Cluster {
         }
     }
 
-    fn elect(&mut self, number: u64) {
+    pub(super) fn elect(&mut self, number: u64) {
         self.now = self.now.after(TIMEOUT * 3);
         self.timer(number, Timer::Election);
         self.settle();
     }
 
-    fn heartbeat(&mut self, number: u64) {
+    pub(super) fn heartbeat(&mut self, number: u64) {
         self.timer(number, Timer::Heartbeat);
         self.settle();
     }
 
-    fn told(&self, number: u64, wanted: impl Fn(&Indication) -> bool) -> usize {
+    pub(super) fn told(&self, number: u64, wanted: impl Fn(&Indication) -> bool) -> usize {
         self.heard.iter().filter(|(by, what)| *by == id(number) && wanted(what)).count()
     }
 }
 
 /// The test passes, and fails with the planted bug.
-fn notices(mutant: Mutant, test: impl Fn(Option<Mutant>)) {
+pub(super) fn notices(mutant: Mutant, test: impl Fn(Option<Mutant>)) {
     test(None);
     let outcome = catch_unwind(AssertUnwindSafe(|| test(Some(mutant))));
     assert!(outcome.is_err(), "{mutant:?} was not noticed");
