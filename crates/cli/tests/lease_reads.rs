@@ -17,6 +17,10 @@ const READERS: usize = 8;
 /// Pauses in CI; `QUORATE_TEST_SECONDS` makes it longer.
 const CHAOS_SECONDS: u64 = 8;
 
+fn leased() -> Settings {
+    Settings { extra: vec!["--lease-reads".to_owned()], ..Settings::of(3) }
+}
+
 /// Linearizable reads that a member has answered: by rounds, and by leases.
 async fn reads(cluster: &Cluster, i: usize) -> (u64, u64) {
     let port = cluster.members[i].client_port;
@@ -64,7 +68,7 @@ async fn put_elsewhere(cluster: &Cluster, not: usize, value: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_leads_reads_without_a_round_and_so_do_its_followers() {
-    let cluster = Cluster::start(Settings::of(3).with("--lease-reads", "true")).await;
+    let cluster = Cluster::start(leased()).await;
     let deadline = Instant::now() + SOON;
     loop {
         let leader = leader_with_lease(&cluster).await;
@@ -104,7 +108,7 @@ async fn nobody_who_was_not_told_to_reads_by_lease() {
 /// The reads lie in its sockets when it goes on, before it has heard that another leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_stood_still_longer_than_its_lease_reads_nothing_old() {
-    let mut cluster = Cluster::start(Settings::of(3).with("--lease-reads", "true")).await;
+    let mut cluster = Cluster::start(leased()).await;
     let (mut answers, mut round) = (0, 0);
     while round < 6 || answers == 0 && round < 30 {
         round += 1;
@@ -134,7 +138,7 @@ async fn a_leader_that_stood_still_longer_than_its_lease_reads_nothing_old() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_hold_while_leaders_stand_still() {
     let mut seed = Seed::of_this_run();
-    let mut cluster = Cluster::start(Settings::of(3).with("--lease-reads", "true")).await;
+    let mut cluster = Cluster::start(leased()).await;
     leader_with_lease(&cluster).await;
     let workload = Workload::start(&cluster, &mut seed, History::Kept);
     let end = Instant::now() + Duration::from_secs(chaos_seconds(CHAOS_SECONDS));
