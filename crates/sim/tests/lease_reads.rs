@@ -57,7 +57,7 @@ mod planted {
     const CAUGHT: &[(&str, u64)] = &[
         ("lease-margin-forgotten", 1_200),
         ("lease-from-answer", 1_200),
-        ("promise-forgotten", 10_000),
+        ("promise-forgotten", 5_000),
         ("promise-yields-to-evidence", 100),
         ("lease-outlives-transfer", 200),
         ("lease-on-wall-clock", 100),

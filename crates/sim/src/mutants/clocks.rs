@@ -64,10 +64,7 @@ pub const CLOCKS: &[MutantCase] = &[
         ("linearizable-reads", "Gray and Cheriton 1989, section 2"),
         "a member that restarts is not bound by what it promised",
         WorldName::Raft,
-        three(
-            &[Fault::Kill, Fault::CrashLoop, Fault::PartialCut, Fault::IsolateLeader],
-            &[Work::Read],
-        ),
+        three(&[Fault::PartialCut, Fault::CrashLoop, Fault::Kill], &[Work::Read]),
     ),
     case(
         raft(Raft::PromiseYieldsToEvidence),
