@@ -9,12 +9,14 @@
 //! between two looks one has gained on the other by more than [`RATE_PPM`], or there was no look
 //! for long, nobody vouches for the clock until it has run well for [`WINDOW`].
 //!
+//! What no clock can tell of itself the peers tell: the clock must also be found good among theirs
+//! ([`guarantees`](crate::guarantees)). That takes some seconds to notice, and this does not.
+//!
 //! **Guarantees.** A clock that is vouched for was adjusted by less than the bound. Leases allow
 //! for much more ([`DRIFT_PPM`]): all that adjtimex(2) lets a daemon do to a clock, so that what it
 //! does between two looks, before anybody has noticed, breaks nothing.
 //!
-//! **Left out.** An oscillator that is itself wrong, and a machine that is restored from a
-//! snapshot: only others can tell that.
+//! **Left out.** A machine that is restored from a snapshot: its peers tell, some seconds later.
 //!
 //! Sources: clock_gettime(2) and adjtimex(2) of Linux: a tick may be changed by a tenth, the
 //! frequency by 500 ppm.
@@ -34,7 +36,7 @@ pub(crate) const DRIFT_PPM: u32 = 110_000;
 /// ticks. Unit: parts per million.
 const RATE_PPM: u32 = 1_000;
 /// The two clocks are compared so often.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A look that comes later says nothing of the time before.
 const LOOK_LATE: Duration = Duration::from_millis(1_500);
 /// A clock must have run well for so long.
@@ -102,7 +104,9 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        let until = Look::take().map_or(Time::default(), |look| rate.judge(look));
+        let alone = Look::take().map_or(Time::default(), |look| rate.judge(look));
+        let among_peers = shared.guard().look(&shared).clock_vouched_until();
+        let until = alone.min(among_peers.unwrap_or_default());
         let trusts = until > Time::default();
         if trusts != std::mem::replace(&mut trusted, trusts) {
             match trusts {

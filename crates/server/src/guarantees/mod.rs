@@ -77,6 +77,7 @@ pub(crate) struct Vitals {
 #[derive(Debug)]
 pub(crate) struct Guard {
     bounds: Bounds,
+    lease_reads: Switch,
     pulse: Arc<Pulse>,
     log: LogHandle,
     started: Time,
@@ -97,8 +98,10 @@ impl Guard {
             clock_error: config.clock_error_max,
         };
         let watchman = Mutex::new(Watchman::new(started, &config.name));
+        let lease_reads = if config.lease_reads { Switch::On } else { Switch::Off };
         Guard {
             bounds,
+            lease_reads,
             pulse,
             log,
             started,
@@ -154,7 +157,7 @@ impl Guard {
             space_alarm: alarmed(AlarmKind::NoSpace),
             log_waits: self.log.stalled().is_some(),
             clock: shared.time.bounds(),
-            lease_reads: Switch::Off,
+            lease_reads: self.lease_reads,
             age: shared.fresh_since().map(|since| now.since(since)),
             unserved: self.unserved.load(Ordering::Relaxed),
         }

@@ -26,11 +26,10 @@
 mod awaited;
 mod disk;
 mod judge;
+mod leased;
 mod lies;
 
 use crate::lease_reads::{Ground, LeaseReads, VOUCH_EVERY};
-#[cfg(feature = "mutants")]
-use crate::mutants::HostMutant;
 use bytes::Bytes;
 use disk::State;
 use judge::{Judge, own};
@@ -144,47 +143,6 @@ struct Calm {
 }
 
 impl RaftWorld {
-    /// With lease reads on clocks that keep their bound, in every run.
-    #[must_use]
-    pub fn on_kept_clocks() -> RaftWorld {
-        RaftWorld { ground: Some(Ground::Kept), ..RaftWorld::default() }
-    }
-
-    /// With lease reads on clocks that break their bound, and somebody who sees it. Not for plans
-    /// with pauses, or steps that take long: no verdict reaches a member that stands still.
-    #[must_use]
-    pub fn on_watched_clocks() -> RaftWorld {
-        RaftWorld { ground: Some(Ground::Watched), ..RaftWorld::default() }
-    }
-
-    /// With a known mistake in every member.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn with_mutant(mutant: Mutant) -> RaftWorld {
-        let of_leases = matches!(
-            mutant,
-            Mutant::LeaseMarginForgotten
-                | Mutant::LeaseFromAnswer
-                | Mutant::PromiseForgotten
-                | Mutant::PromiseYieldsToEvidence
-                | Mutant::LeaseOutlivesTransfer
-        );
-        let ground = of_leases.then_some(Ground::Kept);
-        RaftWorld { mutant: Some(mutant), ground, ..RaftWorld::default() }
-    }
-
-    /// With a known mistake of what surrounds the members: one of their clocks.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn on_hosts_with(mutant: HostMutant) -> RaftWorld {
-        let mut world = match mutant {
-            HostMutant::ClockMonitorBlind => RaftWorld::on_watched_clocks(),
-            _ => RaftWorld { ground: Some(Ground::Kept), ..RaftWorld::default() },
-        };
-        world.leases.planted = Some(mutant);
-        world
-    }
-
     fn config(&self, node: usize) -> Config {
         let Settings { election_timeout, news_delay, uncommitted_bytes_max, .. } = &self.settings;
         let Settings { founders, buggify, .. } = &self.settings;
@@ -240,29 +198,6 @@ impl RaftWorld {
             }
             _ if self.settings.members_change => self.reconfigure(at, nodes.len(), hands),
             _ => self.propose(at, client, hands),
-        }
-    }
-
-    /// The leader's process is said to have ended, and lives. Where reads rest on leases, those who
-    /// hear of it have promised not to act on it yet.
-    fn suspect_wrongly(
-        &mut self,
-        nodes: &mut Nodes<'_, RaftWorld>,
-        hands: &mut Hands<'_, RaftWorld>,
-    ) {
-        let Some(leader) = self.leader(nodes).filter(|_| self.leases.are_on()) else { return };
-        for other in (0..nodes.len()).filter(|other| *other != leader) {
-            if hands.draw(Site::new(About::Detail, 2_000 + other), 4) > 0 {
-                hands.request(other, Duration::ZERO, Request::Suspect { peer: own(leader) });
-            }
-        }
-    }
-
-    /// Somebody has looked at the clocks.
-    fn vouch(&mut self, nodes: usize, hands: &mut Hands<'_, RaftWorld>) {
-        for node in 0..nodes {
-            let until = self.leases.vouched(node, hands);
-            hands.request(node, Duration::ZERO, Request::TrustClock { until });
         }
     }
 
@@ -548,9 +483,8 @@ impl World for RaftWorld {
             },
         };
         let drawn = if pick(7, &[0, 1]) == 1 { Ground::Kept } else { Ground::None };
-        let drift = if pick(8, &[1, 0]) == 1 && self.ground.is_none() { 200 } else { 50_000 };
-        let mut draw = |below| hands.draw(Site::new(About::Detail, 1_009), below);
-        self.leases.begin(nodes, self.ground.unwrap_or(drawn), drift, &mut draw);
+        let drift = pick(8, &[200, 50_000]) as u32;
+        self.begin_leases(nodes, drawn, drift, hands);
         self.judge.begin(nodes);
     }
 

@@ -43,8 +43,10 @@ mod members;
 mod options;
 mod plants;
 mod renewals;
+mod resource;
 mod suspicion;
 mod truth;
+mod vouching;
 mod watchers;
 mod watching;
 
@@ -84,8 +86,6 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// What a checkpoint takes to be written, or to travel, at least.
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
-/// Oscillators keep this. Unit: parts per million.
-const DRIFT_PPM: u32 = 200;
 /// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
 const LOG_REST: u64 = 50_000_000;
 
@@ -334,31 +334,6 @@ impl Service {
         command.encode(&mut envelope);
         Request::Write { ticket, envelope: envelope.into() }
     }
-
-    fn vouch(&mut self, hands: &mut Hands<'_, Self>) {
-        for node in 0..self.nodes {
-            let until = self.lease_reads.vouched(node, hands);
-            hands.request(node, Duration::ZERO, Request::TrustClock { until });
-        }
-        self.errand(VOUCH_EVERY, Errand::Vouch, hands);
-    }
-
-    /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
-    /// without a pause and surely holds the lock is not too late.
-    fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
-        let Some(operation) = self.operations.get(&number) else { return };
-        let Asked::Critical { token, paused } = operation.asked else { return };
-        if token >= self.token {
-            self.token = token;
-        } else if paused && !self.plants.unfenced() {
-            hands.mark("a write with an old token was refused");
-        } else if self.trust_in_clocks(hands) == Clocks::Trusted {
-            let newest = self.token;
-            let why = format!("a holder with token {token} writes after one with token {newest}");
-            hands.broken(Broken::new("lock", why));
-        }
-        self.answered(number, Answered::Moved, hands);
-    }
 }
 
 impl World for Service {
@@ -387,8 +362,7 @@ impl World for Service {
         let leases = if pick(7, &[0, 1, 0]) == 1 { Ground::Kept } else { Ground::None };
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
-        let mut draw = |below| hands.draw(Site::new(About::Setup, 1_008), below);
-        self.lease_reads.begin(nodes, leases, DRIFT_PPM, &mut draw);
+        self.begin_lease_reads(nodes, leases, hands);
         self.buggify = match (hands.buggify(), rare) {
             (Switch::Off, _) | (_, 0) => Buggify::Off,
             (Switch::On, times) => Buggify::OneIn(times as u32),
