@@ -166,7 +166,7 @@ fn table(answers: &Answers) -> Vec<String> {
                 .map_or("of unknown age".to_owned(), |age| format!("at most {} old", time(age)));
             let unserved = match report.unserved_total {
                 0 => String::new(),
-                unserved => format!("; {unserved} requests were not served so far"),
+                unserved => format!("; requests not served so far: {unserved}"),
             };
             let since = time(since);
             lines.push(format!("{member}: read-only for {since}; its state is {age}{unserved}"));
@@ -295,8 +295,7 @@ mod tests {
                 "n1      read       linearizable  withdrawn  waits for a quorum, then refused  \
                  quorum",
                 "",
-                "n1: read-only for 2.1 s; its state is at most 3.2 s old; 7 requests were not \
-                 served so far",
+                "n1: read-only for 2.1 s; its state is at most 3.2 s old; requests not served so far: 7",
                 "less is promised",
             ]
         );

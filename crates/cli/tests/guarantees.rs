@@ -124,7 +124,7 @@ async fn a_member_that_is_cut_off_says_so_and_is_whole_again_when_it_is_not() {
         assert!(Instant::now() < deadline, "nothing is counted");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    cluster.wait_log(lonely, &["requests that need one were not served"]).await;
+    cluster.wait_log(lonely, &["requests that need one and were not served"]).await;
     for (subcommand, exit) in [("guarantees", 1), ("status", 1)] {
         let output = run(subcommand, &["--endpoints", &endpoint(&cluster, lonely)]).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -87,8 +87,10 @@ impl Unserved {
         let new = total - self.told;
         let lasted = read_only.filter(|_| new > 0 && !is_early)?;
         *self = Unserved { told: total, at: Some(now) };
-        let line =
-            format!("{}; {new} requests that need one were not served", super::read_only(lasted));
+        let line = format!(
+            "{}; requests that need one and were not served: {new}",
+            super::read_only(lasted)
+        );
         Some(News::Unserved { line })
     }
 }
@@ -266,10 +268,10 @@ mod tests {
             })
         };
         assert_eq!(told(&mut watchman, 3_200, 0), None);
-        let line = "read-only for 1.5 s: no quorum; 3 requests that need one were not served";
+        let line = "read-only for 1.5 s: no quorum; requests that need one and were not served: 3";
         assert_eq!(told(&mut watchman, 4_500, 3).as_deref(), Some(line));
         assert_eq!(told(&mut watchman, 5_000, 9), None, "not again and again");
-        let line = "read-only for 7.0 s: no quorum; 7 requests that need one were not served";
+        let line = "read-only for 7.0 s: no quorum; requests that need one and were not served: 7";
         assert_eq!(told(&mut watchman, 10_000, 10).as_deref(), Some(line));
         assert_eq!(told(&mut watchman, 20_000, 10), None, "there were none");
     }

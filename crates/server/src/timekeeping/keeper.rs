@@ -403,13 +403,15 @@ mod tests {
         let mut members = Members::new(3, 1);
         members.run(0..1);
         members.serve(0, 0, 0);
-        members.run(1..3);
+        members.run(1..8);
         assert_eq!(members.states(), [State::Synced; 3]);
+        assert_eq!(members.keepers[0].rates.peers_heard(), 2);
         let hour = 3_600;
         let mut readings = readings(hour, 0);
-        readings.awake = Time::from_nanos(4 * SECOND);
+        readings.awake = Time::from_nanos(9 * SECOND);
         let (_, event) = members.keepers[0].look(readings);
         assert!(matches!(event, Some(Event::Suspended(_))), "{event:?}");
+        assert_eq!(members.keepers[0].rates.peers_heard(), 0, "rates are measured anew");
         assert_eq!(members.states()[0], State::Unsynchronised);
         members.serve(hour, 0, 0);
         assert_eq!(members.states()[0], State::Synced);

@@ -119,6 +119,11 @@ impl RateWatch {
         self.peers.clear();
     }
 
+    #[cfg(test)]
+    pub(super) fn peers_heard(&self) -> usize {
+        self.peers.len()
+    }
+
     /// What all peers say together at `now`.
     pub(super) fn rate(&self, now: Time) -> ClockRate {
         let (mut agree, mut contradict) = (Vec::new(), Vec::new());

@@ -272,6 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_to_be_asked_less_often_or_never_is() {
+        let kiss = |kiss, pace: &mut Pace| {
+            let (asked, due) = judge(NoAnswer::Unusable(Unusable::Kiss(kiss)), pace);
+            (matches!(asked, Asked::GivenUp { .. }), due.map(|due| due.as_secs()))
+        };
+        let mut pace = Pace::new();
+        assert_eq!(kiss(Kiss::Rate, &mut pace), (false, Some(32)));
+        assert_eq!(kiss(Kiss::Rate, &mut pace), (false, Some(64)));
+        assert_eq!(kiss(Kiss::Other(*b"INIT"), &mut pace), (false, Some(64)));
+        assert_eq!(pace.answered().as_secs(), 64, "it is not asked more often again");
+        for never in [Kiss::Deny, Kiss::Restrict] {
+            assert_eq!(kiss(never, &mut pace), (true, None));
+        }
+    }
+
+    #[test]
     fn jitter_is_up_to_a_quarter_more() {
         let second = Duration::from_secs(1);
         let drawn: Vec<Duration> = (0..200).map(|_| jittered(second)).collect();
