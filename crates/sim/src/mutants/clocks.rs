@@ -130,6 +130,13 @@ pub const CLOCKS: &[MutantCase] = &[
         three(&[Fault::Loss], &[]),
     ),
     case(
+        Plant::Time(Time::UnfitHasVoice),
+        ("no-contradiction", "RFC 5905, section 11.2.1"),
+        "a source that says that it knows nothing is counted among those that know",
+        WorldName::Time,
+        three(&[], &[]),
+    ),
+    case(
         Plant::Clock(ClockMutant::SuspendNotCounted),
         ("interval", "clock_gettime(2), CLOCK_MONOTONIC"),
         "a clock does not count while its machine sleeps",

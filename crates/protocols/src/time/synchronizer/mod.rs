@@ -226,7 +226,8 @@ impl Synchronizer {
         let sample = self.claimant(source, now)?;
         let age = self.age(sample, now);
         let error = sample.split(age, self.bound()).total();
-        if self.config.error_max.is_some_and(|max| error >= max) {
+        let is_unfit = self.config.error_max.is_some_and(|max| error >= max);
+        if is_unfit && !self.planted(Mutant::UnfitHasVoice) {
             return None;
         }
         if self.planted(Mutant::DelayIgnored) {
