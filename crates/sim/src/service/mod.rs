@@ -58,7 +58,7 @@ use crate::logs::Logs;
 use asks::Asks;
 use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
-use leases::{Clocks, Leases};
+use leases::Leases;
 use members::{Answered, Member, Operation, Read, moment};
 use plants::Plants;
 use quorate_check::guarantees::revisions::Revisions;
