@@ -28,6 +28,7 @@ mod disk;
 mod judge;
 mod leased;
 mod lies;
+pub mod weather;
 
 use crate::lease_reads::{Ground, LeaseReads, VOUCH_EVERY};
 use bytes::Bytes;

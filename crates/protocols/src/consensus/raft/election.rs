@@ -45,7 +45,7 @@ impl Raft {
 
     /// True while nobody here needs another leader.
     pub(super) fn hears_a_leader(&self, now: Time) -> bool {
-        let recently = |heard: Time| now.since(heard) < self.patience.timeout();
+        let recently = |heard: Time| now.since(heard) < self.patience();
         self.is_leader() || self.leader.is_some() && self.heard_leader.is_some_and(recently)
     }
 
@@ -105,7 +105,7 @@ impl Raft {
                 // A campaign that came to nothing may have been too short, for disks or links that
                 // are slower than they were when there was a leader.
                 let longer = 1 << self.fruitless.min(FRUITLESS_MAX);
-                let timeout = self.patience.timeout() * longer;
+                let timeout = self.patience() * longer;
                 let timeout = timeout.min(self.config.election_timeout);
                 timeout..timeout * 2
             }

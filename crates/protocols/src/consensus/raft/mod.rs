@@ -293,6 +293,12 @@ impl Raft {
 
     /// A silence of the leader of this length means to this member that it is gone.
     pub fn patience(&self) -> Duration {
+        if self.planted(Mutant::PatienceFrozen) {
+            return self.config.election_timeout_min;
+        }
+        if self.planted(Mutant::MarginLeftOut) {
+            return self.patience.without_margin();
+        }
         self.patience.timeout()
     }
 

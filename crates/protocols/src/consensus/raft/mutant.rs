@@ -93,6 +93,12 @@ quorate_core::planted_bugs! {
         ForwardTakenTwice = "forward-taken-twice",
         /// The leader notes only the batches of which it took something.
         RefusedForwardForgotten = "refused-forward-forgotten",
+        /// Whatever was measured, a follower waits for the shortest silence that is allowed (Chen,
+        /// Toueg and Aguilera 2002, section 5: a freshness point must follow the link).
+        PatienceFrozen = "patience-frozen",
+        /// A follower waits just as long as the longest silence that it has heard (Jacobson 1988,
+        /// appendix A: a timeout needs the deviation, too).
+        MarginLeftOut = "margin-left-out",
         /// A transfer of leadership whose message was lost goes on for ever
         /// (openraft#1747).
         TransferNeverEnds = "transfer-never-ends",
