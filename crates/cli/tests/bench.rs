@@ -114,3 +114,18 @@ fn lies_about_leases_are_caught() {
     is_caught(Lie::GoneLease, "lease-keepalive --leases 20", "the time to live of its own lease");
     is_caught(Lie::OtherLease, "lease-keepalive --leases 20", "the time to live of its own lease");
 }
+
+/// Ten minutes of it are `quorate bench elections --for 10m --burn`.
+#[test]
+fn nobody_is_elected_because_the_machine_is_busy() {
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["bench", "elections", "--for", "20s", "--burn", "4", "--json"])
+        .output()
+        .expect("the binary runs");
+    let (shown, error) = (text(&output.stdout), text(&output.stderr));
+    let figures: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+    let cluster = &figures["clusters"][0];
+    assert_eq!(cluster["elections"], 0, "{shown}{error}");
+    assert!(cluster["acknowledged"].as_u64() > Some(500), "{shown}{error}");
+    assert_eq!(output.status.code(), Some(0), "{shown}{error}");
+}
