@@ -104,3 +104,27 @@ fn patience_that_does_not_adapt_takes_the_storm_for_a_failure() {
         assert!(wrong > 0, "{mutant:?} is not caught");
     }
 }
+
+/// In how many runs nobody has taken over in time.
+fn stuck(disks: Disks, mutant: Option<Mutant>, seeds: u64) -> usize {
+    let sky = Sky { factor: 1, loss_rate: 0, disks };
+    // Two of three disks may not stand still: with a doomed successor there are five.
+    let cluster = if disks == Disks::SuccessorStalls { 3 } else { 0 };
+    let run = |seed: u64| simulate(sky, DEFAULT, mutant, seed * 6 + cluster + seed % 3);
+    (0..seeds)
+        .filter_map(run)
+        .inspect(|violation| assert_eq!(violation.property, "hand-over"))
+        .count()
+}
+
+#[test]
+fn a_leader_whose_disk_stands_still_is_followed_by_who_can() {
+    for disks in [Disks::LeaderStalls, Disks::SuccessorStalls] {
+        assert_eq!(stuck(disks, None, 200), 0, "{disks:?}");
+    }
+}
+
+#[test]
+fn who_campaigns_without_a_disk_keeps_others_from_winning() {
+    assert!(stuck(Disks::SuccessorStalls, Some(Mutant::StalledCampaigns), 200) > 0);
+}

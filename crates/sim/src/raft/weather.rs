@@ -17,9 +17,13 @@
 //! Each member proposes in turn, so that the log grows while the weather changes. In bursts all
 //! disks are slow together, which is what a machine that is short of them does.
 //!
+//! Or the leader's disk stands still for good, and with it that of one member which is asked to take
+//! over, so that another has to.
+//!
 //! **Judged.** `false-election`: after the warm-up no member is ever in another term than the one
 //! in which the leader was elected; the leader is alive, always. `liveness`: most of what was
-//! proposed is committed by everybody, so that silence is no success.
+//! proposed is committed by everybody, so that silence is no success. `hand-over`: when the leader's
+//! disk stands still, another member leads within [`LEADS_WITHIN`].
 
 use super::own;
 use bytes::Bytes;
@@ -50,12 +54,20 @@ const SLOW_SYNC: (Duration, Duration) = (Duration::from_millis(20), Duration::fr
 /// A burst lasts so long, and the next one begins after this and up to as much again.
 const BURST: Duration = Duration::from_millis(500);
 
+/// When the leader's disk stands still, if it does.
+const STALLS: Duration = Duration::from_secs(10);
+/// Somebody with a disk leads so soon after it: a timeout until the disk is known to stand still,
+/// and two elections, of which the first is disturbed by a successor that cannot.
+pub const LEADS_WITHIN: Duration = Duration::from_millis(4_500);
+
 const PROPOSE: u64 = 0;
 const WARMED_UP: u64 = 1;
 const BURST_BEGINS: u64 = 2;
 const BURST_ENDS: u64 = 3;
-/// And one for each change of the RTT.
-const CHANGE: u64 = 4;
+const DISK_STALLS: u64 = 4;
+const LEADS_NOW: u64 = 5;
+/// And one for each change of the RTT: up if it is even.
+const CHANGE: u64 = 6;
 
 /// How disks behave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,6 +76,10 @@ pub enum Disks {
     Well,
     /// Twice in three seconds or so all are slow for half a second: 20 to 150 ms a sync.
     InBursts,
+    /// That of the leader takes nothing any more from the tenth second on.
+    LeaderStalls,
+    /// And that of another member neither, from the moment at which it campaigns.
+    SuccessorStalls,
 }
 
 /// The weather of a run, and how long members wait in it.
@@ -92,6 +108,10 @@ pub struct WeatherWorld {
     term: Option<Term>,
     proposed: u64,
     committed: Vec<u64>,
+    /// Their disks take nothing any more.
+    stalled: Vec<usize>,
+    /// Its disk will not outlive its campaign.
+    doomed: Option<usize>,
     #[cfg(feature = "mutants")]
     mutant: Option<Mutant>,
 }
@@ -105,6 +125,8 @@ impl WeatherWorld {
             term: None,
             proposed: 0,
             committed: Vec::new(),
+            stalled: Vec::new(),
+            doomed: None,
             #[cfg(feature = "mutants")]
             mutant: None,
         }
@@ -131,6 +153,29 @@ impl WeatherWorld {
             _ => hands.broken(Broken::new("liveness", "nobody leads when the run begins")),
         }
         hands.set_links(self.links(1));
+    }
+
+    fn stalls(&self) -> bool {
+        matches!(self.weather.disks, Disks::LeaderStalls | Disks::SuccessorStalls)
+    }
+
+    fn disk_stalls(&mut self, nodes: &Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        let Some(leader) = self.leader(nodes) else { return };
+        self.stalled.push(leader);
+        if self.weather.disks == Disks::SuccessorStalls {
+            let which = hands.draw(Site::new(About::Detail, 101), self.nodes as u64 - 1) as usize;
+            self.doomed = Some((leader + 1 + which) % self.nodes);
+        }
+        hands.alarm(LEADS_WITHIN, LEADS_NOW);
+    }
+
+    fn leads_now(&self, nodes: &Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
+        let leader = self.leader(nodes).filter(|leader| !self.stalled.contains(leader));
+        if leader.is_none() {
+            let why =
+                format!("nobody with a disk leads {LEADS_WITHIN:?} after the leader's stalled");
+            hands.broken(Broken::new("hand-over", why));
+        }
     }
 
     fn propose(&mut self, hands: &mut Hands<'_, Self>) {
@@ -167,12 +212,16 @@ impl World for WeatherWorld {
         Ok(raft)
     }
 
-    fn append(&mut self, _node: usize, _disk: &mut (), records: &mut Vec<Record>) {
+    fn append(&mut self, node: usize, _disk: &mut (), records: &mut Vec<Record>) {
+        let votes = |record: &Record| matches!(record, Record::HardState { .. });
+        if self.doomed == Some(node) && records.iter().any(votes) {
+            self.stalled.push(node);
+        }
         records.clear(); // Nobody fails, so nobody reads them.
     }
 
-    fn sync(&mut self, _node: usize, _disk: &mut ()) -> Result<(), SyncError> {
-        Ok(())
+    fn sync(&mut self, node: usize, _disk: &mut ()) -> Result<(), SyncError> {
+        if self.stalled.contains(&node) { Err(SyncError::Full) } else { Ok(()) }
     }
 
     fn power_cut(&mut self, _node: usize, _disk: &mut (), _choose: Choose<'_>) {}
@@ -185,8 +234,10 @@ impl World for WeatherWorld {
             let more = hands.draw(Site::new(About::Detail, number), 100_000_000);
             hands.alarm(at + Duration::from_nanos(more), CHANGE + number as u64);
         }
-        if self.weather.disks == Disks::InBursts {
-            hands.alarm(WARM, BURST_BEGINS);
+        match self.weather.disks {
+            Disks::Well => {}
+            Disks::InBursts => hands.alarm(WARM, BURST_BEGINS),
+            Disks::LeaderStalls | Disks::SuccessorStalls => hands.alarm(STALLS, DISK_STALLS),
         }
     }
 
@@ -203,6 +254,8 @@ impl World for WeatherWorld {
                 let more = hands.draw(Site::new(About::Detail, 100), BURST.as_nanos() as u64);
                 hands.alarm(BURST + Duration::from_nanos(more), BURST_BEGINS);
             }
+            DISK_STALLS => self.disk_stalls(nodes, hands),
+            LEADS_NOW => self.leads_now(nodes, hands),
             change => {
                 let factor = if change % 2 == 0 { self.weather.factor } else { 1 };
                 hands.set_links(self.links(factor));
@@ -229,7 +282,7 @@ impl World for WeatherWorld {
         hands: &mut Hands<'_, Self>,
     ) {
         let (Some(raft), Some(term)) = (nodes.get(node), self.term) else { return };
-        if raft.term() != term {
+        if raft.term() != term && self.stalled.is_empty() {
             let (name, now, patience) = (own(node), raft.term(), raft.patience());
             let why = format!(
                 "{name} is in term {now}, and the leader of term {term} is alive; a silence of \
@@ -244,12 +297,20 @@ impl World for WeatherWorld {
         _nodes: &mut Nodes<'_, Self>,
         _hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
+        if self.stalls() {
+            return Ok(()); // A member without a disk commits nothing.
+        }
         let least = self.committed.iter().min().copied().unwrap_or_default();
         if least * 10 < self.proposed * 8 {
             let why = format!("{} proposed, and a member has {least} of them", self.proposed);
             return Err(Broken::new("liveness", why));
         }
         Ok(())
+    }
+
+    fn leader(&self, nodes: &Nodes<'_, Self>) -> Option<usize> {
+        let leaders = nodes.up().filter(|(_, raft)| raft.role() == RoleName::Leader);
+        leaders.max_by_key(|(_, raft)| raft.term()).map(|(node, _)| node)
     }
 
     fn describe(&self, message: &Message) -> String {

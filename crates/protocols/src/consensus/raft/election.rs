@@ -15,7 +15,7 @@ use super::read::{Asker, Rounds};
 use super::record::{Entry, Payload};
 use super::{Body, Cause, Leader, Raft, Role, Timer, TransferOutcome, Verdict};
 use quorate_core::{Context, Index, NodeId, Position, Term, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Campaigns that came to nothing double the time for the next one, so often at most.
@@ -193,9 +193,13 @@ impl Raft {
 
     /// True if this member may ask for votes. One that votes no more must still do so until the
     /// change is known to be committed: those who are left may need its longer log (dissertation
-    /// 4.2.2).
+    /// 4.2.2). One whose disk has not even taken its last campaign would only push terms up, which
+    /// whoever could win has to catch up with each time.
     pub(super) fn may_campaign(&self) -> bool {
         let whole = self.mending.is_none() || self.planted(Mutant::MendingVotes);
+        if self.campaign_unwritten.is_some() && !self.planted(Mutant::StalledCampaigns) {
+            return false;
+        }
         let firm = self.log.configuration_at(self.commit);
         whole && (self.configuration().is_voter(self.id()) || firm.is_voter(self.id()))
     }
@@ -230,6 +234,7 @@ impl Raft {
         self.owed.acknowledgement = None;
         self.owed.election_timer = true;
         self.role = Role::Candidate(Votes::default());
+        self.campaign_unwritten = Some(self.term);
         self.persist(cx);
         let body = Body::Vote { last: self.log.last(), cause };
         for id in self.configuration().voters().filter(|id| *id != self.id()) {
@@ -366,6 +371,7 @@ impl Raft {
             stalled: (Index(0), 0),
             slow_since: None,
             spared: None,
+            spared_to: BTreeSet::new(),
             pace: Duration::ZERO,
             news: None,
         }));

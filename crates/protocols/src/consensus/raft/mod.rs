@@ -115,7 +115,7 @@ use patience::Patience;
 use progress::Progress;
 use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
 use read::{Asker, Questions, Rounds};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One member of a Raft cluster.
@@ -142,6 +142,8 @@ pub struct Raft {
     hurried: bool,
     /// Campaigns, of anybody's, since a leader was heard: the next one is given more time.
     fruitless: u32,
+    /// The term of our last campaign, while our vote in it is not durable.
+    campaign_unwritten: Option<Term>,
     last_event: Time,
     commit: Index,
     /// Last index that the layer above was told to be committed.
@@ -201,6 +203,8 @@ struct Leader {
     slow_since: Option<Time>,
     /// When leadership was last offered to another for that.
     spared: Option<Time>,
+    /// To whom, since nothing was offered for a while; emptied then. At most the voters.
+    spared_to: BTreeSet<NodeId>,
     /// A quorum answers and writes within this time; looked at with each heartbeat timer.
     pace: Duration,
     /// The commit index when [`Timer::News`] was set; what was committed later waits for the next.
@@ -512,6 +516,11 @@ impl Protocol for Raft {
             return;
         }
         self.wake(cx);
+        if from == self.id() && matches!(message.body, Body::VoteReply { .. }) {
+            // Our own vote comes when it is durable; disks write in order.
+            let written = message.term;
+            self.campaign_unwritten = self.campaign_unwritten.filter(|term| *term > written);
+        }
         if message.term > self.term {
             match &message.body {
                 Body::Vote { cause: Cause::Silence, .. }

@@ -93,6 +93,9 @@ quorate_core::planted_bugs! {
         ForwardTakenTwice = "forward-taken-twice",
         /// The leader notes only the batches of which it took something.
         RefusedForwardForgotten = "refused-forward-forgotten",
+        /// A member whose disk has not taken its campaign begins another one, and pushes the term
+        /// up each time; found in our own simulator.
+        StalledCampaigns = "stalled-campaigns",
         /// Whatever was measured, a follower waits for the shortest silence that is allowed (Chen,
         /// Toueg and Aguilera 2002, section 5: a freshness point must follow the link).
         PatienceFrozen = "patience-frozen",

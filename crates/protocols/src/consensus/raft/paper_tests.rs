@@ -513,6 +513,32 @@ fn dissertation_3_10_leadership_is_handed_over_without_waiting_for_a_timeout() {
     assert_eq!(cluster.told(1, |what| *what == ended), 1);
 }
 
+/// A leader whose disk stands still is not stuck with one voter that cannot take over.
+#[test]
+fn a_stalled_leader_asks_every_voter_once_and_then_rests() {
+    let mut cluster = Cluster::led(None);
+    cluster.propose(1);
+    cluster.settle_but(1);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        cluster.now = cluster.now.after(TIMEOUT + TIMEOUT / 4);
+        cluster.timer(1, Timer::Heartbeat);
+        let asks = |(_, to, message): &(NodeId, NodeId, Message)| {
+            matches!(message.body, Body::TimeoutNow).then_some(*to)
+        };
+        asked.push(cluster.mail.iter().find_map(asks));
+        cluster.mail.retain(|parcel| asks(parcel).is_none());
+        cluster.settle_but(1);
+        cluster.timer(1, Timer::Transfer); // Nothing came of it.
+    }
+    assert!(asked[..2].contains(&Some(id(2))) && asked[..2].contains(&Some(id(3))), "{asked:?}");
+    assert_eq!(asked[2..], [None, None], "all were asked");
+    cluster.now = cluster.now.after(10 * TIMEOUT);
+    cluster.timer(1, Timer::Heartbeat);
+    let again = cluster.mail.iter().any(|(_, _, message)| message.body == Body::TimeoutNow);
+    assert!(again, "they may have recovered");
+}
+
 #[test]
 fn dissertation_3_10_a_transfer_that_takes_too_long_is_given_up() {
     let mut cluster = Cluster::led(None);

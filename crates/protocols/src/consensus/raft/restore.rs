@@ -213,6 +213,7 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
         promise: Promise::default(),
         hurried: false,
         fruitless: 0,
+        campaign_unwritten: None,
         last_event: Time::default(),
         commit,
         hinted: replay.hint,
