@@ -34,6 +34,7 @@ mod time;
 mod up;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use quorate_server::Supervisor;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -167,8 +168,9 @@ fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    parent::watch();
-    match quorate_server::run(config) {
+    let (supervisor, notices) = Supervisor::new();
+    parent::watch(Some(supervisor));
+    match quorate_server::run(config, notices) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -9,6 +9,7 @@ use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
 use crate::timekeeping::Timekeeper;
 use crate::watch::{Feeder, Hub};
+use crate::witness::{Clue, Witness};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
@@ -138,6 +139,7 @@ pub(crate) struct Shared {
     /// Damaged checkpoints that no newer one has replaced.
     pub(crate) damaged_checkpoints: AtomicU64,
     guard: OnceLock<Guard>,
+    witness: Witness,
 }
 
 impl Shared {
@@ -174,6 +176,23 @@ impl Shared {
             leader: watch::Sender::new((Term(0), None)),
             damaged_checkpoints: AtomicU64::new(0),
             guard: OnceLock::new(),
+            witness: Witness::default(),
+        }
+    }
+
+    /// A connection to or from the peer begins.
+    pub(crate) fn met(&self, peer: NodeId) {
+        self.witness.met(peer, monotonic_now());
+    }
+
+    /// Somebody saw something of a peer beside its messages.
+    pub(crate) fn saw(&self, peer: NodeId, clue: Clue) {
+        let Some(counts) = self.metrics.clues.get(&peer) else { return };
+        counts[clue.kind()].add(1);
+        if self.witness.hear(peer, monotonic_now(), clue) {
+            tracing::warn!(%peer, ?clue, "the process of the peer has ended");
+            // It must not wait; if the inbox is full, silence will tell the same.
+            let _ = self.inbox.ask(Ask::Suspect { peer });
         }
     }
 

@@ -22,6 +22,7 @@ mod upkeep;
 pub mod url;
 mod wal_log;
 pub mod watch;
+mod witness;
 
 pub use config::Config;
 pub use handle::{Applied, Consistency, Handle, Member, Read, Refusal, Status};
@@ -30,3 +31,4 @@ pub use identity::IdentityError;
 pub use peers::DiskLost;
 pub use recover::RecoverError;
 pub use run::{RunError, run};
+pub use witness::{ExitNotice, Notices, Supervisor};

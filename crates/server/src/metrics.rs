@@ -3,6 +3,7 @@
 //! Nothing here allocates, locks or formats after the start; how it is told says `api/metrics.rs`.
 //! Two figures read one after the other may belong to different moments.
 
+use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use std::collections::BTreeMap;
@@ -93,6 +94,8 @@ pub(crate) struct Metrics {
     pub(crate) clients: Traffic,
     /// By peer.
     pub(crate) peers: BTreeMap<NodeId, Traffic>,
+    /// What was seen of a peer beside its messages, by kind.
+    pub(crate) clues: BTreeMap<NodeId, [Counter; Clue::KINDS.len()]>,
     /// Answers to `/health`.
     pub(crate) health_success: Counter,
     /// And those that said no.
@@ -102,8 +105,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Of a member with these peers.
     pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Metrics {
-        let peers = peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
-        Metrics { peers, ..Metrics::default() }
+        let peers: BTreeMap<_, _> =
+            peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
+        let clues = peers.keys().map(|peer| (*peer, Default::default())).collect();
+        Metrics { peers, clues, ..Metrics::default() }
     }
 
     /// Linearizable reads that were answered on this ground.

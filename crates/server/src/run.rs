@@ -14,12 +14,14 @@ use crate::timekeeping::Timekeeper;
 use crate::upkeep;
 use crate::url::{Url, UrlError};
 use crate::wal_log::WalLog;
-use quorate_core::NodeId;
+use crate::witness::{Clue, ExitNotice, Notices};
+use quorate_core::{NodeId, Time};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
 use quorate_protocols::consensus::raft::LeaseTerms;
 use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::{Life, Message, Replica};
 use quorate_storage::RealDisk;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -119,8 +121,10 @@ impl From<RecoverError> for RunError {
 
 /// Runs a member until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 ///
+/// `notices` are those of its supervisor, if it has one that sends some.
+///
 /// Errors: see [`RunError`]; each says what to do next.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, notices: Notices) -> Result<(), RunError> {
     // The replica, its peers and its clients share one thread: a request that changes hands between
     // threads costs two wake-ups, which is more than everything else that is done for it.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -128,13 +132,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
         .thread_name("blocking")
         .build()
         .map_err(RunError::System)?;
-    let outcome = runtime.block_on(run_member(config));
+    let outcome = runtime.block_on(run_member(config, notices));
     // Connections that do not end by themselves must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
 }
 
-async fn run_member(config: Config) -> Result<(), RunError> {
+async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::System)?;
     let dir = config.data_dir.join("member");
     let (cluster, me) = (config.cluster_id(), config.member_id());
@@ -201,6 +205,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         tokio::spawn(clock_rate::watch(Arc::downgrade(&shared)));
     }
     spawn_watch_hub(&shared, config.election_timeout);
+    tokio::spawn(take_notices(notices, Arc::clone(&shared), config.initial_members()));
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
@@ -217,6 +222,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         inbox.stop();
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
+    peers.say_goodbye();
     // Ends the log thread after a last sync, and settles the log.
     let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
@@ -229,6 +235,15 @@ fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
     tokio::spawn(async move { hub.run().await });
     let (hub, leader) = (Arc::clone(&shared.watch), shared.leader());
     tokio::spawn(async move { hub.follow_leader(leader, 3 * election_timeout).await });
+}
+
+/// Follows what a supervisor sees of the other members.
+async fn take_notices(mut notices: Notices, shared: Arc<Shared>, members: BTreeMap<u64, String>) {
+    while let Some(ExitNotice { member, at }) = notices.next().await {
+        let Some((id, _)) = members.iter().find(|(_, name)| **name == member) else { continue };
+        let at = Time::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+        shared.saw(NodeId(*id), Clue::Exited { at });
+    }
 }
 
 /// Serves metrics and health on addresses of their own. It ends with the runtime: monitors may
@@ -469,9 +484,8 @@ impl Receive for Receiver {
         self.shared.time.heard(from, message);
     }
 
-    fn ended(&self, peer: NodeId) {
-        // News from a socket must not wait; if the inbox is full, silence will tell the same.
-        let _ = self.shared.inbox.ask(Ask::Suspect { peer });
+    fn saw(&self, peer: NodeId, clue: Clue) {
+        self.shared.saw(peer, clue);
     }
 
     fn received(&self, from: NodeId, bytes: usize) {
@@ -481,6 +495,7 @@ impl Receive for Receiver {
     }
 
     fn introduce(&self, peer: NodeId, profile: Profile) {
+        self.shared.met(peer);
         self.shared.introduce(peer.0, profile.name, profile.client_urls);
     }
 

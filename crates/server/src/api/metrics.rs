@@ -13,6 +13,7 @@ use crate::guarantees::{Standing, State, View};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
 use crate::timekeeping::TimeReport;
+use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use quorate_replica::AppliedCommands;
@@ -255,6 +256,14 @@ fn network(page: &mut Page, sources: &Sources<'_>) {
     for (peer, traffic) in &metrics.peers {
         let peer = format!("{:x}", peer.0);
         page.sample("", &[("From", &peer)], traffic.received_bytes.get());
+    }
+    let name = "quorate_peer_evidence_total";
+    page.family(Kind::Counter, name, "What was seen of a peer beside its messages.");
+    for (peer, clues) in &metrics.clues {
+        let peer = format!("{:x}", peer.0);
+        for (kind, count) in Clue::KINDS.iter().zip(clues) {
+            page.sample("", &[("To", &peer), ("kind", kind)], count.get());
+        }
     }
     page.family(Kind::Gauge, "etcd_network_known_peers", "Peers of the configuration.");
     for peer in metrics.peers.keys() {

@@ -38,12 +38,15 @@ pub(super) enum Kind {
     Stored = 8,
     /// A question about the time, or its answer.
     Time = 9,
+    /// The sender stops in order: its silence from now on need not be waited for.
+    Goodbye = 10,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        use Kind::{Chunk, Hello, Message, Offer, Refused, Resume, Stored, Time, Welcome};
-        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time];
+        use Kind::{Chunk, Goodbye, Hello, Message, Offer, Refused, Resume, Stored, Time, Welcome};
+        let all =
+            [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time, Goodbye];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }

@@ -72,7 +72,7 @@ struct Burners(Vec<Child>);
 
 /// What a burner does until it is killed.
 pub(in crate::bench) fn burn() -> ExitCode {
-    parent::watch();
+    parent::watch(None);
     let mut number = 1_u64;
     loop {
         number = std::hint::black_box(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31));
