@@ -17,13 +17,13 @@
 //! Each member proposes in turn, so that the log grows while the weather changes. In bursts all
 //! disks are slow together, which is what a machine that is short of them does.
 //!
-//! Or the leader's disk stands still for good, and with it that of one member which is asked to take
-//! over, so that another has to.
+//! Or the leader's disk stands still for good, and with it that of one member which is asked to
+//! take over, so that another has to.
 //!
 //! **Judged.** `false-election`: after the warm-up no member is ever in another term than the one
 //! in which the leader was elected; the leader is alive, always. `liveness`: most of what was
-//! proposed is committed by everybody, so that silence is no success. `hand-over`: when the leader's
-//! disk stands still, another member leads within [`LEADS_WITHIN`].
+//! proposed is committed by everybody, so that silence is no success. `hand-over`: when the
+//! leader's disk stands still, another member leads within [`LEADS_WITHIN`].
 
 use super::own;
 use bytes::Bytes;

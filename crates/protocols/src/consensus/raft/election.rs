@@ -207,7 +207,11 @@ impl Raft {
     pub(super) fn pre_campaign(&mut self, cx: &mut Context<'_, Raft>) {
         self.leader = None;
         if !self.may_campaign() {
-            self.role = Role::Follower;
+            // What a slow disk takes at last may still win: the requests leave when it does.
+            let waits = self.campaign_unwritten == Some(self.term);
+            if !(waits && matches!(self.role, Role::Candidate(_))) {
+                self.role = Role::Follower;
+            }
             return;
         }
         if self.planted(Mutant::ElectionUnguarded) {

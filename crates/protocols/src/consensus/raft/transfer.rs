@@ -24,8 +24,8 @@ use std::time::Duration;
 const SLOW_DISK: Duration = Duration::from_millis(100);
 /// A slow disk takes so many times as long as a quorum's.
 const SLOWER_THAN_QUORUM: u32 = 4;
-/// A disk must be slow for so long; and when all voters were asked to take over and nothing came of
-/// it, the first is not asked again before.
+/// A disk must be slow for so long; and when all voters were asked to take over and nothing came
+/// of it, the first is not asked again before.
 const SLOW_FOR: Duration = Duration::from_secs(10);
 /// A disk is slow while it is written to: what was measured before that says nothing about now.
 const FRESH: Duration = Duration::from_secs(2);
@@ -94,8 +94,8 @@ impl Raft {
         leader.progress.get(&id).map_or(Duration::ZERO, |progress| progress.disk.bound(now))
     }
 
-    /// The voter that holds most of the log and was not asked lately; of several the one that writes
-    /// fastest, as far as that is known.
+    /// The voter that holds most of the log and was not asked lately; of several the one that
+    /// writes fastest, as far as that is known.
     fn healthiest(&self, now: Time) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else { return None };
         let asked = |id: &NodeId| leader.spared_to.contains(id);
