@@ -45,8 +45,7 @@ pub(super) enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::{Chunk, Goodbye, Hello, Message, Offer, Refused, Resume, Stored, Time, Welcome};
-        let all =
-            [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time, Goodbye];
+        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time, Goodbye];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
