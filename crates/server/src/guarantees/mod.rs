@@ -168,7 +168,8 @@ impl View {
     /// Since when writes and linearizable reads wait or are refused for want of a quorum.
     pub fn read_only_since(&self) -> Option<Time> {
         let kept = &self.kept[Name::Quorum as usize];
-        (kept.standing == Standing::Broken).then_some(kept.since)
+        // What holds again is promised a second later, but served at once.
+        (kept.standing == Standing::Broken && kept.calm.is_none()).then_some(kept.since)
     }
 
     /// For how long.

@@ -50,7 +50,7 @@ pub struct Kept {
     /// Operators were told that it is broken.
     told: bool,
     /// Since when a broken one has held again.
-    calm: Option<Time>,
+    pub(super) calm: Option<Time>,
 }
 
 /// Something that operators should know of.
@@ -274,6 +274,18 @@ mod tests {
         let line = "read-only for 7.0 s: no quorum; requests that need one and were not served: 7";
         assert_eq!(told(&mut watchman, 10_000, 10).as_deref(), Some(line));
         assert_eq!(told(&mut watchman, 20_000, 10), None, "there were none");
+    }
+
+    /// The promise comes back a second later; but who serves does not say that it is read-only.
+    #[test]
+    fn a_quorum_that_is_back_ends_read_only_at_once() {
+        let mut watchman = calm();
+        let lonely = Measured { leader: None, ..well() };
+        let (view, _) = watchman.look(at(3_000), lonely, &BOUNDS);
+        assert_eq!(view.read_only_since(), Some(at(3_000)));
+        let (view, _) = watchman.look(at(3_200), well(), &BOUNDS);
+        assert_eq!(view.kept[Name::Quorum as usize].standing, Standing::Broken);
+        assert_eq!(view.read_only_since(), None);
     }
 
     #[test]
