@@ -5,6 +5,9 @@ use quorate_server::proto::etcdserverpb::{StatusRequest, StatusResponse};
 use quorate_server::url::{Url, UrlError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderValue, Request, Response};
@@ -16,6 +19,9 @@ pub(crate) const ENDPOINTS_DEFAULT: &str = "127.0.0.1:2379";
 
 /// How long dialling may take before the next endpoint is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A longer answer to a plain HTTP GET is cut off.
+const HTTP_BYTES_MAX: u64 = 1 << 20;
 
 /// Parses `HOST:PORT,http://HOST:PORT`, in the order given.
 pub(crate) fn parse_endpoints(text: &str) -> Result<Vec<Url>, UrlError> {
@@ -95,6 +101,30 @@ pub(crate) async fn status(
         Ok(answer) => answer.map(tonic::Response::into_inner),
         Err(_) => Err(tonic::Status::deadline_exceeded("no answer in time")),
     }
+}
+
+/// Status code and body of a plain HTTP GET.
+///
+/// Errors: nobody answers, or not in HTTP, in words.
+pub(crate) async fn http_get(
+    endpoint: &Url,
+    path: &str,
+    within: Duration,
+) -> Result<(u16, String), String> {
+    let authority = endpoint.authority();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    let conversation = async {
+        let mut stream = TcpStream::connect(&authority).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(HTTP_BYTES_MAX).read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = timeout(within, conversation).await.map_err(|_| "no answer in time".to_owned())?;
+    let answer = answer.map_err(|error| error.to_string())?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer in HTTP")?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.ok_or("no answer in HTTP")?, body.to_owned()))
 }
 
 /// The innermost reason: "connection refused", not "transport error".

@@ -5,6 +5,8 @@
 //! | `serve` | `serve/`: one member, with etcd's flags, variables and file |
 //! | `up` | `up/`: a whole local cluster of real processes |
 //! | `status` | `status.rs`: who leads, who lags |
+//! | `guarantees` | `guarantees.rs`: what is promised right now, and by what |
+//! | `time` | `time.rs`: what time the members take it to be, and who disagrees |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
@@ -18,18 +20,22 @@ mod check;
 mod client;
 mod ctl;
 mod fd;
+mod guarantees;
 mod input;
 mod logging;
 mod login;
 mod nearest;
+mod neighbours;
 mod output;
 mod parent;
 mod serve;
 mod sim;
 mod status;
+mod time;
 mod up;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use quorate_server::Supervisor;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,6 +47,8 @@ const EXAMPLES: &str = "\
 Examples:
   quorate up                              three members on this machine, kept alive
   quorate status                          who leads, who lags
+  quorate guarantees                      what is promised right now
+  quorate time status                     what time it is, and who disagrees
   quorate ctl put hello world             write a key
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
@@ -73,6 +81,10 @@ enum Command {
     Up(up::Options),
     /// Show who leads, who lags and who is missing
     Status(status::Options),
+    /// Show what each member promises right now, and by which assumption
+    Guarantees(guarantees::Options),
+    /// Show what time it is, how wrong that may be, and who disagrees
+    Time(time::Options),
     /// Read, write and watch keys; leases, history, alarms, snapshots
     Ctl(ctl::Options),
     /// Measure how fast a cluster is, and whether its answers are right
@@ -116,6 +128,8 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Serve { flags } => serve(&flags),
         Command::Up(options) => up::run(options),
         Command::Status(options) => status::run(&options),
+        Command::Guarantees(options) => guarantees::run(&options),
+        Command::Time(options) => time::run(&options),
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
@@ -155,8 +169,9 @@ fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    parent::watch();
-    match quorate_server::run(config) {
+    let (supervisor, notices) = Supervisor::new();
+    parent::watch(Some(supervisor));
+    match quorate_server::run(config, notices) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

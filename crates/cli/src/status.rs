@@ -6,11 +6,11 @@
 //! permission do answers count instead.
 
 use crate::client::{self, Channel};
+use crate::neighbours::{self, Scope};
 use crate::output;
 use clap::Args;
-use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
-use quorate_server::proto::etcdserverpb::{MemberListRequest, RangeRequest, StatusResponse};
+use quorate_server::proto::etcdserverpb::{RangeRequest, StatusResponse};
 use quorate_server::url::Url;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,15 +41,6 @@ pub(crate) struct Options {
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
-}
-
-/// Who is asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Scope {
-    /// The endpoints given.
-    Given,
-    /// Also the members they know of.
-    WithNeighbours,
 }
 
 /// What is shown.
@@ -106,18 +97,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Report {
-    let mut names = BTreeMap::new();
-    for endpoint in endpoints.clone() {
-        let Some(members) = members(&client::channel(&endpoint), timeout).await else { continue };
-        for (id, name, url) in members {
-            names.insert(id, name);
-            let Some(url) = url else { continue };
-            if scope == Scope::WithNeighbours && !endpoints.iter().any(|known| same(known, &url)) {
-                endpoints.push(url);
-            }
-        }
-        break;
-    }
+    let names = neighbours::find(&mut endpoints, scope, timeout).await;
     let channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
     let asked: Vec<_> = channels
         .iter()
@@ -130,26 +110,6 @@ async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Repor
     }
     let serves = serves(&channels, &answers, timeout).await;
     report(&endpoints, answers, &names, serves)
-}
-
-/// The members that one of them knows: id, name, first client address.
-async fn members(channel: &Channel, timeout: Duration) -> Option<Vec<(u64, String, Option<Url>)>> {
-    let mut cluster = ClusterClient::new(channel.clone());
-    let answer = cluster.member_list(MemberListRequest::default());
-    let answer = tokio::time::timeout(timeout, answer).await.ok()?.ok()?.into_inner();
-    let member = |member: quorate_server::proto::etcdserverpb::Member| {
-        let url = member.client_ur_ls.first().and_then(|url| url.parse().ok());
-        (member.id, member.name, url)
-    };
-    Some(answer.members.into_iter().map(member).collect())
-}
-
-/// The same place, though one is called `localhost`.
-fn same(a: &Url, b: &Url) -> bool {
-    let host = |url: &Url| {
-        if url.host() == "localhost" { "127.0.0.1".into() } else { url.host().to_owned() }
-    };
-    a.port() == b.port() && host(a) == host(b)
 }
 
 /// True if one linearizable read succeeds somewhere.
@@ -364,13 +324,5 @@ mod tests {
         assert_eq!(leader(&[answer(1, 2, 5, 100)]), Some(2), "it was not asked");
         assert_eq!(leader(&[answer(1, 1, 5, 100), gone()]), Some(1));
         assert_eq!(leader(&[answer(1, 0, 5, 100)]), None);
-    }
-
-    #[test]
-    fn localhost_is_one_place() {
-        let url = |text: &str| text.parse::<Url>().expect(text);
-        assert!(same(&url("http://localhost:1"), &url("http://127.0.0.1:1")));
-        assert!(!same(&url("http://localhost:1"), &url("http://127.0.0.1:2")));
-        assert!(!same(&url("http://a:1"), &url("http://b:1")));
     }
 }

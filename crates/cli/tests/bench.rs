@@ -4,7 +4,10 @@
 mod liar;
 
 use liar::{Liar, Lie};
-use std::process::{Command, Output};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 fn bench(words: &str, endpoint: &str) -> Output {
     let common = "--for 400ms --warmup 0s --rounds 2 --keys 40 --clients 8 --connections 4";
@@ -113,4 +116,50 @@ fn lies_about_leases_are_caught() {
     is_caught(Lie::ShortLease, "lease-grant", "a grant is a new lease");
     is_caught(Lie::GoneLease, "lease-keepalive --leases 20", "the time to live of its own lease");
     is_caught(Lie::OtherLease, "lease-keepalive --leases 20", "the time to live of its own lease");
+}
+
+/// Ten minutes of it are `quorate bench elections --for 10m --burn`.
+#[test]
+fn nobody_is_elected_because_the_machine_is_busy() {
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["bench", "elections", "--for", "20s", "--burn", "4", "--json"])
+        .output()
+        .expect("the binary runs");
+    let (shown, error) = (text(&output.stdout), text(&output.stderr));
+    let figures: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+    let cluster = &figures["clusters"][0];
+    assert_eq!(cluster["elections"], 0, "{shown}{error}");
+    assert!(cluster["acknowledged"].as_u64() > Some(500), "{shown}{error}");
+    assert_eq!(output.status.code(), Some(0), "{shown}{error}");
+}
+
+/// The count above can be another one than nought.
+#[test]
+fn a_leader_that_stands_still_is_found_out() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["bench", "elections", "--for", "12s", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let signal = |pid: &str, signal| {
+        let pid = Pid::from_raw(pid.parse().expect("a number")).expect("a process");
+        let _ = kill_process(pid, signal); // At the end of the run there is none.
+    };
+    // One after the other stands still, whoever leads, as long as it is measured; and for longer
+    // than the longest timeout, because members learn from their own pauses to be patient.
+    let children = format!("/proc/{0}/task/{0}/children", bench.id());
+    while bench.try_wait().expect("a child").is_none() {
+        let members = fs::read_to_string(&children).unwrap_or_default();
+        for pid in members.split_whitespace() {
+            signal(pid, Signal::STOP);
+            std::thread::sleep(Duration::from_millis(3_000));
+            signal(pid, Signal::CONT);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    let output = bench.wait_with_output().expect("it has ended");
+    let shown = text(&output.stdout);
+    let figures: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+    assert!(figures["clusters"][0]["elections"].as_u64() > Some(0), "{shown}");
+    assert_eq!(output.status.code(), Some(1), "{shown}");
 }

@@ -28,11 +28,12 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["serve"],
         &["up"],
         &["status"],
+        &["time", "status"],
         &["ctl"],
         &["ctl", "get"],
         &["ctl", "put"],

@@ -185,3 +185,36 @@ async fn traffic_between_members_is_counted() {
     assert!(total("etcd_network_peer_sent_bytes_total{To=") > 200_000, "{page}");
     assert!(total("etcd_network_peer_received_bytes_total{From=") > 100, "{page}");
 }
+
+/// How often that was seen of any peer by member `i`.
+async fn seen(cluster: &Cluster, i: usize, kind: &str) -> u64 {
+    let (_, page) = ask(cluster, i, "/metrics").await;
+    let samples = page.lines().filter(|line| line.starts_with("quorate_peer_evidence_total{"));
+    let of_kind = samples.filter(|line| line.contains(&format!("kind=\"{kind}\"")));
+    of_kind.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("it")).sum()
+}
+
+async fn wait_seen(cluster: &Cluster, i: usize, kind: &str) {
+    let deadline = Instant::now() + SOON;
+    while seen(cluster, i, kind).await == 0 {
+        assert!(Instant::now() < deadline, "member {i} never saw '{kind}'");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_peer_is_counted_by_who_saw_it() {
+    let mut cluster = Cluster::start(Settings::of(3)).await;
+    for kind in ["goodbye", "exited", "unreachable", "link-down"] {
+        assert_eq!(seen(&cluster, 0, kind).await, 0, "{kind}");
+    }
+    assert!(cluster.stop(1).success(), "in order");
+    wait_seen(&cluster, 0, "goodbye").await;
+    assert_eq!(seen(&cluster, 2, "exited").await, 0, "nobody supervises them");
+    cluster.spawn_all();
+    cluster.wait_ready().await;
+    let before = seen(&cluster, 0, "goodbye").await;
+    cluster.kill(2);
+    wait_seen(&cluster, 0, "refused").await;
+    assert_eq!(seen(&cluster, 0, "goodbye").await, before, "who is killed says nothing");
+}

@@ -5,14 +5,14 @@ mod support;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use support::client::{Client, Freshness};
 use support::cluster::{SOON, binary};
-use support::net::{free_port, free_ports, loopback};
+use support::net::{free_port, free_ports, http_get, loopback};
 use tempfile::TempDir;
 
 /// Ports between two members of `up`.
@@ -86,6 +86,15 @@ impl Up {
         let children = children.expect("a living process");
         let pids = children.split_whitespace().map(|pid| pid.parse().expect("a number"));
         pids.filter_map(Pid::from_raw).collect()
+    }
+
+    /// How often that member was told by us that another's process has ended.
+    fn seen_exits(&self, member: u16) -> u64 {
+        let page = http_get(self.port_base + PORT_STRIDE * member, "/metrics").expect("figures").1;
+        let told = page.lines().filter(|line| {
+            line.starts_with("quorate_peer_evidence_total{") && line.contains("kind=\"exited\"")
+        });
+        told.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("it")).sum()
     }
 
     fn interrupt(&mut self) -> ExitStatus {
@@ -168,6 +177,9 @@ async fn up_serves_heals_stops_and_continues() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(up.members().len(), 3, "the killed member was replaced");
+    for member in [0, 2] {
+        assert!(up.seen_exits(member) > 0, "member {member} was not told");
+    }
 
     let members = up.members();
     let status = up.interrupt();
@@ -285,4 +297,43 @@ fn commands_without_a_server_say_whom_they_tried() {
     assert!(words.contains(&endpoint), "{words}");
     let words = String::from_utf8_lossy(&quorate(&["ctl", "--nonsense"]).stderr).into_owned();
     assert!(words.contains("--nonsense"), "{words}");
+}
+
+/// Whoever gets at the pipe of a supervisor can have a member ask whether it could lead. Nobody who
+/// hears the leader says yes.
+#[tokio::test]
+async fn forged_exit_notices_elect_nobody() {
+    let dir = TempDir::new().expect("a directory");
+    let mut up = Up::start(&dir.path().join("data"), free_ports(PORT_SPAN));
+    up.wait("ready");
+    put(&mut up.client(0), "k", "before").await;
+    let mut statuses = Vec::new();
+    for member in 0..3 {
+        statuses.push(up.client(member).status().await.expect("a status"));
+    }
+    let leader = statuses[0].leader;
+    let leads =
+        statuses.iter().position(|status| status.header.as_ref().unwrap().member_id == leader);
+    let leads = leads.expect("it is one of them");
+    let deceived = (leads + 1) % 3;
+    // Processes are started in the order of the members.
+    let pid = up.members()[deceived].as_raw_nonzero();
+    let mut pipe =
+        fs::File::options().write(true).open(format!("/proc/{pid}/fd/0")).expect("a pipe");
+    for _ in 0..2_000 {
+        let line = format!("exited n{} {}\nnonsense\n", leads + 1, u64::MAX);
+        pipe.write_all(line.as_bytes()).expect("it reads");
+    }
+    let deadline = Instant::now() + SOON;
+    while up.seen_exits(deceived as u16) < 100 {
+        assert!(Instant::now() < deadline, "the notices were not taken");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for member in 0..3 {
+        put(&mut up.client(member), "k", "after").await;
+        let status = up.client(member).status().await.expect("a status");
+        assert_eq!((status.leader, status.raft_term), (leader, statuses[0].raft_term));
+    }
+    assert!(up.interrupt().success(), "it stops in order");
 }

@@ -47,7 +47,7 @@ fn walks_catch_every_planted_bug() {
         (Mutant::SnapshotKeepsLog, Faults::FIXED),
         (Mutant::SnapshotFailureForgotten, Faults::FIXED),
         (Mutant::LostAppendForgotten, Faults::FIXED),
-        (Mutant::LeaseRead, Faults::HASTE),
+        (Mutant::LeaseRead, Faults::ALL),
         (Mutant::TransferNeverEnds, Faults::FIXED),
         (Mutant::JointSkipped, Faults::ALL),
         (Mutant::JointLeftEarly, Faults::ALL),

@@ -27,7 +27,7 @@ fn raft() {
 
 #[test]
 fn physical_time() {
-    assert!(check_folder::<TimeStory>(&folder("time")) >= 5);
+    assert!(check_folder::<TimeStory>(&folder("time")) >= 6);
     assert!(check_folder::<CristianStory>(&folder("cristian")) >= 1);
     assert!(check_folder::<BerkeleyStory>(&folder("berkeley")) >= 1);
 }
@@ -72,6 +72,8 @@ const EXPOSED_BY: &[(Mutant, &str)] = &[
     (Mutant::VoteForAnyLog, "log_conflict"),
     (Mutant::ForwardTakenTwice, "forwarding"),
     (Mutant::RefusedForwardForgotten, "forwarding"),
+    (Mutant::PromiseYieldsToEvidence, "lease"),
+    (Mutant::LeaseOutlivesTransfer, "lease"),
 ];
 
 #[test]

@@ -59,6 +59,13 @@ impl Digests {
         self.points.iter().rev().find_map(of)
     }
 
+    /// True if a quorum holds our state at this point, and so at every one before it.
+    pub(crate) fn is_shared(&self, at: Index, me: NodeId, quorum: usize) -> bool {
+        let Some(digests) = self.points.get(&at) else { return false };
+        let mine = digests.get(&me);
+        mine.is_some_and(|mine| digests.values().filter(|other| *other == mine).count() >= quorum)
+    }
+
     /// Compares ourselves with the others at one point.
     pub(crate) fn compare(&self, at: Index, me: NodeId, quorum: usize) -> Verdict {
         let Some(digests) = self.points.get(&at) else { return Verdict::Agreed };
@@ -104,6 +111,10 @@ mod tests {
         digests.note(AT, NodeId(1), 7);
         digests.note(AT, NodeId(2), 8);
         assert_eq!(digests.compare(AT, NodeId(1), 2), Verdict::Disputed { at: AT });
+        assert!(!digests.is_shared(AT, NodeId(1), 2));
+        digests.note(AT, NodeId(3), 7);
+        assert_eq!(digests.compare(AT, NodeId(1), 2), Verdict::Agreed);
+        assert!(digests.is_shared(AT, NodeId(1), 2) && !digests.is_shared(AT, NodeId(2), 2));
     }
 
     #[test]

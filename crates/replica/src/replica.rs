@@ -9,6 +9,7 @@
 //! the answer needs no way back from the leader, and whoever has the answer sees the write in its
 //! own member's state at once.
 
+mod agreement;
 mod apply;
 mod leases;
 mod mutant;
@@ -17,7 +18,7 @@ mod reads;
 mod wakefulness;
 
 use crate::checkpoint::Checkpoint;
-use crate::digests::{Digests, Verdict};
+use crate::digests::Digests;
 use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
 use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
@@ -26,7 +27,7 @@ use crate::planted::Planted;
 use crate::store::{KvError, Outcome, Revision, Store};
 use bytes::Bytes;
 use quorate_core::{Buggify, Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
-use quorate_protocols::consensus::raft::{self, Configuration, Entry, Raft};
+use quorate_protocols::consensus::raft::{self, Configuration, Entry, Ground, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wakefulness::Wakefulness;
@@ -111,6 +112,12 @@ pub enum Request {
         /// The peer.
         peer: NodeId,
     },
+    /// The rate of this member's clock is known to keep its bound: see
+    /// [`raft::Request::TrustClock`].
+    TrustClock {
+        /// An instant of that clock.
+        until: Time,
+    },
 }
 
 /// Commands that were applied, by what they write.
@@ -181,6 +188,8 @@ pub enum Indication {
     Readable {
         /// Of this request.
         ticket: Ticket,
+        /// What that rests on.
+        ground: Ground,
     },
     /// This read cannot be served now.
     ReadRefused {
@@ -284,6 +293,8 @@ pub struct Replica {
     wakefulness: Wakefulness,
     digests: Digests,
     fenced: Option<Index>,
+    /// Members differ here, and no quorum has shared our state since.
+    disputed: Option<Index>,
     /// The last long command that was announced.
     announced: Index,
     leader_seen: Option<NodeId>,
@@ -325,11 +336,6 @@ impl Replica {
     /// What was applied in this life.
     pub fn applied_commands(&self) -> AppliedCommands {
         self.applied_commands
-    }
-
-    /// Where our state was seen to differ from a quorum's.
-    pub fn fenced(&self) -> Option<Index> {
-        self.fenced
     }
 
     fn write(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
@@ -406,10 +412,12 @@ impl Replica {
                     cx.indicate(Indication::RoleChanged { role, term, leader });
                 }
                 raft::Indication::Refused { command, why } => self.refused(command, why, cx),
-                raft::Indication::ReadReady { ticket, read_index } => match Ticket(ticket) {
-                    own if Lessor::owns(own) => self.lessor.confirmed(own, read_index),
-                    ticket => self.read_ready(ticket, read_index, cx),
-                },
+                raft::Indication::ReadReady { ticket, read_index, ground } => {
+                    match Ticket(ticket) {
+                        own if Lessor::owns(own) => self.lessor.confirmed(own, read_index),
+                        ticket => self.read_ready(ticket, read_index, ground, cx),
+                    }
+                }
                 raft::Indication::ReadRefused { ticket } => match Ticket(ticket) {
                     own if Lessor::owns(own) => self.lessor.unconfirmed(own),
                     ticket => self.read_refused(ticket),
@@ -430,50 +438,6 @@ impl Replica {
                 // Nobody asks for a change of members yet.
                 raft::Indication::ReconfigureRefused { .. } => {}
             }
-        }
-    }
-
-    fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
-        let at = self.applied.index;
-        if at.0.is_multiple_of(crate::DIGEST_EVERY) {
-            self.digests.note(at, cx.id, self.store.digest());
-            self.judge(at, cx);
-        }
-    }
-
-    fn judge(&mut self, at: Index, cx: &mut Context<'_, Self>) {
-        let quorum = self.configuration.incoming.len() / 2 + 1;
-        match self.digests.compare(at, cx.id, quorum) {
-            Verdict::Agreed => {}
-            Verdict::Disputed { at } => cx.indicate(Indication::Disputed { at }),
-            Verdict::Diverged { .. } if self.fenced.is_some() => {}
-            Verdict::Diverged { at } => {
-                self.fenced = Some(at);
-                cx.indicate(Indication::Diverged { at });
-                self.refuse_everything(Refusal::Corrupt, cx);
-            }
-        }
-    }
-
-    /// A fenced leader hands over: its log is good, but what it answers is not.
-    fn step_aside(&mut self, cx: &mut Context<'_, Self>) {
-        if self.raft.leader() != Some(cx.id) {
-            return;
-        }
-        let me = cx.id;
-        let next = self.configuration.incoming.iter().copied().find(|voter| *voter != me);
-        if let Some(to) = next {
-            let request = raft::Request::TransferLeadership { to };
-            let heard = cx.child(|cx| self.raft.on_request(request, cx));
-            self.hear(heard, cx);
-        }
-    }
-
-    fn tell_digest(&mut self, cx: &mut Context<'_, Self>) {
-        let Some((at, digest)) = self.digests.latest_of(cx.id) else { return };
-        let me = cx.id;
-        for to in self.configuration.members().into_iter().filter(|to| *to != me) {
-            cx.send(to, Message::Digest { at, digest });
         }
     }
 
@@ -570,6 +534,7 @@ impl Protocol for Replica {
             lessor: Lessor::new(config.life, config.raft.election_timeout),
             wakefulness: Wakefulness::new(),
             fenced: None,
+            disputed: None,
             announced: Index(0),
             leader_seen: None,
             applied_commands: AppliedCommands::default(),
@@ -623,6 +588,11 @@ impl Protocol for Replica {
                 let heard = cx.child(|cx| self.raft.on_request(request, cx));
                 self.hear(heard, cx);
             }
+            Request::TrustClock { until } => {
+                let request = raft::Request::TrustClock { until };
+                let heard = cx.child(|cx| self.raft.on_request(request, cx));
+                self.hear(heard, cx);
+            }
         }
     }
 
@@ -635,10 +605,7 @@ impl Protocol for Replica {
             Message::Apply if from == cx.id => self.apply(cx),
             Message::Apply => {} // Nobody else may tell us when.
             Message::Lease(message) => self.on_lease_message(from, message, cx),
-            Message::Digest { at, digest } => {
-                self.digests.note(at, from, digest);
-                self.judge(at, cx);
-            }
+            Message::Digest { at, digest } => self.hear_digest(from, at, digest, cx),
         }
     }
 

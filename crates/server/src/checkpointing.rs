@@ -145,6 +145,7 @@ mod tests {
                 heartbeat_interval: Duration::from_millis(100),
                 election_timeout: Duration::from_secs(1),
                 election_timeout_min: Duration::from_secs(1),
+                lease_reads: None,
                 log_retain_bytes: 16 * VALUE_BYTES,
                 buggify: quorate_core::Buggify::Off,
             };

@@ -27,9 +27,13 @@
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
 
 use crate::auth::TokenKind;
+use crate::timekeeping::{
+    SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
+};
 use crate::url::{Url, UrlError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +46,12 @@ pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
 /// The largest `max_request_bytes`: a request must fit into one frame between members.
 pub const REQUEST_BYTES_MAX: u64 = 32 << 20;
+
+/// Bound on the error of the time, unless told otherwise.
+pub const CLOCK_ERROR_DEFAULT: Duration = Duration::from_millis(20);
+/// A smaller bound is broken by the delays of a network, a larger one says nothing about a clock.
+pub const CLOCK_ERROR_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// Space quota if none is given, in bytes; etcd's default of 2 GiB.
 pub const QUOTA_BACKEND_BYTES_DEFAULT: u64 = 2 << 30;
@@ -84,6 +94,9 @@ pub struct Config {
     pub election_timeout_min: Option<Duration>,
     /// Silence after which a follower suspects the leader.
     pub election_timeout: Duration,
+    /// Answer linearizable reads without asking a quorum while voters have promised not to elect
+    /// another leader, and the clock is known to run well.
+    pub lease_reads: bool,
     /// Let the first election of a freshly started member come early.
     pub initial_election_tick_advance: bool,
     /// Ask whether an election could be won before disturbing the cluster with a new term.
@@ -103,6 +116,13 @@ pub struct Config {
     pub quota_backend_bytes: Option<u64>,
     /// When old revisions are compacted without being asked; `None` for never.
     pub auto_compaction: Option<AutoCompaction>,
+
+    /// A log that takes longer to write and sync breaks the assumption `disk`. `None`:
+    /// `election_timeout`.
+    pub disk_sync_max: Option<Duration>,
+    /// A loop that is later than this breaks the assumption `scheduling`. `None`: half of the
+    /// shortest election timeout.
+    pub loop_delay_max: Option<Duration>,
 
     /// Threads that serve clients only; none: they share that of the replica. `None` for as many
     /// as the processors suggest.
@@ -134,6 +154,14 @@ pub struct Config {
     pub auth_token_ttl: Duration,
     /// Work factor of password hashes. Range: 4 to 31.
     pub bcrypt_cost: u32,
+
+    /// Servers of the time that are asked over NTP. Range: at most [`SERVERS_MAX`].
+    pub time_sources: Vec<TimeSource>,
+    /// Between two questions to a peer about the time; zero asks nobody.
+    pub time_poll: Duration,
+    /// A time that may be wrong by more breaks the assumption `clock-error`. Range:
+    /// [`CLOCK_ERROR_RANGE`].
+    pub clock_error_max: Duration,
 
     /// Compare this member's state with its peers' before serving.
     pub initial_corrupt_check: bool,
@@ -286,6 +314,28 @@ pub enum ConfigError {
         /// According to `initial_advertise_peer_urls`.
         advertised: String,
     },
+    /// Too many servers of the time.
+    TimeSources {
+        /// So many.
+        count: usize,
+    },
+    /// A server of the time is named twice: one that lies would be two that agree.
+    TimeSourceTwice {
+        /// Which.
+        source: TimeSource,
+    },
+    /// The time between two questions about the time is too short or too long.
+    TimePoll {
+        /// Unit: milliseconds.
+        poll_ms: u128,
+    },
+    /// Servers of the time are named, and nobody is to be asked.
+    TimeSourcesUnasked,
+    /// A bound on the error of the time that every clock breaks, or none.
+    ClockError {
+        /// Unit: microseconds.
+        bound_us: u128,
+    },
     /// Two members of `initial_cluster` share an address.
     DuplicateUrl {
         /// The address.
@@ -331,6 +381,26 @@ impl fmt::Display for ConfigError {
                 "--initial-cluster has {name}={in_cluster} but \
                  --initial-advertise-peer-urls={advertised}; make them equal"
             ),
+            ConfigError::TimeSources { count } => {
+                write!(f, "--time-source: {count} sources; name at most {SERVERS_MAX}")
+            }
+            ConfigError::TimeSourceTwice { source } => {
+                write!(f, "--time-source names {source} twice; each counts once, leave one out")
+            }
+            ConfigError::TimePoll { poll_ms } => write!(
+                f,
+                "--time-poll[{poll_ms}ms] is out of range; write {TIME_POLL_MIN:?} to \
+                 {TIME_POLL_MAX:?}, or 0 to ask nobody"
+            ),
+            ConfigError::TimeSourcesUnasked => f.write_str(
+                "--time-source is set and --time-poll=0 asks nobody; leave one of them out",
+            ),
+            ConfigError::ClockError { bound_us } => write!(
+                f,
+                "--clock-error-max[{bound_us}us] is out of range; write {:?} to {:?}",
+                CLOCK_ERROR_RANGE.start(),
+                CLOCK_ERROR_RANGE.end()
+            ),
             ConfigError::DuplicateUrl { url } => {
                 write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
             }
@@ -361,6 +431,7 @@ impl Default for Config {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: None,
             election_timeout: Duration::from_millis(1_000),
+            lease_reads: false,
             initial_election_tick_advance: true,
             pre_vote: true,
             strict_reconfig_check: true,
@@ -370,6 +441,8 @@ impl Default for Config {
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
             auto_compaction: None,
+            disk_sync_max: None,
+            loop_delay_max: None,
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
@@ -383,6 +456,9 @@ impl Default for Config {
             auth_token: TokenKind::Simple,
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
+            time_sources: Vec::new(),
+            time_poll: TIME_POLL_DEFAULT,
+            clock_error_max: CLOCK_ERROR_DEFAULT,
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
             metrics: MetricsDetail::Basic,
@@ -402,6 +478,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_timing()?;
         self.validate_urls()?;
+        self.validate_time()?;
         range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
@@ -487,6 +564,16 @@ impl Config {
         self.election_timeout_min.unwrap_or(beats)
     }
 
+    /// See the field of this name.
+    pub fn disk_sync_max(&self) -> Duration {
+        self.disk_sync_max.unwrap_or(self.election_timeout)
+    }
+
+    /// See the field of this name.
+    pub fn loop_delay_max(&self) -> Duration {
+        self.loop_delay_max.unwrap_or(self.election_timeout_min() / 2)
+    }
+
     fn validate_timing(&self) -> Result<(), ConfigError> {
         let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout);
         if heartbeat.is_zero() {
@@ -508,6 +595,27 @@ impl Config {
         if !(least..=election).contains(&min) {
             let (min_ms, heartbeat_ms) = (min.as_millis(), heartbeat.as_millis());
             return Err(ConfigError::ElectionMin { min_ms, heartbeat_ms, election_ms });
+        }
+        Ok(())
+    }
+
+    fn validate_time(&self) -> Result<(), ConfigError> {
+        let (sources, poll) = (&self.time_sources, self.time_poll);
+        if sources.len() > usize::from(SERVERS_MAX) {
+            return Err(ConfigError::TimeSources { count: sources.len() });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(source) = sources.iter().find(|source| !seen.insert(*source)) {
+            return Err(ConfigError::TimeSourceTwice { source: source.clone() });
+        }
+        if poll.is_zero() && !sources.is_empty() {
+            return Err(ConfigError::TimeSourcesUnasked);
+        }
+        if !poll.is_zero() && !(TIME_POLL_MIN..=TIME_POLL_MAX).contains(&poll) {
+            return Err(ConfigError::TimePoll { poll_ms: poll.as_millis() });
+        }
+        if !CLOCK_ERROR_RANGE.contains(&self.clock_error_max) {
+            return Err(ConfigError::ClockError { bound_us: self.clock_error_max.as_micros() });
         }
         Ok(())
     }
@@ -674,6 +782,31 @@ mod tests {
             case(
                 |c| c.advertise_client_urls = vec!["http://:1".parse().expect("a url")],
                 "unexpected empty host",
+            ),
+            case(
+                |c| c.time_poll = Duration::from_millis(99),
+                "--time-poll[99ms] is out of range; write 100ms to 64s, or 0",
+            ),
+            case(|c| c.time_poll = Duration::from_secs(65), "--time-poll[65000ms]"),
+            case(
+                |c| {
+                    c.time_poll = Duration::ZERO;
+                    c.time_sources = vec!["ntp://a".parse().expect("a source")];
+                },
+                "leave one of them out",
+            ),
+            case(
+                |c| c.clock_error_max = Duration::from_micros(999),
+                "--clock-error-max[999us] is out of range; write 1ms to 10s",
+            ),
+            case(|c| c.clock_error_max = Duration::from_secs(11), "--clock-error-max[11000000us]"),
+            case(
+                |c| c.time_sources = vec!["ntp://a".parse().expect("a source"); 2],
+                "names ntp://a:123 twice",
+            ),
+            case(
+                |c| c.time_sources = vec!["ntp://a".parse().expect("a source"); 17],
+                "17 sources; name at most 16",
             ),
             case(|c| c.bcrypt_cost = 32, "--bcrypt-cost=32 is out of range"),
         ];

@@ -1,7 +1,9 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
+use crate::guarantees::{View, Vitals};
 use crate::host::{Ask, Reply, Shared, Snapshot};
 use crate::metrics::Metrics;
+use crate::timekeeping::Timekeeper;
 use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
@@ -104,6 +106,23 @@ pub struct Status {
     pub alarms: Vec<Alarm>,
     /// Conditions an operator should know of, one sentence each.
     pub errors: Vec<String>,
+    /// What its promises rest on.
+    pub(crate) vitals: Vitals,
+}
+
+/// A request of a client that was refused, or given up by its client, if it is dropped.
+struct Unserved<'a>(Option<&'a Shared>);
+
+impl Unserved<'_> {
+    fn is_served(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unserved<'_> {
+    fn drop(&mut self) {
+        self.0.into_iter().for_each(Shared::count_unserved);
+    }
 }
 
 /// A handle on this process's replica. Cheap to clone; every method may be called from any task.
@@ -125,6 +144,11 @@ impl Handle {
         self.shared.cluster_id
     }
 
+    /// What this member knows of the time.
+    pub(crate) fn time(&self) -> &Timekeeper {
+        &self.shared.time
+    }
+
     /// Id of this member.
     pub fn member_id(&self) -> u64 {
         self.shared.member_id
@@ -144,7 +168,9 @@ impl Handle {
         let ask = Ask::Write { ticket, envelope: Bytes::from(envelope), reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         // A host that drops its replies has ended; the command may be on its way to the leader.
+        let unserved = Unserved(Some(&self.shared));
         let answer = answer.await.map_err(|_| Refusal::Stopping)??;
+        unserved.is_served();
         let quorate_replica::Answer { revision, term, outcome } = answer;
         Ok(Applied { revision, term, outcome, staleness: None })
     }
@@ -171,11 +197,14 @@ impl Handle {
 
     /// A frozen copy of the store; it costs nothing to take and stays as it is.
     pub async fn snapshot(&self, consistency: Consistency) -> Result<Snapshot, Refusal> {
-        match consistency {
+        let unserved = Unserved(Some(&self.shared));
+        let snapshot = match consistency {
             Consistency::Linearizable => self.proven().await,
             Consistency::Serializable => self.present().await,
             Consistency::Bounded { at_most } => self.bounded(at_most).await,
-        }
+        }?;
+        unserved.is_served();
+        Ok(snapshot)
     }
 
     /// How long ago this member's state was last proven to be fresh. None if it never was.
@@ -225,7 +254,7 @@ impl Handle {
 
     /// Returns when this member has applied everything committed before the call.
     pub async fn barrier(&self) -> Result<(), Refusal> {
-        self.snapshot(Consistency::Linearizable).await.map(|_| ())
+        self.proven().await.map(|_| ())
     }
 
     /// Asks the leader about a lease.
@@ -282,6 +311,11 @@ impl Handle {
     /// This member's view of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// What this member's promises rest on, as of now.
+    pub(crate) fn assumptions(&self) -> View {
+        self.shared.guard().look(&self.shared)
     }
 
     /// Who watches.

@@ -2,11 +2,14 @@
 //! when a checkpoint is taken.
 
 use crate::checkpointing::{Checkpointing, Supply};
+use crate::guarantees::{Guard, Vitals};
 use crate::handle::{Member, Status};
 use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
+use crate::timekeeping::Timekeeper;
 use crate::watch::{Feeder, Hub};
+use crate::witness::{Clue, Witness};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
@@ -18,7 +21,7 @@ use quorate_replica::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -91,6 +94,9 @@ pub(crate) enum Ask {
     StepAside { reply: Reply<Result<(), Refusal>> },
     /// The process of a peer has ended.
     Suspect { peer: NodeId },
+    /// The rate of our clock is known to keep its bound until then, or is not known if that is
+    /// over.
+    TrustClock { until: Time },
     /// A checkpoint of a peer is on our disk.
     Install(Box<Checkpoint>),
     /// A checkpoint of ours is on our disk, or could not be written.
@@ -112,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Who watches.
     pub(crate) watch: Arc<Hub>,
+    /// What time it is.
+    pub(crate) time: Arc<Timekeeper>,
     published: RwLock<Snapshot>,
     /// Users and roles as of the last turn.
     auth: RwLock<Arc<Auth>>,
@@ -135,6 +143,10 @@ pub(crate) struct Shared {
     /// if nothing is known.
     fresh_since: AtomicU64,
     leader: watch::Sender<(Term, Option<NodeId>)>,
+    /// Damaged checkpoints that no newer one has replaced.
+    pub(crate) damaged_checkpoints: AtomicU64,
+    guard: OnceLock<Guard>,
+    witness: Witness,
 }
 
 impl Shared {
@@ -144,6 +156,7 @@ impl Shared {
         life: Life,
         members: Vec<Member>,
         inbox: Arc<Inbox<Message, Ask>>,
+        time: Arc<Timekeeper>,
     ) -> Shared {
         let others = members.iter().map(|member| NodeId(member.id)).filter(|id| id.0 != member_id);
         let metrics = Metrics::new(others);
@@ -161,6 +174,7 @@ impl Shared {
             auth: RwLock::new(Arc::clone(empty.store.auth())),
             auth_enabled: AtomicBool::new(false),
             auth_settles_at: AtomicU64::new(0),
+            time,
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
             readers: AtomicU64::new(0),
@@ -170,6 +184,25 @@ impl Shared {
             fenced: AtomicBool::new(false),
             fresh_since: AtomicU64::new(0),
             leader: watch::Sender::new((Term(0), None)),
+            damaged_checkpoints: AtomicU64::new(0),
+            guard: OnceLock::new(),
+            witness: Witness::default(),
+        }
+    }
+
+    /// A connection to or from the peer begins.
+    pub(crate) fn met(&self, peer: NodeId) {
+        self.witness.met(peer, monotonic_now());
+    }
+
+    /// Somebody saw something of a peer beside its messages.
+    pub(crate) fn saw(&self, peer: NodeId, clue: Clue) {
+        let Some(counts) = self.metrics.clues.get(&peer) else { return };
+        counts[clue.kind()].add(1);
+        if self.witness.hear(peer, monotonic_now(), clue) {
+            tracing::warn!(%peer, ?clue, "the process of the peer has ended");
+            // It must not wait; if the inbox is full, silence will tell the same.
+            let _ = self.inbox.ask(Ask::Suspect { peer });
         }
     }
 
@@ -219,6 +252,23 @@ impl Shared {
     /// Errors: this member was found to differ from a quorum.
     pub(crate) fn is_whole(&self) -> Result<(), Refusal> {
         if self.fenced.load(Ordering::Acquire) { Err(Refusal::Corrupt) } else { Ok(()) }
+    }
+
+    /// Puts in who watches over the assumptions. Panics: there is one already.
+    pub(crate) fn set_guard(&self, guard: Guard) {
+        self.guard.set(guard).expect("a member has one guard");
+    }
+
+    /// Who watches over the assumptions. Panics: before the member serves.
+    pub(crate) fn guard(&self) -> &Guard {
+        self.guard.get().expect("it is there before anybody is served")
+    }
+
+    /// A request of a client was not served.
+    pub(crate) fn count_unserved(&self) {
+        if let Some(guard) = self.guard.get() {
+            guard.count_unserved();
+        }
     }
 
     /// A quorum has proven that this member's state is no older than that.
@@ -306,6 +356,9 @@ pub(crate) struct ReplicaHost {
     errors: BTreeMap<&'static str, String>,
     checkpointing: Checkpointing,
     feeder: Feeder,
+    vitals: Vitals,
+    /// As a leader: the term, and the last round that a quorum answered in it.
+    answered: Option<(Term, u64)>,
 }
 
 /// An answer, and who waits for it.
@@ -347,6 +400,8 @@ impl ReplicaHost {
             errors: BTreeMap::new(),
             checkpointing: Checkpointing::new(checkpoint_bytes_min),
             feeder: Feeder::default(),
+            vitals: Vitals::default(),
+            answered: None,
         }
     }
 
@@ -386,6 +441,7 @@ impl ReplicaHost {
             Ok(position) => {
                 tracing::info!(%position, "checkpoint written");
                 self.errors.remove("checkpoint");
+                self.shared.damaged_checkpoints.store(0, Ordering::Relaxed);
                 if let Some(oldest) = self.desk.shelf().oldest_kept() {
                     self.log.release(oldest.index);
                 }
@@ -454,7 +510,29 @@ impl ReplicaHost {
         self.shared.stale.store(false, Ordering::Release);
     }
 
+    /// What the promises of this member rest on, as far as the loop knows.
+    fn examine(&mut self, node: &Replica) {
+        let raft = node.raft();
+        let voters = raft.configuration().incoming.len();
+        let answered = raft.answered_round().map(|round| (raft.term(), round));
+        if answered.is_some() && (answered != self.answered || voters == 1) {
+            self.vitals.heard = Some(monotonic_now());
+        }
+        self.answered = answered;
+        if raft.leader().is_some() {
+            self.vitals.heard = self.vitals.heard.max(raft.heard_leader());
+        }
+        self.vitals.patience = raft.patience();
+        self.vitals.voters = voters;
+        self.vitals.is_mending = raft.is_mending();
+        self.vitals.is_disputed = node.disputed().is_some();
+        if !self.vitals.is_disputed {
+            self.errors.remove("disputed");
+        }
+    }
+
     fn report(&mut self, node: &Replica) {
+        self.examine(node);
         let raft = node.raft();
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
         status.leader = raft.leader();
@@ -468,6 +546,7 @@ impl ReplicaHost {
         status.applied_commands = node.applied_commands();
         status.alarms.clear();
         status.alarms.extend(node.store().alarms());
+        status.vitals = self.vitals;
         status.errors.clear();
         status.errors.extend(self.errors.values().cloned());
         let stalled = self.log.stalled();
@@ -516,7 +595,11 @@ impl Host<Replica> for ReplicaHost {
             Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
             Ask::StepAside { reply } => self.step_aside(node, reply, requests),
             Ask::Suspect { peer } => requests.push(Request::Suspect { peer }),
-            Ask::Install(checkpoint) => requests.push(Request::Install(checkpoint)),
+            Ask::Install(checkpoint) => {
+                self.shared.damaged_checkpoints.store(0, Ordering::Relaxed);
+                requests.push(Request::Install(checkpoint));
+            }
+            Ask::TrustClock { until } => requests.push(Request::TrustClock { until }),
             Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node, requests),
             Ask::CheckpointSent { to, outcome } => requests.push(match outcome {
                 Ok(position) => Request::CheckpointSent { to, position },
@@ -541,8 +624,10 @@ impl Host<Replica> for ReplicaHost {
                     self.answers.push(Owed { reply, answer });
                 }
             }
-            Indication::Readable { ticket } => {
-                self.readable.extend(self.reads.remove(&ticket));
+            Indication::Readable { ticket, ground } => {
+                let readers = self.reads.remove(&ticket).unwrap_or_default();
+                self.shared.metrics.reads_by(ground).add(readers.len() as u64);
+                self.readable.push(readers);
             }
             Indication::ReadRefused { ticket, why } => {
                 self.shared.metrics.reads_failed.add(1);

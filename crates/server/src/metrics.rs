@@ -3,7 +3,9 @@
 //! Nothing here allocates, locks or formats after the start; how it is told says `api/metrics.rs`.
 //! Two figures read one after the other may belong to different moments.
 
+use crate::witness::Clue;
 use quorate_core::NodeId;
+use quorate_protocols::consensus::raft::Ground;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,6 +78,10 @@ pub(crate) struct Metrics {
     pub(crate) leader_changes: Counter,
     /// Writes that were not carried out, or of which that is not known.
     pub(crate) proposals_failed: Counter,
+    /// Linearizable reads for which a quorum was asked.
+    reads_by_round: Counter,
+    /// Linearizable reads that rested on a leader's lease.
+    reads_by_lease: Counter,
     /// Linearizable reads that were refused.
     pub(crate) reads_failed: Counter,
     /// Writing and syncing the log.
@@ -88,6 +94,8 @@ pub(crate) struct Metrics {
     pub(crate) clients: Traffic,
     /// By peer.
     pub(crate) peers: BTreeMap<NodeId, Traffic>,
+    /// What was seen of a peer beside its messages, by kind.
+    pub(crate) clues: BTreeMap<NodeId, [Counter; Clue::KINDS.len()]>,
     /// Answers to `/health`.
     pub(crate) health_success: Counter,
     /// And those that said no.
@@ -97,8 +105,18 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Of a member with these peers.
     pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Metrics {
-        let peers = peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
-        Metrics { peers, ..Metrics::default() }
+        let peers: BTreeMap<_, _> =
+            peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
+        let clues = peers.keys().map(|peer| (*peer, Default::default())).collect();
+        Metrics { peers, clues, ..Metrics::default() }
+    }
+
+    /// Linearizable reads that were answered on this ground.
+    pub(crate) fn reads_by(&self, ground: Ground) -> &Counter {
+        match ground {
+            Ground::Round => &self.reads_by_round,
+            Ground::Lease => &self.reads_by_lease,
+        }
     }
 }
 

@@ -14,7 +14,7 @@
 use crate::config::Config;
 use crate::identity::Identity;
 use quorate_core::{Buggify, NodeId, Persist, Position, Protocol, Term};
-use quorate_protocols::consensus::raft::{self, Configuration, Record, codec};
+use quorate_protocols::consensus::raft::{self, Configuration, LeaseTerms, Record, codec};
 use quorate_replica::store::Store;
 use quorate_replica::{Checkpoint, Life, Replica, decode_configuration};
 use quorate_storage::{
@@ -145,6 +145,8 @@ pub struct Found<D: Disk> {
     pub checkpoints: Checkpoints<D>,
     /// The newest whole checkpoint.
     pub checkpoint: Option<Checkpoint>,
+    /// Newer ones that are damaged.
+    pub damaged_checkpoints: usize,
     /// The records of the log.
     pub records: Records<D>,
 }
@@ -154,7 +156,7 @@ pub struct Found<D: Disk> {
 /// Errors: those of [`RecoverError`] that concern log and checkpoints.
 pub fn open<D: Disk>(disk: D, home: &Home) -> Result<Found<D>, RecoverError> {
     let checkpoints = Checkpoints::open(disk.clone(), &home.checkpoints, &home.identity)?;
-    let checkpoint = newest(&checkpoints)?;
+    let (checkpoint, damaged_checkpoints) = newest(&checkpoints)?;
     let critical_kinds = codec::CRITICAL_KINDS.to_vec();
     let segment_bytes = home.segment_bytes;
     let options = WalOptions { segment_bytes, critical_kinds, ..WalOptions::default() };
@@ -166,7 +168,7 @@ pub fn open<D: Disk>(disk: D, home: &Home) -> Result<Found<D>, RecoverError> {
         tracing::warn!(?torn, "cut off a batch that the last crash left unfinished");
     }
     let records = Records { recovery, failure: None };
-    Ok(Found { wal, checkpoints, checkpoint, records })
+    Ok(Found { wal, checkpoints, checkpoint, damaged_checkpoints, records })
 }
 
 /// What the operator says of a replica.
@@ -184,6 +186,8 @@ pub struct ReplicaSettings {
     pub election_timeout_min: Duration,
     /// Bytes of log kept in memory for followers that are a little behind.
     pub log_retain_bytes: usize,
+    /// Reads may rest on promises and clocks.
+    pub lease_reads: Option<LeaseTerms>,
     /// Rare paths, for simulations; off in production.
     pub buggify: Buggify,
 }
@@ -197,6 +201,7 @@ impl ReplicaSettings {
         raft.election_timeout = self.election_timeout;
         raft.election_timeout_min = self.election_timeout_min;
         raft.news_delay = NEWS_DELAY;
+        raft.lease_reads = self.lease_reads;
         raft.buggify = self.buggify;
         quorate_replica::Config {
             raft,
@@ -223,7 +228,10 @@ pub fn restore<D: Disk>(
     }
 }
 
-fn newest<D: Disk>(checkpoints: &Checkpoints<D>) -> Result<Option<Checkpoint>, RecoverError> {
+/// The newest whole checkpoint, and how many newer ones are damaged.
+fn newest<D: Disk>(
+    checkpoints: &Checkpoints<D>,
+) -> Result<(Option<Checkpoint>, usize), RecoverError> {
     let newest = checkpoints.newest_whole()?;
     for damaged in &newest.skipped {
         tracing::error!(%damaged, "a checkpoint is damaged: starting from an older one");
@@ -232,7 +240,8 @@ fn newest<D: Disk>(checkpoints: &Checkpoints<D>) -> Result<Option<Checkpoint>, R
             checkpoints.discard_if_damaged(*position)?;
         }
     }
-    newest.found.map(|manifest| load(checkpoints, manifest.position)).transpose()
+    let found = newest.found.map(|manifest| load(checkpoints, manifest.position)).transpose()?;
+    Ok((found, newest.skipped.len()))
 }
 
 /// Loads the checkpoint at `position`.

@@ -2,26 +2,33 @@
 
 use crate::api;
 use crate::auth::{Gate, JwtError, Passwords, Tokens};
+use crate::clock_rate;
 use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
+use crate::guarantees::{self, Guard};
 use crate::handle::{Handle, Member};
 use crate::host::{Ask, ReplicaHost, Reply, Shared};
 use crate::identity::{Identity, IdentityError, random};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
 use crate::recover::{self, Found, Home, RecoverError, ReplicaSettings};
+use crate::timekeeping::Timekeeper;
 use crate::upkeep;
 use crate::url::{Url, UrlError};
 use crate::wal_log::WalLog;
-use quorate_core::NodeId;
+use crate::witness::{Clue, ExitNotice, Notices};
+use quorate_core::{NodeId, Time};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
+use quorate_protocols::consensus::raft::LeaseTerms;
+use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::{Life, Message, Replica};
 use quorate_storage::RealDisk;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -118,8 +125,10 @@ impl From<RecoverError> for RunError {
 
 /// Runs a member until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 ///
+/// `notices` are those of its supervisor, if it has one that sends some.
+///
 /// Errors: see [`RunError`]; each says what to do next.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, notices: Notices) -> Result<(), RunError> {
     // The replica, its peers and its clients share one thread: a request that changes hands between
     // threads costs two wake-ups, which is more than everything else that is done for it.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,13 +136,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
         .thread_name("blocking")
         .build()
         .map_err(RunError::System)?;
-    let outcome = runtime.block_on(run_member(config));
+    let outcome = runtime.block_on(run_member(config, notices));
     // Connections that do not end by themselves must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
 }
 
-async fn run_member(config: Config) -> Result<(), RunError> {
+async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::System)?;
     let dir = config.data_dir.join("member");
     let (cluster, me) = (config.cluster_id(), config.member_id());
@@ -150,16 +159,21 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     let metrics_listeners = bind(&config.listen_metrics_urls).await?;
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let home = Home::of(&dir, &config, &identity);
-    let Found { wal, checkpoints, checkpoint, records } = recover::open(RealDisk, &home)?;
+    let found = recover::open(RealDisk, &home)?;
+    let Found { wal, checkpoints, checkpoint, damaged_checkpoints, records } = found;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
     let life = Life(random().map_err(RunError::System)?);
     let members = members(&config);
-    let shared = Arc::new(Shared::new(cluster, me, life, members, Arc::clone(&inbox)));
+    let time = Arc::new(Timekeeper::new(&config));
+    let inboxed = Arc::clone(&inbox);
+    let shared = Arc::new(Shared::new(cluster, me, life, members, inboxed, Arc::clone(&time)));
+    shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
     let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
     let peers =
         Peers::start(neighbours(&config, &identity), roster, peer_listeners, Box::new(receiver));
+    time.start(peers.links(), Arc::clone(&shared.metrics));
     desk.connect(tokio::runtime::Handle::current(), peers.shared(), Arc::clone(&shared));
 
     if !identity.admitted {
@@ -184,13 +198,19 @@ async fn run_member(config: Config) -> Result<(), RunError> {
     drop(replica_config);
     shared.begin_auth(&node);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
+    shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let handle = Handle::new(Arc::clone(&shared));
     let (stop_api, serving) = open_ports(&config, &handle, client_listeners, metrics_listeners)?;
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
+    guarantees::start(&shared).map_err(RunError::System)?;
+    if config.lease_reads {
+        tokio::spawn(clock_rate::watch(Arc::downgrade(&shared)));
+    }
     spawn_watch_hub(&shared, config.election_timeout);
+    tokio::spawn(take_notices(notices, Arc::clone(&shared), config.initial_members()));
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
@@ -207,6 +227,7 @@ async fn run_member(config: Config) -> Result<(), RunError> {
         inbox.stop();
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
+    peers.say_goodbye();
     // Ends the log thread after a last sync, and settles the log.
     let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
@@ -219,6 +240,15 @@ fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
     tokio::spawn(async move { hub.run().await });
     let (hub, leader) = (Arc::clone(&shared.watch), shared.leader());
     tokio::spawn(async move { hub.follow_leader(leader, 3 * election_timeout).await });
+}
+
+/// Follows what a supervisor sees of the other members.
+async fn take_notices(mut notices: Notices, shared: Arc<Shared>, members: BTreeMap<u64, String>) {
+    while let Some(ExitNotice { member, at }) = notices.next().await {
+        let Some((id, _)) = members.iter().find(|(_, name)| **name == member) else { continue };
+        let at = Time::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+        shared.saw(NodeId(*id), Clue::Exited { at });
+    }
 }
 
 /// Serves metrics and health on addresses of their own. It ends with the runtime: monitors may
@@ -316,6 +346,10 @@ fn replica_settings(config: &Config) -> ReplicaSettings {
         election_timeout: config.election_timeout,
         election_timeout_min: config.election_timeout_min(),
         log_retain_bytes: config.log_retain_bytes,
+        lease_reads: config.lease_reads.then(|| LeaseTerms {
+            length: config.election_timeout_min(),
+            drift_ppm: clock_rate::DRIFT_PPM,
+        }),
         buggify: quorate_core::Buggify::Off,
     }
 }
@@ -460,9 +494,12 @@ impl Receive for Receiver {
         }
     }
 
-    fn ended(&self, peer: NodeId) {
-        // News from a socket must not wait; if the inbox is full, silence will tell the same.
-        let _ = self.shared.inbox.ask(Ask::Suspect { peer });
+    fn timed(&self, from: NodeId, message: TimeMessage) {
+        self.shared.time.heard(from, message);
+    }
+
+    fn saw(&self, peer: NodeId, clue: Clue) {
+        self.shared.saw(peer, clue);
     }
 
     fn received(&self, from: NodeId, bytes: usize) {
@@ -472,6 +509,7 @@ impl Receive for Receiver {
     }
 
     fn introduce(&self, peer: NodeId, profile: Profile) {
+        self.shared.met(peer);
         self.shared.introduce(peer.0, profile.name, profile.client_urls);
     }
 

@@ -5,6 +5,7 @@
 //! protocol.
 
 pub mod detectors;
+mod lease_reads;
 mod logs;
 pub mod mutants;
 pub mod quality;

@@ -105,7 +105,8 @@ mod mutants {
         (Mutant::LearnerCounted, &["acknowledged-durable", "liveness"]),
         (Mutant::PurgedPrevTruncates, &["committed-in-order"]),
         (Mutant::MendingVotes, &["leader-completeness"]),
-        (Mutant::VoteForAnyLog, &["leader-completeness"]),
+        // A member that lost its vote to a damaged byte relies on the same rule not to vote twice.
+        (Mutant::VoteForAnyLog, &["leader-completeness", "election-safety"]),
         (Mutant::ForwardTakenTwice, &["applied-once", "refused-never-applied"]),
         (Mutant::RefusedForwardForgotten, &["refused-never-applied"]),
     ];

@@ -134,6 +134,7 @@ mod mutants {
         for mutant in Mutant::ALL {
             let property = match mutant {
                 Mutant::FilterInverted => "filter",
+                Mutant::UnfitHasVoice => "no-contradiction",
                 _ => "interval",
             };
             if let Err(others) = first(property, || TimeWorld::with_mutant(*mutant)) {

@@ -46,7 +46,7 @@ impl Drop for EchoServer {
 
 /// What the child does.
 pub(super) fn serve() -> ExitCode {
-    parent::watch();
+    parent::watch(None);
     match quorate_server::echo::run(output::line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,7 +13,7 @@
 //! | `watch.rs`, `leases.rs`, `age.rs` | workloads with a life of their own |
 //! | `contest.rs`, `cluster.rs` | rounds of several clusters in turn |
 //! | `fill.rs` | keys before, books after |
-//! | `failover/` | how long nobody is served when the leader goes |
+//! | `failover/` | how long nobody is served when the leader goes; who is elected when nobody does |
 //! | `echo.rs` | what a bare gRPC server does with the same clients |
 //! | `cpu.rs` | what the processes of a cluster use |
 //! | `report.rs`, `progress.rs` | what is shown |
@@ -43,10 +43,11 @@ use crate::output;
 use cluster::{Cluster, Kind};
 use contest::{ContestError, Contestant};
 use echo::EchoServer;
+use failover::elections;
 use fill::Gaps;
 use ledger::Ledger;
 pub(crate) use options::Options;
-use options::{Plan, UsageError};
+use options::{Common, Plan, UsageError};
 use progress::{Progress, Wish};
 use space::Space;
 use std::process::ExitCode;
@@ -61,19 +62,31 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if options.is_echo_server() {
         return echo::serve();
     }
-    match options.failover() {
-        Ok(Some((options, json, quiet))) => return fail_over(options, json, quiet),
-        Ok(None) => {}
-        Err(error) => {
-            output::complain(error);
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
+    if options.is_burner() {
+        return elections::burn();
     }
-    match options.plan().and_then(|plan| measure(&plan)) {
-        Ok(code) => code,
+    let measured = match (options.failover(), options.elections()) {
+        (Ok(Some((options, json, quiet))), _) => Ok(fail_over(options, json, quiet)),
+        (_, Ok(Some((options, common)))) => Ok(hold_still(options, common)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(None), Ok(None)) => options.plan().and_then(|plan| measure(&plan)),
+    };
+    measured.unwrap_or_else(|error| {
+        output::complain(error);
+        ExitCode::from(crate::EXIT_USAGE)
+    })
+}
+
+fn hold_still(options: &elections::Options, common: &Common) -> ExitCode {
+    let mut progress = Progress::new(if common.quiet { Wish::Quiet } else { Wish::Shown });
+    let watched = elections::run(options, common.length, common.json, &mut progress);
+    match crate::client::block_on(watched) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
+            progress.end();
             output::complain(error);
-            ExitCode::from(crate::EXIT_USAGE)
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The words of `quorate bench`.
 
 use super::cluster::{Cluster, Kind};
-use super::failover;
+use super::failover::{self, elections};
 use super::ledger::Ledger;
 use super::round::Load;
 use super::space::{KEYS_MAX, Random};
@@ -100,6 +100,11 @@ enum Workload {
     Age,
     /// Kill the leader again and again, and see how long nobody is served
     Failover(failover::Options),
+    /// Let members and other processes share the machine, and see whether anybody is elected
+    Elections(elections::Options),
+    /// One of those processes
+    #[command(hide = true)]
+    Burner,
     /// Measure a bare gRPC server with the clients of 'get', as a yardstick
     Echo,
     /// The server of 'echo'
@@ -142,9 +147,9 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "BYTES", default_value_t = 256)]
     #[arg(value_parser = clap::value_parser!(u64).range(48..=64 << 20))]
     value_size: u64,
-    /// How long each round measures [default: 5s; age: 2m]
+    /// How long each round measures [default: 5s; elections: 1m; age: 2m]
     #[arg(long = "for", global = true, value_name = "TIME", value_parser = time)]
-    length: Option<Duration>,
+    pub(super) length: Option<Duration>,
     /// How long each round runs before it measures [default: 1s; age: 0s]
     #[arg(long, global = true, value_name = "TIME", value_parser = time)]
     warmup: Option<Duration>,
@@ -196,8 +201,8 @@ impl fmt::Display for UsageError {
                 write!(f, "give {flag} {wanted} or more: there are so many {of}")
             }
             UsageError::OwnCluster => f.write_str(
-                "failover strikes members that it starts itself: leave --endpoints and --against \
-                 out, and name another server's program with --with",
+                "this starts the members that it measures: leave --endpoints and --against out, \
+                 and name another server's program with --with",
             ),
             UsageError::Echo(error) => write!(f, "cannot start the echo server: {error}"),
         }
@@ -228,16 +233,27 @@ impl Options {
         matches!(self.workload, Workload::EchoServer)
     }
 
+    /// True for the child processes of `elections`.
+    pub(super) fn is_burner(&self) -> bool {
+        matches!(self.workload, Workload::Burner)
+    }
+
+    /// The flags of `elections`, if that is wanted, and what all workloads take.
+    ///
+    /// Errors: a cluster is named, which is not the one that is measured.
+    pub(super) fn elections(&self) -> Result<Option<(&elections::Options, &Common)>, UsageError> {
+        let Workload::Elections(options) = &self.workload else { return Ok(None) };
+        self.common.names_no_cluster()?;
+        Ok(Some((options, &self.common)))
+    }
+
     /// The flags of `failover`, if that is wanted; then whether it speaks JSON, and shows no bar.
     ///
     /// Errors: a cluster is named, which must not be taken for one that is struck.
     pub(super) fn failover(&self) -> Result<Option<(&failover::Options, bool, bool)>, UsageError> {
         let Workload::Failover(options) = &self.workload else { return Ok(None) };
-        let Common { endpoints, against, json, quiet, .. } = &self.common;
-        if endpoints != client::ENDPOINTS_DEFAULT || !against.is_empty() {
-            return Err(UsageError::OwnCluster);
-        }
-        Ok(Some((options, *json, *quiet)))
+        self.common.names_no_cluster()?;
+        Ok(Some((options, self.common.json, self.common.quiet)))
     }
 
     /// What these words ask for.
@@ -300,6 +316,7 @@ impl Workload {
                 ("lease-keepalive", "keep-alives", Work::KeepAlive { leases })
             }
             Workload::Failover(_) => ("failover", "puts", Work::Put),
+            Workload::Elections(_) | Workload::Burner => ("elections", "puts", Work::Put),
             Workload::Fill => ("fill", "keys", Work::Put),
             Workload::Age => ("age", "ops", Work::Age),
             Workload::Echo | Workload::EchoServer => ("echo", "echoes", Work::Echo),
@@ -341,6 +358,13 @@ impl Plan<'_> {
 }
 
 impl Common {
+    fn names_no_cluster(&self) -> Result<(), UsageError> {
+        match self.endpoints == client::ENDPOINTS_DEFAULT && self.against.is_empty() {
+            true => Ok(()),
+            false => Err(UsageError::OwnCluster),
+        }
+    }
+
     fn load(&self, work: Work, clients: u64, is_age: bool) -> Load {
         let size = |number: u64| usize::try_from(number).expect("the flags have a range");
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -39,6 +39,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Config, UsageError> {
     limits(settings, &mut config)?;
     access(settings, &mut config)?;
     observation(settings, &mut config)?;
+    time(settings, &mut config)?;
     feature_gates(settings, &mut config)?;
     config.validate()?;
     Ok(config)
@@ -59,6 +60,7 @@ fn member(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     let mut min = Duration::ZERO;
     settings.duration_in("election-timeout-min", ms, &mut min)?;
     config.election_timeout_min = Some(min).filter(|min| !min.is_zero());
+    settings.switch("lease-reads", &mut config.lease_reads);
     settings.switch("initial-election-tick-advance", &mut config.initial_election_tick_advance);
     settings.switch("pre-vote", &mut config.pre_vote);
     settings.switch("strict-reconfig-check", &mut config.strict_reconfig_check);
@@ -120,10 +122,19 @@ fn initial_cluster(text: &str) -> Result<BTreeMap<String, Vec<Url>>, UsageError>
     Ok(cluster)
 }
 
+/// A bound that is derived from others if it is zero.
+fn bound(settings: &Settings, name: &str) -> Option<Duration> {
+    let mut bound = Duration::ZERO;
+    settings.duration(name, &mut bound);
+    Some(bound).filter(|bound| !bound.is_zero())
+}
+
 /// What `--client-threads` takes.
 const THREADS: &str = "\"auto\" or a number up to 65535";
 
 fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    config.disk_sync_max = bound(settings, "disk-sync-max");
+    config.loop_delay_max = bound(settings, "loop-delay-max");
     settings.number("checkpoint-bytes", &mut config.checkpoint_bytes)?;
     settings.number("log-retain-bytes", &mut config.log_retain_bytes)?;
     if let Some(text) = settings.text("client-threads").filter(|text| *text != "auto") {
@@ -221,6 +232,16 @@ fn observation(settings: &mut Settings, config: &mut Config) -> Result<(), Usage
         Some(_) => return Err(settings.bad("log-format", "json, console or text")),
     };
     config.log.outputs = log_outputs(settings)?;
+    Ok(())
+}
+
+fn time(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
+    settings.duration("time-poll", &mut config.time_poll);
+    settings.duration("clock-error-max", &mut config.clock_error_max);
+    let text = settings.text("time-source").unwrap_or_default();
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let bad = |error| UsageError::TimeSource { given: settings.given("time-source"), error };
+    config.time_sources = words.map(|word| word.parse().map_err(bad)).collect::<Result<_, _>>()?;
     Ok(())
 }
 

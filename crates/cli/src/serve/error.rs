@@ -2,6 +2,7 @@
 
 use quorate_server::auth::JwtError;
 use quorate_server::config::ConfigError;
+use quorate_server::timekeeping::BadTimeSource;
 use quorate_server::url::UrlError;
 use std::fmt;
 
@@ -52,6 +53,15 @@ pub(crate) enum UsageError {
     Url {
         given: String,
         error: UrlError,
+    },
+    Url {
+        given: String,
+        error: UrlError,
+    },
+    /// A server of the time that cannot be understood.
+    TimeSource {
+        given: String,
+        error: BadTimeSource,
     },
     /// `--initial-cluster` is not of the form `NAME=URL,NAME=URL`.
     InitialCluster {
@@ -105,6 +115,9 @@ impl fmt::Display for UsageError {
                 write!(f, "cannot understand the configuration file {path}: {reason}")
             }
             UsageError::Url { given, error } => write!(f, "invalid value for {given}: {error}"),
+            UsageError::TimeSource { given, error } => {
+                write!(f, "invalid value for {given}: {error}")
+            }
             UsageError::InitialCluster { part } => write!(
                 f,
                 "--initial-cluster: cannot understand \"{part}\"; write \

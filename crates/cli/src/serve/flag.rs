@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Duration,
     /// A comma-separated list; in YAML also a sequence.
     List,
+    /// The same; given again, a flag adds to it.
+    Repeated,
 }
 
 /// What quorate does with a flag.

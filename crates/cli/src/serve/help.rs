@@ -60,7 +60,7 @@ pub(crate) fn etcd_version() -> String {
 fn write_flag(text: &mut String, flag: &Flag) {
     let default = match flag.kind {
         Kind::Count | Kind::Integer | Kind::Bool => flag.default.to_owned(),
-        Kind::Text | Kind::Duration | Kind::List => format!("'{}'", flag.default),
+        Kind::Text | Kind::Duration | Kind::List | Kind::Repeated => format!("'{}'", flag.default),
     };
     // Writing to a string cannot fail.
     let _ = match flag.standing {

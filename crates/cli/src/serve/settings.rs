@@ -26,7 +26,8 @@ struct Setting {
 }
 
 impl Settings {
-    /// Sets a flag; a later value replaces an earlier one, as on etcd's command line.
+    /// Sets a flag; a later value replaces an earlier one, as on etcd's command line,
+    /// unless the flag can be repeated.
     ///
     /// `given` is the setting as the user wrote it, for messages.
     /// Errors: a value of the wrong kind, or one that cannot be honoured.
@@ -59,6 +60,10 @@ impl Settings {
                 }
             }
         }
+        let text = match self.values.get(name) {
+            Some(earlier) if flag.kind == Kind::Repeated => format!("{},{text}", earlier.text),
+            _ => text,
+        };
         self.values.insert(name, Setting { text, given });
         Ok(())
     }
@@ -143,7 +148,7 @@ fn parse_bool(text: &str) -> Option<bool> {
 
 fn check_kind(kind: Kind, text: &str, given: &str) -> Result<(), UsageError> {
     let (fits, wanted) = match kind {
-        Kind::Text | Kind::List => (true, ""),
+        Kind::Text | Kind::List | Kind::Repeated => (true, ""),
         Kind::Bool => (parse_bool(text).is_some(), "true or false"),
         Kind::Count => (text.parse::<u64>().is_ok(), "a whole number"),
         Kind::Integer => (text.parse::<i64>().is_ok(), "a whole number"),

@@ -8,7 +8,7 @@
 //! Sources: `etcd --help` of 3.4.23; etcd `server/etcdmain/help.go` and `server/embed/config.go`
 //! of 3.5 and 3.6.
 
-use crate::serve::flag::Kind::{Bool, Count, Duration, Integer, List, Text};
+use crate::serve::flag::Kind::{Bool, Count, Duration, Integer, List, Repeated, Text};
 use crate::serve::flag::{Flag, Group};
 
 const TLS: &str = "TLS is not supported yet; run on a trusted network or behind a TLS proxy";
@@ -107,6 +107,24 @@ const OWN: &[Flag] = &[
         "milliseconds of silence before an election when all goes well (0: five heartbeats)",
     ),
     Flag::used(
+        "disk-sync-max",
+        Duration,
+        "0s",
+        "a log that syncs slower breaks the assumption 'disk' (0s: the election timeout)",
+    ),
+    Flag::used(
+        "loop-delay-max",
+        Duration,
+        "0s",
+        "later turns break the assumption 'scheduling' (0s: half of election-timeout-min)",
+    ),
+    Flag::used(
+        "lease-reads",
+        Bool,
+        "false",
+        "answer reads without asking a quorum while voters promise and the clock runs well",
+    ),
+    Flag::used(
         "client-threads",
         Text,
         "auto",
@@ -123,6 +141,24 @@ const OWN: &[Flag] = &[
         Count,
         "67108864",
         "bytes of log kept in memory for slow followers",
+    ),
+    Flag::used(
+        "time-source",
+        Repeated,
+        "",
+        "NTP servers that know the time, as ntp://HOST[:PORT]; may be repeated, up to 16",
+    ),
+    Flag::used(
+        "clock-error-max",
+        Duration,
+        "20ms",
+        "a time that may be wrong by more breaks the assumption 'clock-error', with time-source",
+    ),
+    Flag::used(
+        "time-poll",
+        Duration,
+        "2s",
+        "between two questions to a peer about the time (0: nobody is asked)",
     ),
 ];
 

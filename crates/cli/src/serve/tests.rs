@@ -32,7 +32,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 47] = [
+const ALL_USED: [(&str, &str); 53] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -45,7 +45,10 @@ const ALL_USED: [(&str, &str); 47] = [
     ("listen-peer-urls", "http://10.0.0.1:1,http://127.0.0.1:1"),
     ("listen-client-urls", "http://10.0.0.1:2"),
     ("quota-backend-bytes", "4294967296"),
+    ("lease-reads", "true"),
     ("client-threads", "3"),
+    ("disk-sync-max", "700ms"),
+    ("loop-delay-max", "60ms"),
     ("max-txn-ops", "9"),
     ("max-request-bytes", "1000"),
     ("max-concurrent-streams", "10"),
@@ -80,6 +83,9 @@ const ALL_USED: [(&str, &str); 47] = [
     ("experimental-initial-corrupt-check", "true"),
     ("experimental-max-learners", "2"),
     ("max-snapshots", "3"),
+    ("time-source", "ntp://10.0.0.9,ntp://[::1]:1123"),
+    ("time-poll", "500ms"),
+    ("clock-error-max", "5ms"),
 ];
 
 fn words(text: &str) -> Vec<String> {
@@ -143,6 +149,9 @@ fn everything() -> Config {
         strict_reconfig_check: false,
         learners_max: 2,
         checkpoint_bytes: 7,
+        disk_sync_max: Some(Duration::from_millis(700)),
+        loop_delay_max: Some(Duration::from_millis(60)),
+        lease_reads: true,
         client_threads: Some(3),
         log_retain_bytes: 8,
         quota_backend_bytes: Some(4 << 30),
@@ -165,6 +174,12 @@ fn everything() -> Config {
         }),
         auth_token_ttl: Duration::from_secs(301),
         bcrypt_cost: 4,
+        time_sources: vec![
+            "ntp://10.0.0.9:123".parse().expect("a source"),
+            "ntp://[::1]:1123".parse().expect("a source"),
+        ],
+        time_poll: Duration::from_millis(500),
+        clock_error_max: Duration::from_millis(5),
         initial_corrupt_check: true,
         corrupt_check_time: Duration::from_secs(11),
         metrics: MetricsDetail::Extensive,
@@ -263,6 +278,21 @@ fn later_flags_replace_earlier_ones_and_empty_variables_are_none() {
 }
 
 #[test]
+fn sources_of_the_time_add_up_and_sixteen_are_enough() {
+    let sources = |text: &str| by_flags(text).expect(text).0.time_sources;
+    let texts = |text: &str| sources(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let three = ["ntp://a:123", "ntp://b:7", "ntp://c:123"];
+    assert_eq!(texts("--time-source ntp://a,ntp://b:7 --time-source=ntp://c"), three);
+    let file = "time-source: [ntp://a, 'ntp://b:7', ntp://c]";
+    let (config, _) = by_file(file).expect("a sequence");
+    assert_eq!(config.time_sources, sources("--time-source ntp://a,ntp://b:7,ntp://c"));
+    let flags = |count: u16| (0..count).map(|at| format!("--time-source ntp://h{at} ")).collect();
+    let flags: [String; 2] = [16, 17].map(flags);
+    assert_eq!(sources(&flags[0]).len(), 16);
+    assert!(refusal(&flags[1]).contains("17 sources; name at most 16"));
+}
+
+#[test]
 fn booleans_as_go_reads_them() {
     let cases = [
         ("--pre-vote", true),
@@ -294,6 +324,14 @@ fn mistakes_are_named_with_what_to_do() {
         ("--pre-vote=maybe", "write true or false"),
         ("--max-wals=x", "--max-wals"),
         ("--initial-cluster-state=old", "new or existing"),
+        ("--time-source=pool.ntp.org", "--time-source: \"pool.ntp.org\" is not of the form ntp://"),
+        ("--time-source=ntp://a:99999", "no port; write ntp://HOST, ntp://HOST:PORT"),
+        ("--time-source ntp://a --time-source ntp://a:123", "names ntp://a:123 twice"),
+        ("--time-source=ntp://a --time-poll=0s", "leave one of them out"),
+        ("--time-poll=1ms", "write 100ms to 64s, or 0 to ask nobody"),
+        ("--clock-error-max=0s", "out of range; write 1ms to 10s"),
+        ("--clock-error-max=1h", "out of range; write 1ms to 10s"),
+        ("--time-poll=often", "a duration like 100ms, 5s or 2h"),
         ("--initial-cluster=a", "cannot understand \"a\""),
         ("--initial-cluster==http://a:1", "cannot understand"),
         ("--initial-cluster=a=ftp://a:1", "--initial-cluster: URL scheme must be http"),

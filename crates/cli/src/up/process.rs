@@ -5,9 +5,10 @@ use crate::up::directory::Directory;
 use crate::up::error::UpError;
 use crate::up::plan::Member;
 use crate::up::restarts::Restarts;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -99,6 +100,15 @@ impl Process {
         }
     }
 
+    /// Tells it that the process of another member has ended. If it does not read, it will know
+    /// from the other's silence.
+    pub(super) fn notify(&mut self, line: &str) {
+        let State::Running { child, .. } = &mut self.state else { return };
+        let Some(stdin) = &mut child.stdin else { return };
+        // A line is shorter than what a pipe takes whole or not at all.
+        let _ = stdin.write(line.as_bytes());
+    }
+
     /// Asks it to stop in order.
     pub(super) fn terminate(&self) {
         if let State::Running { child, .. } = &self.state {
@@ -144,7 +154,7 @@ fn spawn(member: &Member, program: &Program, directory: &Directory) -> Result<Ch
             command.env_remove(name);
         }
     }
-    command
+    let child = command
         .args(directory.plan.flags(member, &directory.path))
         .env(parent::VARIABLE, "1")
         .stdin(Stdio::piped())
@@ -153,7 +163,14 @@ fn spawn(member: &Member, program: &Program, directory: &Directory) -> Result<Ch
         // Ctrl-C is for us alone: we stop the members, and do not take it for a crash.
         .process_group(0)
         .spawn()
-        .map_err(spawn_error)
+        .map_err(spawn_error)?;
+    if let Some(stdin) = &child.stdin {
+        // A member that stands still must not make us wait.
+        let flags = fcntl_getfl(stdin).map_err(|error| spawn_error(error.into()))?;
+        let set = fcntl_setfl(stdin, flags | OFlags::NONBLOCK);
+        set.map_err(|error| spawn_error(error.into()))?;
+    }
+    Ok(child)
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -1,18 +1,20 @@
 //! Keeps the members of a local cluster alive until it is told to stop.
 //!
 //! ```text
-//! every 50 ms   look after each process (process.rs)
+//! every 50 ms   look after each process (process.rs), and when one has ended at once;
+//!               tell the others of it (parent.rs)
 //! every 500 ms  ask each member how it is (leadership.rs), all at once
 //! a signal      stop the members in order, then by force
 //! ```
 
-use crate::client::{self, Channel};
+use crate::client::Channel;
 use crate::up::directory::Directory;
 use crate::up::error::UpError;
 use crate::up::leadership::{Leadership, Said, all_serve};
 use crate::up::plan::Member;
 use crate::up::process::{News, Process, Program, last_line};
 use crate::up::report::Reporter;
+use crate::{client, parent};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -77,12 +79,12 @@ struct Signals {
     hang_up: Signal,
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, UpError> {
+    signal(kind).map_err(|error| UpError::System { what: "listen for signals", error })
+}
+
 impl Signals {
     fn listen() -> Result<Signals, UpError> {
-        let listen = |kind| {
-            let what = "listen for signals";
-            signal(kind).map_err(|error| UpError::System { what, error })
-        };
         Ok(Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
@@ -112,20 +114,22 @@ async fn watch(
     let (sender, mut rounds) = mpsc::channel(1);
     let asker = tokio::spawn(ask_for_ever(members.clone(), sender));
     let mut progress = Progress::new(members);
+    let mut ends = listen(SignalKind::child())?;
     let mut tend = interval(TEND_EVERY);
     tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let outcome = loop {
         tokio::select! {
             why = signals.next() => break Ok(why),
-            Some(answers) = rounds.recv() => progress.round(&answers, directory, reporter),
-            _ = tend.tick() => {
-                let tended = processes
-                    .iter_mut()
-                    .try_for_each(|process| progress.tend(process, program, directory, reporter));
-                if let Err(error) = tended.and_then(|()| progress.in_time(directory)) {
-                    break Err(error);
-                }
+            Some(answers) = rounds.recv() => {
+                progress.round(&answers, directory, reporter);
+                continue;
             }
+            _ = ends.recv() => {}
+            _ = tend.tick() => {}
+        }
+        let tended = progress.tend_all(processes, program, directory, reporter);
+        if let Err(error) = tended.and_then(|()| progress.in_time(directory)) {
+            break Err(error);
         }
     };
     asker.abort();
@@ -163,16 +167,32 @@ impl Progress {
         }
     }
 
-    /// Errors: a member keeps stopping although the cluster never served, so waiting is in vain.
-    fn tend(
+    fn tend_all(
         &self,
-        process: &mut Process,
+        processes: &mut [Process],
         program: &Program,
         directory: &Directory,
         reporter: &Reporter,
     ) -> Result<(), UpError> {
-        let Some(news) = process.tend(program, directory) else { return Ok(()) };
-        let name = &process.member.name;
+        for at in 0..processes.len() {
+            let Some(news) = processes[at].tend(program, directory) else { continue };
+            if matches!((&news, program), (News::Stopped { .. }, Program::Ourselves(_))) {
+                let line = parent::notice_line(&processes[at].member.name);
+                processes.iter_mut().for_each(|other| other.notify(&line));
+            }
+            self.tell(&processes[at].member.name, news, directory, reporter)?;
+        }
+        Ok(())
+    }
+
+    /// Errors: a member keeps stopping although the cluster never served, so waiting is in vain.
+    fn tell(
+        &self,
+        name: &str,
+        news: News,
+        directory: &Directory,
+        reporter: &Reporter,
+    ) -> Result<(), UpError> {
         let log = directory.log_path(name);
         let begins = match news {
             News::Stopped { how, again_in, crash_loop_begins } => {
@@ -188,7 +208,7 @@ impl Progress {
             reporter.crash_loop(name, &log);
             if !self.ready {
                 let last_line = last_line(&log);
-                return Err(UpError::NeverServed { member: name.clone(), log, last_line });
+                return Err(UpError::NeverServed { member: name.to_owned(), log, last_line });
             }
         }
         Ok(())

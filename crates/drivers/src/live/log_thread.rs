@@ -1,7 +1,7 @@
 //! The thread that writes the log: one write and one sync for everything that waits.
 
-use super::Inbox;
-use quorate_core::{Frame, Index, Lsn};
+use super::{Inbox, monotonic_now};
+use quorate_core::{Frame, Index, Lsn, Time};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -56,6 +56,10 @@ struct Work {
     bytes: u64,
     /// Why the log stands still, if it waits for space.
     stalled: Option<String>,
+    /// When the turn under way began, unless it waits for space.
+    busy_since: Option<Time>,
+    /// The longest turn since somebody asked.
+    longest: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +71,15 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn is over.
+    fn rest(&self, bytes: u64) {
+        let now = monotonic_now();
+        let mut work = self.lock();
+        work.bytes = bytes;
+        let took = work.busy_since.take().map_or(Duration::ZERO, |since| now.since(since));
+        work.longest = work.longest.max(took);
     }
 
     fn wake(&self, work: MutexGuard<'_, Work>) {
@@ -109,6 +122,14 @@ impl LogHandle {
     /// Why the log stands still, if it waits for space.
     pub fn stalled(&self) -> Option<String> {
         self.shared.lock().stalled.clone()
+    }
+
+    /// The longest that a turn took since the last call: writing, syncing, housekeeping. The one
+    /// under way counts as far as it has come; waiting for space does not count.
+    pub fn take_longest(&self, now: Time) -> Duration {
+        let mut work = self.shared.lock();
+        let so_far = work.busy_since.map_or(Duration::ZERO, |since| now.since(since));
+        std::mem::take(&mut work.longest).max(so_far)
     }
 
     /// Bytes of the log on disk, as of its last turn.
@@ -193,7 +214,7 @@ fn run<M, A>(mut log: impl Log, shared: &Shared, inbox: &Inbox<M, A>) -> Result<
         if let Some(upto) = release {
             log.release(upto)?;
         }
-        shared.lock().bytes = log.bytes();
+        shared.rest(log.bytes());
         if stop {
             return Ok(());
         }
@@ -209,6 +230,7 @@ fn sync(log: &mut impl Log, shared: &Shared) -> Result<bool, LogError> {
         }
         let mut work = shared.lock();
         work.stalled = Some(failure.why);
+        work.busy_since = None;
         let (release, stop) = (work.release.take(), work.stop);
         drop(work);
         if stop {
@@ -242,6 +264,7 @@ fn wait(shared: &Shared, frames: &mut Vec<Frame>, settled: bool) -> (Lsn, Option
         work.sleeping = false;
     }
     std::mem::swap(&mut work.frames, frames);
+    work.busy_since = Some(monotonic_now());
     // Stop only when nothing is left: what was handed over must still be synced.
     (work.written, work.release.take(), work.stop)
 }

@@ -21,6 +21,7 @@ mod clock;
 mod inbox;
 mod log_thread;
 mod node;
+mod pulse;
 #[cfg(test)]
 mod tests;
 
@@ -28,3 +29,4 @@ pub use clock::monotonic_now;
 pub use inbox::{Inbox, InboxLimits, Offered};
 pub use log_thread::{Log, LogError, LogHandle, LogThread};
 pub use node::{Host, Live, Stopped};
+pub use pulse::Pulse;

@@ -1,6 +1,6 @@
 //! The loop: events in, effects out, one turn at a time.
 
-use super::{Inbox, LogHandle, Offered, monotonic_now};
+use super::{Inbox, LogHandle, Offered, Pulse, monotonic_now};
 use quorate_core::{Context, Effect, Gate, NodeId, Persist, Protocol, Release, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -70,6 +70,7 @@ where
     loopback: VecDeque<P::Message>,
     dice: Dice,
     now: Time,
+    pulse: Arc<Pulse>,
 }
 
 impl<P: Protocol, H: Host<P>> Live<P, H>
@@ -100,7 +101,13 @@ where
             loopback: VecDeque::new(),
             dice: Dice(seed),
             now: monotonic_now(),
+            pulse: Arc::default(),
         }
+    }
+
+    /// How late this loop is, to be looked at from elsewhere.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Runs until stopped, on a thread of its own.
@@ -129,6 +136,7 @@ where
         let mut offered = std::mem::take(&mut self.offered);
         self.inbox.take(&mut offered);
         self.now = self.now.max(monotonic_now());
+        self.pulse.begin_turn(self.now);
         if let Some(why) = offered.log_failure.take() {
             return Some(Stopped::LogFailed { why });
         }
@@ -139,6 +147,7 @@ where
         self.offered = offered;
         self.fire_due_timers();
         self.finish_turn();
+        self.pulse.end_turn(monotonic_now());
         None
     }
 
@@ -171,7 +180,8 @@ where
         let due: Vec<P::Timer> =
             self.timers.iter().filter(|(_, at)| **at <= now).map(|(timer, _)| *timer).collect();
         for timer in due {
-            self.timers.remove(&timer);
+            let at = self.timers.remove(&timer);
+            self.pulse.timer_was_late(at.map_or(Duration::ZERO, |at| now.since(at)));
             self.call(|node, cx| node.on_timer(timer, cx));
         }
     }

@@ -345,6 +345,11 @@ impl<W: World> Kernel<W> {
                 Todo::Alarm { after, alarm } => {
                     self.queue.push(self.now + after, Event::Alarm { alarm });
                 }
+                Todo::Links(links) => self.net.links = links,
+                Todo::Syncs { min, span } => {
+                    let shape = &mut self.nemesis.shape;
+                    (shape.sync_min, shape.sync_span) = (min, span);
+                }
             }
         }
     }

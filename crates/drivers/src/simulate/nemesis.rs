@@ -204,6 +204,7 @@ impl<W: World> Kernel<W> {
     }
 
     fn begin_fault(&mut self, fault: Fault) {
+        self.with_world(|world, nodes, hands| world.on_fault(fault, nodes, hands));
         match fault {
             Fault::Partition | Fault::OneWay | Fault::Flapping => self.part(fault),
             Fault::PartialCut | Fault::Bridge | Fault::IsolateLeader => self.part(fault),

@@ -6,7 +6,7 @@
 
 use super::choices::{Choices, Site};
 use super::faults::Fault;
-use super::network::Net;
+use super::network::{Links, Net};
 use super::node::Shell;
 use super::oscillator::{EPOCH, NodeClocks};
 use super::run::Switch;
@@ -144,6 +144,16 @@ pub trait World: Sized {
     fn on_turn_end(
         &mut self,
         _node: usize,
+        _nodes: &mut Nodes<'_, Self>,
+        _hands: &mut Hands<'_, Self>,
+    ) {
+    }
+
+    /// A fault begins at this instant: for a world in which somebody watches for it. Not called for
+    /// those that are rates of links and liars, which have no begin.
+    fn on_fault(
+        &mut self,
+        _fault: Fault,
         _nodes: &mut Nodes<'_, Self>,
         _hands: &mut Hands<'_, Self>,
     ) {
@@ -290,6 +300,8 @@ impl<W: World> Nodes<'_, W> {
 pub(super) enum Todo<R> {
     Request { node: usize, after: u64, request: R },
     Alarm { after: u64, alarm: u64 },
+    Links(Links),
+    Syncs { min: u64, span: u64 },
 }
 
 /// The world's hands in the run.
@@ -352,6 +364,18 @@ impl<W: World> Hands<'_, W> {
     /// Calls [`World::on_alarm`] with this number, `after` from now.
     pub fn alarm(&mut self, after: Duration, alarm: u64) {
         self.todo.push(Todo::Alarm { after: after.as_nanos() as u64, alarm });
+    }
+
+    /// From now on links behave like this as long as nothing is wrong with them: a weather that the
+    /// world makes itself. Faults of links come on top of it.
+    pub fn set_links(&mut self, links: Links) {
+        self.todo.push(Todo::Links(links));
+    }
+
+    /// From now on a sync of a healthy disk takes `min`, and up to `span` longer.
+    pub fn set_syncs(&mut self, min: Duration, span: Duration) {
+        let nanoseconds = |time: Duration| time.as_nanos() as u64;
+        self.todo.push(Todo::Syncs { min: nanoseconds(min), span: nanoseconds(span) });
     }
 
     /// True if messages from the one to the other are stopped at present.

@@ -8,8 +8,10 @@
 //!
 //! | evidence | by whom | worth |
 //! |---|---|---|
-//! | connection refused, reset | the kernel of the peer: its host lives, nobody listens | taken at once |
+//! | connection refused | the kernel of the peer: its host lives, nobody listens | taken at once |
 //! | exit notice of a life | the supervisor that waited for the process | taken at once, for that life |
+//! | goodbye in a life | the peer, which stops in order | taken at once, for that life |
+//! | connection reset | the kernel of the peer, or anybody on the way | a hint: worth dialling at once |
 //! | host unreachable, link down | routers and cables on the way | a hint: kept, and never enough |
 //! | silence beyond the deadline | a detector | taken |
 //! | a message of the peer | the peer | ends all suspicion |
@@ -25,7 +27,7 @@
 //!
 //! Source: Leners, Wu, Hung, Aguilera and Walfish, "Detecting Failures in Distributed Systems with
 //! the Falcon Spy Network" (2011), for layers of spies; RFC 1122, section 4.2.3.9, for why an ICMP
-//! error is soft.
+//! error is soft; RFC 5961, section 3, for how little it takes to reset a connection of others.
 
 use super::{Mutant, Planted};
 use quorate_core::Time;
@@ -39,11 +41,16 @@ pub const HINTS_MAX: usize = 16;
 pub enum Evidence {
     /// A connection was refused: the host lives, and nobody listens.
     Refused,
-    /// A connection was reset: the host lives, and the process that had it does not.
+    /// A connection was reset: most likely by the host of a process that has ended.
     Reset,
     /// The supervisor saw that life of the process end.
     Exited {
         /// The life that ended.
+        life: u64,
+    },
+    /// It said that it stops, in that life.
+    Goodbye {
+        /// The life that ends.
         life: u64,
     },
     /// The network says that it cannot be reached.
@@ -55,7 +62,7 @@ pub enum Evidence {
 impl Evidence {
     /// True if it is a hint: never enough by itself, or with others of its kind.
     pub fn is_hint(self) -> bool {
-        matches!(self, Evidence::Unreachable | Evidence::LinkDown)
+        matches!(self, Evidence::Reset | Evidence::Unreachable | Evidence::LinkDown)
     }
 }
 
@@ -103,7 +110,8 @@ impl File {
         }
         // Of a life that has ended something may still be under way: it lives on only if it is
         // another one.
-        let has_ended = matches!(self.gone, Some((_, Evidence::Exited { .. })));
+        let ends = |of: Evidence| matches!(of, Evidence::Exited { .. } | Evidence::Goodbye { .. });
+        let has_ended = self.gone.is_some_and(|(_, evidence)| ends(evidence));
         if life > self.life || !has_ended {
             self.gone = None;
             self.hints.clear();
@@ -116,8 +124,9 @@ impl File {
         let counts_hints = self.planted.is(Mutant::HintSuffices);
         let takes_old = self.planted.is(Mutant::OldExitNoticeTaken);
         match evidence {
-            Evidence::Exited { life } if life < self.life && !takes_old => {}
-            Evidence::Exited { life } => {
+            Evidence::Exited { life } | Evidence::Goodbye { life }
+                if life < self.life && !takes_old => {}
+            Evidence::Exited { life } | Evidence::Goodbye { life } => {
                 self.life = self.life.max(life);
                 self.gone = Some((now, evidence));
             }
@@ -130,10 +139,9 @@ impl File {
                     self.gone = Some((now, hint));
                 }
             }
-            Evidence::Refused | Evidence::Reset => {
+            _ => {
                 self.gone.get_or_insert((now, evidence));
             }
-            Evidence::Unreachable | Evidence::LinkDown => unreachable!("hints were taken above"),
         }
     }
 
@@ -163,16 +171,27 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_or_reset_connection_is_taken_at_once_until_the_peer_is_heard() {
-        for evidence in [Evidence::Refused, Evidence::Reset] {
-            let mut file = File::default();
-            file.heard(1);
-            assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted);
-            file.record(at(5), evidence);
-            assert_eq!(file.verdict(Silence::Borne), Verdict::Gone(evidence));
-            file.heard(1);
-            assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted, "it answers after all");
-        }
+    fn a_refused_connection_is_taken_at_once_until_the_peer_is_heard() {
+        let mut file = File::default();
+        file.heard(1);
+        assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted);
+        file.record(at(5), Evidence::Refused);
+        assert_eq!(file.verdict(Silence::Borne), Verdict::Gone(Evidence::Refused));
+        file.heard(1);
+        assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted, "it answers after all");
+    }
+
+    #[test]
+    fn a_goodbye_ends_its_life_and_no_other() {
+        let mut file = File::default();
+        file.heard(7);
+        file.record(at(1), Evidence::Goodbye { life: 6 });
+        assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted);
+        file.record(at(2), Evidence::Goodbye { life: 7 });
+        file.heard(7);
+        assert_ne!(file.verdict(Silence::Borne), Verdict::Trusted, "it was under way");
+        file.heard(8);
+        assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted);
     }
 
     #[test]
@@ -195,7 +214,8 @@ mod tests {
         let mut file = File::default();
         file.heard(1);
         for forged in 0..1_000 {
-            let hint = if forged % 2 == 0 { Evidence::Unreachable } else { Evidence::LinkDown };
+            let hints = [Evidence::Unreachable, Evidence::LinkDown, Evidence::Reset];
+            let hint = hints[forged as usize % hints.len()];
             file.record(at(forged), hint);
             assert_eq!(file.verdict(Silence::Borne), Verdict::Trusted);
         }

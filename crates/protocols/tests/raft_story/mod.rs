@@ -3,7 +3,9 @@
 //! ```text
 //! cluster nodes=5 learners=n5 term=3 log=1,1,2 n2.term=4 n2.log=1,1,3
 //!                                                  terms of the entries that are on disk already
+//! cluster nodes=3 lease=250                        lease reads, with promises of so many ms
 //! request n1 propose apple | read 7 | transfer n2 | compact 5 | forget 5
+//! request n1 suspect n2 | trust 5000 | confirm 7   its clock is vouched for until 5000 ms
 //! request n1 reconfigure voters=n1,n2,n4 learners=n5
 //! request n3 installed 5@2 voters=n1,n2,n3         the layer above has stored a state
 //! request n1 sent n3 5@2 | failed n3               the layer above has, or has not, sent one
@@ -11,13 +13,14 @@
 
 pub(super) mod flawed;
 
-use quorate_core::{Index, NodeId, Position, Term};
+use quorate_core::{Index, NodeId, Position, Term, Time};
 use quorate_drivers::scenario::{Misread, Options, Seat, Transcript};
 use quorate_protocols::consensus::raft::{
-    self, Body, Config, Configuration, Entry, Indication, Message, Mutant, Payload, Raft, Record,
-    Request,
+    self, Body, Config, Configuration, Entry, Ground, Indication, LeaseTerms, Message, Mutant,
+    Payload, Raft, Record, Request,
 };
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Every known mistake, by its name.
 const MUTANTS: &[Mutant] = &[
@@ -37,6 +40,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::VoteForAnyLog,
     Mutant::ForwardTakenTwice,
     Mutant::RefusedForwardForgotten,
+    Mutant::PromiseYieldsToEvidence,
+    Mutant::LeaseOutlivesTransfer,
 ];
 
 pub(super) struct RaftStory;
@@ -58,6 +63,9 @@ impl Transcript for RaftStory {
         config.inflight_max = options.parsed("inflight_max", config.inflight_max)?;
         config.uncommitted_bytes_max =
             options.parsed("uncommitted_bytes_max", config.uncommitted_bytes_max)?;
+        let length = Duration::from_millis(options.parsed("lease", 0)?);
+        config.lease_reads =
+            Some(LeaseTerms { length, drift_ppm: 1_000 }).filter(|terms| !terms.length.is_zero());
         Ok(Seat { config, records: records(node, options)? })
     }
 
@@ -65,6 +73,12 @@ impl Transcript for RaftStory {
         match words {
             ["propose", command] => Ok(Request::Propose { command: (*command).to_owned().into() }),
             ["read", ticket] => Ok(Request::Read { ticket: number("ticket", ticket)? }),
+            ["confirm", ticket] => Ok(Request::Confirm { ticket: number("ticket", ticket)? }),
+            ["suspect", peer] => Ok(Request::Suspect { peer: node(peer)? }),
+            ["trust", until] => {
+                let until = Time::from_nanos(number("milliseconds", until)? * 1_000_000);
+                Ok(Request::TrustClock { until })
+            }
             ["transfer", to] => Ok(Request::TransferLeadership { to: node(to)? }),
             ["forget", upto] => Ok(Request::Forget { upto: Index(number("index", upto)?) }),
             ["compact", upto] => Ok(Request::Compact { upto: Index(number("index", upto)?) }),
@@ -100,11 +114,14 @@ impl Transcript for RaftStory {
             Body::AppendRejected { prev, hint } => {
                 ("AppendRejected", format!("prev={prev} hint={hint}"))
             }
-            Body::Heartbeat { round, commit, .. } => {
-                ("Heartbeat", format!("round={round} commit={commit}"))
-            }
+            Body::Heartbeat { round, commit, lease, .. } => (
+                "Heartbeat",
+                format!("round={round} commit={commit}{}", print_span("lease", *lease)),
+            ),
             Body::Committed { commit } => ("Committed", format!("commit={commit}")),
-            Body::HeartbeatReply { round } => ("HeartbeatReply", format!("round={round}")),
+            Body::HeartbeatReply { round, promise } => {
+                ("HeartbeatReply", format!("round={round}{}", print_span("promise", *promise)))
+            }
             Body::Forward { life, batch, commands } => {
                 let commands: Vec<_> = commands.iter().map(|command| print(command)).collect();
                 ("Forward", format!("life={life} batch={batch} {}", commands.join(", ")))
@@ -114,7 +131,10 @@ impl Transcript for RaftStory {
             }
             Body::ReadIndex { life, batch } => ("ReadIndex", format!("life={life} batch={batch}")),
             Body::ReadIndexReply { life, batch, read_index } => {
-                let index = read_index.map_or("none".to_owned(), |index| index.to_string());
+                let index = match read_index {
+                    None => "none".to_owned(),
+                    Some((index, ground)) => format!("{index}{}", print_ground(*ground)),
+                };
                 ("ReadIndexReply", format!("life={life} batch={batch} read_index={index}"))
             }
             Body::TimeoutNow => ("TimeoutNow", String::new()),
@@ -152,8 +172,8 @@ impl Transcript for RaftStory {
                 format!("RoleChanged {role:?} term={term} leader={leader}")
             }
             Indication::Refused { command, why } => format!("Refused {} {why:?}", print(command)),
-            Indication::ReadReady { ticket, read_index } => {
-                format!("ReadReady {ticket} read_index={read_index}")
+            Indication::ReadReady { ticket, read_index, ground } => {
+                format!("ReadReady {ticket} read_index={read_index}{}", print_ground(*ground))
             }
             Indication::ReadRefused { ticket } => format!("ReadRefused {ticket}"),
             Indication::SnapshotWanted { by } => format!("SnapshotWanted by={by}"),
@@ -245,6 +265,18 @@ fn configuration(words: &[&str]) -> Result<Configuration, Misread> {
 
 fn print(command: &[u8]) -> String {
     String::from_utf8_lossy(command).into_owned()
+}
+
+/// Nothing for none.
+fn print_span(name: &str, span: Duration) -> String {
+    if span.is_zero() { String::new() } else { format!(" {name}={}ms", span.as_millis()) }
+}
+
+fn print_ground(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Round => "",
+        Ground::Lease => " by lease",
+    }
 }
 
 fn print_entry(entry: &Entry) -> String {

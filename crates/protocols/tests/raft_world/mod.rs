@@ -478,7 +478,7 @@ impl World {
                 assert!(self.refused.insert(command), "refused twice");
                 self.tally.refused += 1;
             }
-            Indication::ReadReady { ticket, read_index } => {
+            Indication::ReadReady { ticket, read_index, .. } => {
                 let floor = self.reads.remove(&ticket).expect("an answer to a read that waits");
                 assert!(read_index >= floor, "a stale read: {read_index}, after {floor}");
                 self.tally.reads += 1;

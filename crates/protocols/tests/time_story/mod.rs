@@ -3,7 +3,7 @@
 //! what the monotonic clock of each node shows.
 //!
 //! ```text
-//! cluster nodes=3 faulty=1 servers=1 mutant=delay-ignored                   synchronizer
+//! cluster nodes=3 faulty=1 servers=1 error_max=16s mutant=delay-ignored     synchronizer
 //! request n1 reading at=0s wall=1000s error=1ms        the clock at hand
 //! request n1 exchanged server=0 sent=.. received=.. answered=.. arrived=.. error=..
 //! request n1 host at=0s wall=1000s | disrupted
@@ -183,6 +183,10 @@ impl Transcript for TimeStory {
         config.faulty_max = options.parsed("faulty", config.faulty_max)?;
         config.poll = duration_option(options, "poll", "2s")?;
         config.fresh = 4 * config.poll;
+        config.error_max = match options.value("error_max") {
+            None => None,
+            Some(word) => Some(Duration::from_nanos(nanos(word)?.unsigned_abs())),
+        };
         config.drift = DriftBound::new(options.parsed("ppb", 200_000)?);
         let mutant = match options.value("mutant") {
             None => None,
@@ -262,7 +266,9 @@ impl Transcript for TimeStory {
         let source = |status: &quorate_protocols::time::synchronizer::SourceStatus| {
             let ErrorSplit { delay, drift, dispersion } = status.error;
             let outvoted = if status.is_outvoted { " outvoted" } else { "" };
-            format!(" | {}: {delay:?} + {drift:?} + {dispersion:?}{outvoted}", status.source)
+            let unfit = if status.is_unfit { " unfit" } else { "" };
+            let source = status.source;
+            format!(" | {source}: {delay:?} + {drift:?} + {dispersion:?}{outvoted}{unfit}")
         };
         let sources: String = member.sources(*now).iter().map(source).collect();
         let host = member.host_offset().map_or(String::new(), |off| format!(" host={off}"));

@@ -91,7 +91,8 @@ impl Replica {
     fn carry_out(&mut self, deed: Deed, cx: &mut Context<'_, Self>) {
         match deed {
             Deed::Confirm { ticket } => {
-                let request = raft::Request::Read { ticket: ticket.0 };
+                // What rests on a confirmation ends leases of clients: no clock may err in it.
+                let request = raft::Request::Confirm { ticket: ticket.0 };
                 let heard = cx.child(|cx| self.raft.on_request(request, cx));
                 self.hear(heard, cx);
             }

@@ -9,7 +9,7 @@
 use super::{Indication, Refusal, Replica, ReplicaMutant};
 use crate::envelope::Ticket;
 use quorate_core::{Context, Index, Protocol, Time};
-use quorate_protocols::consensus::raft;
+use quorate_protocols::consensus::raft::{self, Ground};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ReadState {
@@ -18,7 +18,7 @@ pub(super) enum ReadState {
     /// The leader was asked for an index.
     Asked,
     /// Waits until the state has caught up with this index.
-    Behind(Index),
+    Behind(Index, Ground),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +59,16 @@ impl Replica {
         &mut self,
         ticket: Ticket,
         read_index: Index,
+        ground: Ground,
         cx: &mut Context<'_, Self>,
     ) {
         let Some(read) = self.reads.get_mut(&ticket) else { return };
         let early = self.planted.is(ReplicaMutant::ReadBeforeApplied);
         if self.applied.index >= read_index || early {
             self.reads.remove(&ticket);
-            cx.indicate(Indication::Readable { ticket });
+            cx.indicate(Indication::Readable { ticket, ground });
         } else {
-            read.state = ReadState::Behind(read_index);
+            read.state = ReadState::Behind(read_index, ground);
         }
     }
 
@@ -81,12 +82,15 @@ impl Replica {
     /// Reads whose index the state has now reached.
     pub(super) fn release_reads(&mut self, cx: &mut Context<'_, Self>) {
         let applied = self.applied.index;
-        let reached = |read: &Reading| matches!(read.state, ReadState::Behind(at) if at <= applied);
-        let ready: Vec<Ticket> =
-            self.reads.iter().filter(|(_, read)| reached(read)).map(|(t, _)| *t).collect();
-        for ticket in ready {
+        let reached = |read: &Reading| match read.state {
+            ReadState::Behind(at, ground) => (at <= applied).then_some(ground),
+            ReadState::Queued | ReadState::Asked => None,
+        };
+        let reached = |(ticket, read): (&Ticket, &Reading)| Some((*ticket, reached(read)?));
+        let ready: Vec<(Ticket, Ground)> = self.reads.iter().filter_map(reached).collect();
+        for (ticket, ground) in ready {
             self.reads.remove(&ticket);
-            cx.indicate(Indication::Readable { ticket });
+            cx.indicate(Indication::Readable { ticket, ground });
         }
     }
 }

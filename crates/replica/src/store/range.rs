@@ -282,6 +282,11 @@ impl<'a> Iterator for Changes<'a> {
 }
 
 impl Pages {
+    /// True if the last page is out.
+    pub fn is_done(&self) -> bool {
+        matches!(self.source, Source::Done)
+    }
+
     /// Visits the pairs of all pages to come, without taking them: so the length of an answer can
     /// be known before its first byte leaves. Answers with what the last page will tell as `more`
     /// and `count`.

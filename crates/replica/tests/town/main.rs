@@ -61,7 +61,7 @@ fn a_read_is_served_at_a_follower_only_when_its_state_is_fresh_enough() {
     let ticket = town.read(follower);
     let readable = |want: Ticket| {
         move |told: &Indication| match told {
-            Indication::Readable { ticket } => *ticket == want,
+            Indication::Readable { ticket, .. } => *ticket == want,
             _ => false,
         }
     };
@@ -235,6 +235,22 @@ fn a_checkpoint_of_a_peer_replaces_a_state_that_is_behind_and_no_other() {
 
 /// Replicas whose third member starts from a state with a planted bug, then many writes.
 fn with_a_bug(mutant: Option<Mutant>) -> Town {
+    let mut town = misled(mutant);
+    write_much(&mut town);
+    town
+}
+
+fn write_much(town: &mut Town) {
+    let leader = town.leader();
+    for number in 0..40 {
+        town.write(leader, &put("k", &number.to_string()));
+        town.write(leader, &delete("k"));
+    }
+    town.pass(Duration::from_secs(3));
+}
+
+/// Replicas whose third member starts from a state with a planted bug.
+fn misled(mutant: Option<Mutant>) -> Town {
     let mut town = settled();
     let wrong = NodeId(3);
     let mut store = Store::new();
@@ -246,13 +262,35 @@ fn with_a_bug(mutant: Option<Mutant>) -> Town {
     let records = town.nodes[&wrong].records.clone();
     town.start(wrong, Some(Checkpoint { position, configuration, store }), records);
     town.pass(Duration::from_secs(5));
-    let leader = town.leader();
-    for number in 0..40 {
-        town.write(leader, &put("k", &number.to_string()));
-        town.write(leader, &delete("k"));
-    }
-    town.pass(Duration::from_secs(3));
     town
+}
+
+#[test]
+fn a_dispute_lasts_until_a_quorum_shares_our_state_and_who_is_fenced_starts_none() {
+    let mut town = misled(Some(Mutant::VersionKept));
+    let wrong = NodeId(3);
+    let away = [1, 2].map(NodeId).into_iter().find(|id| *id != town.leader()).expect("one of two");
+    let here = NodeId(3 - away.0);
+    town.cut_off = vec![away];
+    write_much(&mut town);
+    for id in [here, wrong] {
+        let node = &town.nodes[&id].node;
+        assert!(node.disputed().is_some(), "{id} is one against one");
+        assert_eq!(node.fenced(), None, "{id} cannot know");
+    }
+    town.cut_off.clear();
+    town.pass(Duration::from_secs(5));
+    assert!(town.nodes[&wrong].node.fenced().is_some(), "two against one");
+    for right in [here, away] {
+        let node = &town.nodes[&right].node;
+        assert_eq!((node.disputed(), node.fenced()), (None, None), "{right} is right");
+    }
+    // Whoever restarts has heard nobody: the one that is wrong must not be the first to be heard.
+    let records = town.nodes[&away].records.clone();
+    town.start(away, None, records);
+    town.cut_off = vec![here];
+    town.pass(Duration::from_secs(5));
+    assert_eq!(town.nodes[&away].node.disputed(), None, "what is known to be wrong was told");
 }
 
 #[test]

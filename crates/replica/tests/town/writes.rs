@@ -186,7 +186,7 @@ impl Walk {
             for told in told {
                 match told {
                     Indication::Answered { ticket, answer } => self.written(at, ticket, answer),
-                    Indication::Readable { ticket } => {
+                    Indication::Readable { ticket, .. } => {
                         let floor = self.reads.remove(&(at, ticket)).expect("a read that waits");
                         let seen = self.town.nodes[&at].node.store().revision();
                         assert!(seen >= floor, "{at} reads {seen:?}, answered was {floor:?}");

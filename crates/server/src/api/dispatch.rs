@@ -15,7 +15,7 @@
 //!                             /etcdserverpb.Auth/*          auth.rs
 //!                             any other                     Unimplemented, with its name
 //! anything else               /version /health /metrics     http.rs
-//!                             /livez /readyz
+//!                             /livez /readyz /guarantees
 //! ```
 
 use super::auth::Auth;

@@ -27,7 +27,9 @@ struct Sides {
 pub(crate) fn router(handle: Handle, calls: Arc<Calls>) -> Router {
     let mut routes = Router::new()
         .route("/health", get(health))
+        .route("/guarantees", get(guarantees))
         .route("/metrics", get(told_metrics))
+        .route("/time", get(time))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz));
     for (root, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
@@ -73,6 +75,20 @@ async fn health(State(sides): State<Sides>, RawQuery(query): RawQuery) -> Respon
             (StatusCode::SERVICE_UNAVAILABLE, json + "\n").into_response()
         }
     }
+}
+
+/// What is promised right now. It is told whatever is broken, so the code is always 200.
+async fn guarantees(State(sides): State<Sides>) -> Response {
+    let report = sides.handle.guarantees();
+    let json = serde_json::to_string(&report).expect("numbers and text");
+    ([(CONTENT_TYPE, "application/json")], json + "\n").into_response()
+}
+
+/// What `quorate time status` asks.
+async fn time(State(sides): State<Sides>) -> Response {
+    let report = serde_json::to_string(&sides.handle.time().report());
+    let json = report.expect("numbers and text") + "\n";
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// An alarm that makes a member unhealthy and was not excluded.

@@ -86,7 +86,8 @@ pub(super) struct LargeAnswer {
     /// Collected before it was known that there is more.
     collected: std::vec::IntoIter<Found>,
     pages: Pages,
-    tail: Bytes,
+    /// Absent once it was sent.
+    tail: Option<Bytes>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -157,13 +158,13 @@ type Collected = (Vec<Found>, Option<Pages>);
 fn collect(store: &Store, range: &Range) -> Result<Collected, KvError> {
     let mut rest = store.pages(range, CHUNK_BYTES)?;
     let mut pages = Vec::new();
-    while pages.len() < LARGE_BYTES / CHUNK_BYTES {
-        match rest.next() {
-            Some(page) => pages.push(page),
-            None => return Ok((pages, None)),
-        }
+    while pages.len() < LARGE_BYTES / CHUNK_BYTES
+        && let Some(page) = rest.next()
+    {
+        pages.push(page);
     }
-    Ok((pages, Some(rest)))
+    // The last page that fits may be the last that there is: it tells `more` and `count` then.
+    Ok(if rest.is_done() { (pages, None) } else { (pages, Some(rest)) })
 }
 
 fn joined(pages: Vec<Found>, last: Found) -> Found {
@@ -202,7 +203,7 @@ impl LargeAnswer {
             head: head.into(),
             collected: collected.into_iter(),
             pages,
-            tail: tail.into(),
+            tail: Some(tail.into()),
             _seat: seat,
         })
     }
@@ -225,10 +226,10 @@ impl LargeAnswer {
         }
         let begun = chunk.len();
         // The last page may be one without pairs: then the tail is still to come.
-        while chunk.len() == begun && !self.tail.is_empty() {
+        while chunk.len() == begun && self.tail.is_some() {
             match self.collected.next().or_else(|| self.pages.next()) {
                 Some(page) => put_pairs(&page, &mut chunk),
-                None => chunk.put(std::mem::take(&mut self.tail)),
+                None => chunk.put(self.tail.take().unwrap_or_default()),
             }
         }
         Some(chunk.freeze()).filter(|chunk| !chunk.is_empty())
@@ -356,6 +357,35 @@ mod tests {
             assert_eq!(trailers.expect("trailers")["grpc-status"], "0");
             assert_eq!(desk.seats.available_permits(), SEATS, "the seat is free again");
         }
+    }
+
+    /// Answers which end before, with, and after the last page that is collected at once.
+    #[tokio::test]
+    async fn an_answer_is_whole_wherever_its_last_page_ends() {
+        let store = Arc::new(store(4_000, 300));
+        let (mut small, mut large) = (0, 0);
+        for limit in 184 * 14..=184 * 18 {
+            let range = Range { limit, ..everything() };
+            let found = store.range(&range).expect("it can be read");
+            let ordinary = convert::found_response(Some(header()), &found).encode_to_vec();
+            match Desk::new().answer(Arc::clone(&store), range, header()).await {
+                Ok(Answer::Small(answer)) => {
+                    assert_eq!(answer, found, "{limit} pairs");
+                    small += 1;
+                }
+                Ok(Answer::Large(answer)) => {
+                    let response = answer.into_response();
+                    let parts = http_parts(response.extensions().clone());
+                    let (_, bytes, _) =
+                        bytes_of(exchange(Response::from_parts(parts, Body::empty()))).await;
+                    assert_eq!(bytes[1..5], (ordinary.len() as u32).to_be_bytes());
+                    assert!(bytes[5..] == ordinary, "other bytes of {limit} pairs");
+                    large += 1;
+                }
+                Err(status) => panic!("{limit} pairs: {status}"),
+            }
+        }
+        assert!(small > 184 && large > 184, "{small} and {large}");
     }
 
     fn http_parts(extensions: tonic::Extensions) -> http::response::Parts {

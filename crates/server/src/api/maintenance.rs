@@ -7,12 +7,15 @@ use super::header::Headers;
 use super::snapshot::{self, Pieces};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION, convert};
 use crate::auth::Gate;
+use crate::guarantees;
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
 use quorate_replica::store::{Command, Credential, KvError, Outcome, Revision, Store};
+
+use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
@@ -67,7 +70,8 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<pb::StatusResponse>, Status> {
         let status = self.handle.status();
         let header = self.headers.at(status.revision, status.term);
-        Ok(Response::new(status_response(header, status)))
+        let read_only = self.handle.assumptions().read_only_for();
+        Ok(Response::new(status_response(header, status, read_only)))
     }
 
     async fn alarm(
@@ -188,13 +192,18 @@ fn hash_kv(store: &Store, wanted: Revision) -> Result<pb::HashKvResponse, KvErro
     })
 }
 
-fn status_response(header: pb::ResponseHeader, status: MemberStatus) -> pb::StatusResponse {
+fn status_response(
+    header: pb::ResponseHeader,
+    status: MemberStatus,
+    read_only: Option<Duration>,
+) -> pb::StatusResponse {
     let mut errors = alarm::errors(&status.alarms);
     errors.extend(status.errors);
     if status.leader.is_none() {
         // Where etcd's tools look for it.
         errors.push(ApiError::NoLeader.code_and_text().1.to_owned());
     }
+    errors.extend(read_only.map(guarantees::read_only));
     pb::StatusResponse {
         header: Some(header),
         version: ETCD_VERSION.to_owned(),
@@ -222,6 +231,7 @@ mod tests {
     use quorate_core::{NodeId, Term};
     use quorate_replica::AppliedCommands;
     use quorate_replica::store::{Alarm, AlarmKind, Command, KvError, Put, Revision, Store};
+    use std::time::Duration;
 
     fn status() -> Status {
         Status {
@@ -237,12 +247,13 @@ mod tests {
             applied_commands: AppliedCommands { puts: 1, deletes: 2, txns: 3 },
             alarms: vec![Alarm { kind: AlarmKind::NoSpace, member: 77 }],
             errors: vec!["disk is slow".to_owned()],
+            ..Status::default()
         }
     }
 
     #[test]
     fn every_field_of_the_status_is_told() {
-        let told = status_response(ResponseHeader::default(), status());
+        let told = status_response(ResponseHeader::default(), status(), None);
         assert_eq!(told.version, "3.5.17");
         assert_eq!((told.db_size, told.db_size_in_use), (4096, 1024));
         assert_eq!((told.leader, told.raft_term), (8, 3));
@@ -307,8 +318,10 @@ mod tests {
     #[test]
     fn a_missing_leader_is_an_error_of_the_status() {
         let status = Status { leader: None, alarms: Vec::new(), ..status() };
-        let told = status_response(ResponseHeader::default(), status);
+        let read_only = Some(Duration::from_millis(2_345));
+        let told = status_response(ResponseHeader::default(), status, read_only);
         assert_eq!(told.leader, 0);
-        assert_eq!(told.errors, ["disk is slow", "etcdserver: no leader"]);
+        let errors = ["disk is slow", "etcdserver: no leader", "read-only for 2.4 s: no quorum"];
+        assert_eq!(told.errors, errors);
     }
 }

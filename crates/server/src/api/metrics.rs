@@ -9,9 +9,13 @@
 
 use super::calls::{CODES, Calls};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::guarantees::{Standing, State, View};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
+use crate::timekeeping::TimeReport;
+use crate::witness::Clue;
 use quorate_core::NodeId;
+use quorate_protocols::consensus::raft::Ground;
 use quorate_replica::AppliedCommands;
 use quorate_replica::store::Store;
 use std::fmt::{Display, Write};
@@ -113,6 +117,8 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     store(&mut page, sources, &status);
     disk(&mut page, sources.metrics, &status);
     network(&mut page, sources);
+    guarantees(&mut page, &sources.handle.assumptions());
+    time(&mut page, &sources.handle.time().report());
     calls(&mut page, sources.calls);
     process(&mut page);
     page.text
@@ -145,6 +151,14 @@ fn server(page: &mut Page, sources: &Sources<'_>, status: &Status) {
     page.counter(name, metrics.proposals_failed.get(), "Writes without success.");
     let name = "etcd_server_read_indexes_failed_total";
     page.counter(name, metrics.reads_failed.get(), "Linearizable reads that were refused.");
+    let name = "quorate_reads_total";
+    page.family(
+        Kind::Counter,
+        name,
+        "Linearizable reads that were answered, by what they rest on.",
+    );
+    page.sample("", &[("by", "round")], metrics.reads_by(Ground::Round).get());
+    page.sample("", &[("by", "lease")], metrics.reads_by(Ground::Lease).get());
     let name = "etcd_server_quota_backend_bytes";
     page.gauge(name, status.db_size_quota, "Bytes at which growth is refused; 0 is never.");
     let name = "etcd_server_health_success";
@@ -197,6 +211,32 @@ fn disk(page: &mut Page, metrics: &Metrics, _: &Status) {
     page.histogram(&[], &metrics.checkpoint);
 }
 
+/// Every state is a series, so that a rule can ask for one of them.
+const TIME_STATES: [&str; 5] = ["synced", "freewheel", "unsynchronised", "stepped", "off"];
+
+fn time(page: &mut Page, report: &TimeReport) {
+    page.family(Kind::Gauge, "quorate_time_state", "1 at how well the time is known.");
+    for state in TIME_STATES {
+        page.sample("", &[("state", state)], u8::from(report.state == state));
+    }
+    if let Some(error) = &report.error {
+        let name = "quorate_time_error_seconds";
+        page.family(Kind::Gauge, name, "Bound on the error of the time, by its parts.");
+        page.sample("", &[("part", "delay")], error.delay_seconds);
+        page.sample("", &[("part", "drift")], error.drift_seconds);
+        page.sample("", &[("part", "dispersion")], error.dispersion_seconds);
+    }
+    if let Some(offset) = report.offset_seconds {
+        let name = "quorate_time_offset_seconds";
+        page.gauge(name, offset, "How far the host's wall clock is ahead of the time.");
+    }
+    let name = "quorate_time_source_outvoted";
+    page.family(Kind::Gauge, name, "1 if a source of the time contradicts the others.");
+    for source in &report.sources {
+        page.sample("", &[("source", &source.source)], u8::from(source.verdict == "outvoted"));
+    }
+}
+
 fn network(page: &mut Page, sources: &Sources<'_>) {
     let Sources { metrics, handle, .. } = sources;
     let (sent, received) = (&metrics.clients.sent_bytes, &metrics.clients.received_bytes);
@@ -217,10 +257,57 @@ fn network(page: &mut Page, sources: &Sources<'_>) {
         let peer = format!("{:x}", peer.0);
         page.sample("", &[("From", &peer)], traffic.received_bytes.get());
     }
+    let name = "quorate_peer_evidence_total";
+    page.family(Kind::Counter, name, "What was seen of a peer beside its messages.");
+    for (peer, clues) in &metrics.clues {
+        let peer = format!("{:x}", peer.0);
+        for (kind, count) in Clue::KINDS.iter().zip(clues) {
+            page.sample("", &[("To", &peer), ("kind", kind)], count.get());
+        }
+    }
     page.family(Kind::Gauge, "etcd_network_known_peers", "Peers of the configuration.");
     for peer in metrics.peers.keys() {
         let peer = format!("{:x}", peer.0);
         page.sample("", &[("Local", &me), ("Remote", &peer)], 1);
+    }
+}
+
+fn guarantees(page: &mut Page, view: &View) {
+    let holds = |page: &mut Page, name: &str, holds: bool| {
+        page.sample("", &[("name", name)], u8::from(holds));
+    };
+    page.family(Kind::Gauge, "quorate_assumption_holds", "1 if promises may rest on it.");
+    for assumption in &view.assumptions {
+        holds(page, assumption.name.text(), assumption.standing == Standing::Holds);
+    }
+    let name = "quorate_assumption_measured";
+    page.family(Kind::Gauge, name, "Milliseconds, bytes or a count, by its name.");
+    for assumption in &view.assumptions {
+        if let Some(value) = assumption.value {
+            page.sample("", &[("name", assumption.name.text())], value);
+        }
+    }
+    let name = "quorate_assumption_bound";
+    page.family(Kind::Gauge, name, "It holds up to this; absent if there is no limit.");
+    for assumption in &view.assumptions {
+        if let Some(bound) = assumption.bound {
+            page.sample("", &[("name", assumption.name.text())], bound);
+        }
+    }
+    let name = "quorate_assumption_broken_total";
+    page.family(Kind::Counter, name, "How often it broke since the start.");
+    for (assumption, kept) in view.assumptions.iter().zip(&view.kept) {
+        page.sample("", &[("name", assumption.name.text())], kept.broken_total);
+    }
+    let lasted = view.read_only_for().unwrap_or_default().as_secs_f64();
+    page.gauge("quorate_read_only_seconds", lasted, "For how long there has been no quorum.");
+    let name = "quorate_unserved_without_quorum_total";
+    page.counter(name, view.measured.unserved, "Requests not served for want of a quorum.");
+    page.family(Kind::Gauge, "quorate_promise_holds", "1 if it is kept, 0 if less is promised.");
+    for row in view.rows.iter().filter(|row| row.state != State::Off) {
+        let (operation, mode) = row.promise.names();
+        let labels = [("operation", operation), ("mode", mode)];
+        page.sample("", &labels, u8::from(row.state == State::Holds));
     }
 }
 

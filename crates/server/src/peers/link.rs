@@ -8,8 +8,11 @@
 use super::hello::{Hello, Lane, Welcome};
 use super::wire::{Kind, push_frame, split_frame};
 use super::{Call, PeerError, Shared, dial};
+use crate::timekeeping;
+use crate::witness::Clue;
 use bytes::BytesMut;
 use quorate_core::NodeId;
+use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +64,15 @@ impl Link {
         push_frame(frames, Kind::Message, |out| message.encode(out));
     }
 
+    /// Sends a message about the time at once, or drops it. Returns how many bytes it has.
+    pub(crate) fn push_time(&self, message: &TimeMessage) -> usize {
+        let mut frame = Vec::new();
+        push_frame(&mut frame, Kind::Time, |out| timekeeping::wire::encode(message, out));
+        let bytes = frame.len();
+        self.push(&mut frame);
+        bytes
+    }
+
     /// Sends whole frames, or drops them. Never blocks. Leaves `frames` empty.
     pub(crate) fn push(&self, frames: &mut Vec<u8>) {
         let mut outbox = self.lock();
@@ -81,6 +93,13 @@ impl Link {
         frames.clear();
     }
 
+    /// Says that this member stops.
+    pub(super) fn say_goodbye(&self) {
+        let mut frame = Vec::new();
+        push_frame(&mut frame, Kind::Goodbye, |_| {});
+        self.push(&mut frame);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +115,10 @@ impl Link {
                     let dropped_bytes = self.dropped_bytes.swap(0, Ordering::Relaxed);
                     tracing::info!(peer = %self.peer, dropped_bytes, "connected to peer");
                     (pause, complained) = (REDIAL_PAUSE_MIN, false);
-                    self.serve(stream).await;
+                    if let Err(error) = self.serve(stream).await {
+                        tracing::debug!(peer = %self.peer, %error, "peer connection ended");
+                        tell(&shared, self.peer, &error);
+                    }
                     tracing::warn!(peer = %self.peer, "lost the connection to peer");
                     at_once = CALLS_AT_ONCE;
                     continue;
@@ -105,9 +127,10 @@ impl Link {
                     if let PeerError::DiskLost(lost) = &error {
                         return shared.fail(PeerError::DiskLost(*lost));
                     }
-                    if at_once > 0 && error.is_refused_connection() {
-                        tracing::warn!(peer = %self.peer, "the process of the peer has ended");
-                        shared.receiver.ended(self.peer);
+                    if let PeerError::Io(error) = &error {
+                        tell(&shared, self.peer, error);
+                    }
+                    if error.is_refused_connection() {
                         at_once = 0;
                     }
                     if !complained {
@@ -132,7 +155,7 @@ impl Link {
         Ok(stream)
     }
 
-    async fn serve(&self, stream: TcpStream) {
+    async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
         let stream = Arc::new(stream);
         self.lock().stream = Some(Arc::clone(&stream));
         let ended = self.write_until_it_breaks(&stream).await;
@@ -140,10 +163,7 @@ impl Link {
         outbox.stream = None;
         outbox.buffer.clear();
         outbox.busy = false;
-        drop(outbox);
-        if let Err(error) = ended {
-            tracing::debug!(peer = %self.peer, %error, "peer connection ended");
-        }
+        ended
     }
 
     async fn write_until_it_breaks(&self, stream: &TcpStream) -> std::io::Result<()> {
@@ -183,6 +203,13 @@ impl Link {
                 batch.clear();
             }
         }
+    }
+}
+
+/// What the failure of a connection says of the peer.
+fn tell(shared: &Shared, peer: NodeId, error: &std::io::Error) {
+    if let Some(clue) = Clue::of_error(error) {
+        shared.receiver.saw(peer, clue);
     }
 }
 

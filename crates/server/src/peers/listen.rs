@@ -4,6 +4,8 @@ use super::hello::{Hello, Lane, Welcome};
 use super::link::{HELLO_TIMEOUT, read_frame};
 use super::wire::{Kind, push_frame, split_frame};
 use super::{PeerError, Shared, bulk, configure};
+use crate::timekeeping;
+use crate::witness::Clue;
 use bytes::{Bytes, BytesMut};
 use quorate_core::NodeId;
 use quorate_replica::Message;
@@ -124,15 +126,24 @@ async fn take_messages(
     shared: &Shared,
 ) -> Result<(), PeerError> {
     let mut messages = Vec::new();
+    let mut goodbye = false;
     loop {
         while let Some((kind, payload)) = split_frame(&mut buffer)? {
-            if kind != Kind::Message {
-                return Err(PeerError::Unexpected);
+            match kind {
+                Kind::Message => messages.push(decode(payload)?),
+                Kind::Time => {
+                    let message = timekeeping::wire::decode(payload);
+                    shared.receiver.timed(from, message.ok_or(PeerError::Unexpected)?);
+                }
+                Kind::Goodbye => goodbye = true,
+                _ => return Err(PeerError::Unexpected),
             }
-            messages.push(decode(payload)?);
         }
         if !messages.is_empty() {
             shared.receiver.deliver(from, &mut messages);
+        }
+        if std::mem::take(&mut goodbye) {
+            shared.receiver.saw(from, Clue::Goodbye); // After all that it said before.
         }
         if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
             buffer.reserve(READ_BYTES);

@@ -30,6 +30,7 @@ pub use roster::DiskLost;
 pub(crate) use roster::{Roster, replace_file, with_checksum, without_checksum};
 pub(crate) use wire::BadFrame;
 
+use crate::witness::Clue;
 use bytes::Bytes;
 use quorate_core::NodeId;
 use std::collections::BTreeMap;
@@ -125,13 +126,16 @@ pub(crate) trait Receive: Send + Sync + 'static {
     /// Messages of one peer, in order. Leaves `messages` empty.
     fn deliver(&self, from: NodeId, messages: &mut Vec<quorate_replica::Message>);
 
-    /// The process of a peer has ended: its host refuses the port on which it listened.
-    fn ended(&self, peer: NodeId);
+    /// A peer asks for the time, or answers: the frame has just been read.
+    fn timed(&self, from: NodeId, message: quorate_protocols::time::synchronizer::Message);
+
+    /// Something was seen of a peer beside its messages.
+    fn saw(&self, peer: NodeId, clue: Clue);
 
     /// So many bytes of messages came from a peer.
     fn received(&self, from: NodeId, bytes: usize);
 
-    /// What a peer tells of itself.
+    /// What a peer tells of itself, when a connection to or from it begins.
     fn introduce(&self, peer: NodeId, profile: Profile);
 
     /// The checkpoint store that a peer may send a checkpoint into.
@@ -255,6 +259,11 @@ impl Peers {
     /// The links, for the loop thread.
     pub(crate) fn links(&self) -> BTreeMap<NodeId, Arc<Link>> {
         self.links.clone()
+    }
+
+    /// Tells every peer that this member stops. It sends nothing after that which matters.
+    pub(crate) fn say_goodbye(&self) {
+        self.links.values().for_each(|link| link.say_goodbye());
     }
 
     /// What checkpoint transfers need to call a peer.

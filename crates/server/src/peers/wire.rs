@@ -36,12 +36,16 @@ pub(super) enum Kind {
     Chunk = 7,
     /// The checkpoint is complete, checked and on disk.
     Stored = 8,
+    /// A question about the time, or its answer.
+    Time = 9,
+    /// The sender stops in order: its silence from now on need not be waited for.
+    Goodbye = 10,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        use Kind::{Chunk, Hello, Message, Offer, Refused, Resume, Stored, Welcome};
-        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored];
+        use Kind::{Chunk, Goodbye, Hello, Message, Offer, Refused, Resume, Stored, Time, Welcome};
+        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time, Goodbye];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }

@@ -1,10 +1,11 @@
 //! The planted bugs of clocks, of those who synchronize them, and of clients who trust the time,
 //! that a campaign must catch.
 
-use super::catalogue::{case, five, three};
-use super::plant::{ClientMutant, MutantCase, Plant, Work, WorldName};
+use super::catalogue::{case, five, raft, three};
+use super::plant::{ClientMutant, HostMutant, MutantCase, Plant, Work, WorldName};
 use crate::time::ClockMutant;
 use quorate_drivers::simulate::Fault;
+use quorate_protocols::consensus::raft::Mutant as Raft;
 use quorate_protocols::time::synchronizer::Mutant as Time;
 
 /// The planted bugs of clocks.
@@ -22,6 +23,62 @@ pub const CLOCKS: &[MutantCase] = &[
         "who lost a lock while it stood still writes all the same",
         WorldName::Service,
         three(&[Fault::Pause], &[Work::Lock, Work::Lease]),
+    ),
+    case(
+        Plant::Host(HostMutant::LeaseOnWallClock),
+        ("linearizable-reads", "etcd#12291; Ongaro 2014, 6.4.1"),
+        "a lease is measured by a clock that is set",
+        WorldName::Raft,
+        three(&[Fault::StepBack, Fault::StepForward, Fault::IsolateLeader], &[Work::Read]),
+    ),
+    case(
+        Plant::Host(HostMutant::LeaseClockStops),
+        ("linearizable-reads", "clock_gettime(2), CLOCK_MONOTONIC"),
+        "a lease is measured by a clock that stops in suspend",
+        WorldName::Raft,
+        three(&[Fault::Pause, Fault::IsolateLeader, Fault::Loss], &[Work::Read]),
+    ),
+    case(
+        Plant::Host(HostMutant::ClockMonitorBlind),
+        ("linearizable-reads", "Gray and Cheriton 1989, section 5"),
+        "a clock that has left its bound is vouched for",
+        WorldName::Raft,
+        three(&[Fault::WildDrift, Fault::Freeze, Fault::IsolateLeader], &[Work::Read]),
+    ),
+    case(
+        raft(Raft::LeaseMarginForgotten),
+        ("linearizable-reads", "Gray and Cheriton 1989, section 5"),
+        "a lease allows for no drift between two clocks",
+        WorldName::Raft,
+        three(&[Fault::IsolateLeader, Fault::Partition], &[Work::Read]),
+    ),
+    case(
+        raft(Raft::LeaseFromAnswer),
+        ("linearizable-reads", "Ongaro 2014, 6.4.1"),
+        "a lease is counted from when the answer came",
+        WorldName::Raft,
+        three(&[Fault::IsolateLeader, Fault::Tail, Fault::SlowLink, Fault::Pause], &[Work::Read]),
+    ),
+    case(
+        raft(Raft::PromiseForgotten),
+        ("linearizable-reads", "Gray and Cheriton 1989, section 2"),
+        "a member that restarts is not bound by what it promised",
+        WorldName::Raft,
+        three(&[Fault::PartialCut, Fault::CrashLoop, Fault::Kill], &[Work::Read]),
+    ),
+    case(
+        raft(Raft::PromiseYieldsToEvidence),
+        ("linearizable-reads", "found in our own design"),
+        "a member that is told of the leader's end breaks its promise",
+        WorldName::Raft,
+        three(&[Fault::IsolateLeader, Fault::Loss], &[Work::Read]),
+    ),
+    case(
+        raft(Raft::LeaseOutlivesTransfer),
+        ("linearizable-reads", "Ongaro 2014, 6.4.1"),
+        "a leader that has handed over reads by its lease",
+        WorldName::Raft,
+        three(&[Fault::IsolateLeader, Fault::Loss, Fault::SlowLink], &[Work::Read, Work::Transfer]),
     ),
     case(
         Plant::Time(Time::DispersionLeftOut),
@@ -71,6 +128,13 @@ pub const CLOCKS: &[MutantCase] = &[
         "an old reading is handed on as if it were fresh",
         WorldName::Time,
         three(&[Fault::Loss], &[]),
+    ),
+    case(
+        Plant::Time(Time::UnfitHasVoice),
+        ("no-contradiction", "RFC 5905, section 11.2.1"),
+        "a source that says that it knows nothing is counted among those that know",
+        WorldName::Time,
+        three(&[], &[]),
     ),
     case(
         Plant::Clock(ClockMutant::SuspendNotCounted),

@@ -1,6 +1,6 @@
 //! How one planted bug is hunted: what is run, and under which plan.
 
-use super::plant::{MutantCase, Plant, WorldName};
+use super::plant::{HostMutant, MutantCase, Plant, WorldName};
 use crate::detectors::Kind;
 use crate::raft::RaftWorld;
 use crate::service::Service;
@@ -38,8 +38,15 @@ impl MutantCase {
                 Some(Plant::Replica(quorate_replica::Plant::Raft(mutant))) => {
                     Box::new(move || RaftWorld::with_mutant(mutant))
                 }
+                Some(Plant::Host(mutant)) => Box::new(move || RaftWorld::on_hosts_with(mutant)),
                 Some(other) => panic!("{} is no bug of Raft alone", other.name()),
-                None => Box::new(RaftWorld::default),
+                None => match self.plant {
+                    Plant::Host(HostMutant::ClockMonitorBlind) => {
+                        Box::new(RaftWorld::on_watched_clocks)
+                    }
+                    Plant::Host(_) => Box::new(RaftWorld::on_kept_clocks),
+                    _ => Box::new(RaftWorld::default),
+                },
             },
             WorldName::Detector(kind) => match plant {
                 Some(Plant::Detector(mutant)) => kind.subject(Some(mutant)),

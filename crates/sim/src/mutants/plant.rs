@@ -13,6 +13,13 @@ quorate_core::planted_bugs! {
         /// A member answers reads that need not be the latest from a copy of its state, which it
         /// renews only now and then (Terry et al. 1994, monotonic reads).
         StaleCopy = "stale-copy",
+        /// Leases are measured by a clock that is set (etcd#12291).
+        LeaseOnWallClock = "lease-on-wall-clock",
+        /// Leases are measured by a clock that stands still while the machine sleeps
+        /// (clock_gettime(2): CLOCK_MONOTONIC).
+        LeaseClockStops = "lease-clock-stops",
+        /// Whoever vouches for clocks does not see that one has left its bound.
+        ClockMonitorBlind = "clock-monitor-blind",
     }
 }
 

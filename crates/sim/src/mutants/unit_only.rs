@@ -42,6 +42,19 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
          walks of its crate",
     ),
     (
+        raft(Mutant::StalledCampaigns),
+        "costs time while disks stand still, and the calm mends all disks; caught by \
+         crates/sim/tests/weather.rs",
+    ),
+    (
+        raft(Mutant::PatienceFrozen),
+        "costs elections and no promise; caught by the weather of crates/sim/tests/weather.rs",
+    ),
+    (
+        raft(Mutant::MarginLeftOut),
+        "costs elections and no promise; caught by the weather of crates/sim/tests/weather.rs",
+    ),
+    (
         raft(Mutant::StaleAckCounted),
         "needs an answer held back over two elections, which a minute of processor time \
          seldom draws; caught by the tests of the rules",

@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use quorate_core::{Index, Position, Term};
 use quorate_drivers::simulate::Choose;
-use quorate_protocols::consensus::raft::{Body, Cause, Entry, Message, Payload, Verdict};
+use quorate_protocols::consensus::raft::{Body, Cause, Entry, Ground, Message, Payload, Verdict};
+use std::time::Duration;
 
 /// The message with one field changed.
 pub(super) fn alter(message: &Message, choose: Choose<'_>) -> Message {
@@ -43,7 +44,7 @@ pub(super) fn alter(message: &Message, choose: Choose<'_>) -> Message {
             _ => commit.0 = near(commit.0, choose),
         },
         Body::Committed { commit } => commit.0 = near(commit.0, choose),
-        Body::HeartbeatReply { round } => *round = near(*round, choose),
+        Body::HeartbeatReply { round, .. } => *round = near(*round, choose),
         Body::Forward { batch, commands, .. } => match choose(2) {
             0 => *batch = near(*batch, choose),
             _ => drop(commands.pop()),
@@ -51,9 +52,11 @@ pub(super) fn alter(message: &Message, choose: Choose<'_>) -> Message {
         Body::ForwardRefused { first, .. } => *first = near(u64::from(*first), choose) as u32,
         Body::ReadIndex { batch, .. } => *batch = near(*batch, choose),
         Body::ReadIndexReply { read_index, .. } => {
-            *read_index = read_index.map(|index| Index(near(index.0, choose)));
+            *read_index = read_index.map(|(index, ground)| (Index(near(index.0, choose)), ground));
         }
-        Body::TimeoutNow => altered.body = Body::HeartbeatReply { round: 1 },
+        Body::TimeoutNow => {
+            altered.body = Body::HeartbeatReply { round: 1, promise: Duration::ZERO };
+        }
     }
     altered
 }
@@ -109,11 +112,15 @@ pub(super) fn describe(message: &Message) -> String {
         Body::AppendRejected { prev, hint } => {
             format!("Append rejected term {term} after {prev}, hint {hint}")
         }
-        Body::Heartbeat { round, commit, .. } => {
-            format!("Heartbeat term {term} round {round} commit {commit}")
+        Body::Heartbeat { round, commit, lease, .. } => {
+            let lease = in_millis("wants a promise", *lease);
+            format!("Heartbeat term {term} round {round} commit {commit}{lease}")
         }
         Body::Committed { commit } => format!("Committed term {term} up to {commit}"),
-        Body::HeartbeatReply { round } => format!("Heartbeat reply term {term} round {round}"),
+        Body::HeartbeatReply { round, promise } => {
+            let promise = in_millis("promises", *promise);
+            format!("Heartbeat reply term {term} round {round}{promise}")
+        }
         Body::Forward { batch, commands, .. } => {
             format!("Forward batch {batch}, {} commands", commands.len())
         }
@@ -122,11 +129,21 @@ pub(super) fn describe(message: &Message) -> String {
         }
         Body::ReadIndex { life, batch } => format!("ReadIndex of life {life}, batch {batch}"),
         Body::ReadIndexReply { life, batch, read_index } => match read_index {
-            Some(index) => format!("ReadIndex for life {life}, batch {batch}: {index}"),
+            Some((index, Ground::Round)) => {
+                format!("ReadIndex for life {life}, batch {batch}: {index}")
+            }
+            Some((index, Ground::Lease)) => {
+                format!("ReadIndex for life {life}, batch {batch}: {index}, by lease")
+            }
             None => format!("ReadIndex for life {life}, batch {batch}: refused"),
         },
         Body::TimeoutNow => format!("TimeoutNow term {term}"),
     }
+}
+
+/// Nothing for none.
+fn in_millis(what: &str, span: Duration) -> String {
+    if span.is_zero() { String::new() } else { format!(", {what} for {} ms", span.as_millis()) }
 }
 
 fn describe_entry(entry: &Entry) -> String {

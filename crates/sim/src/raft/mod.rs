@@ -17,27 +17,33 @@
 //! member, and a read answered. That is not demanded of a cluster whose voters, by bad luck and
 //! changes of members, have died in their majority.
 //!
+//! In some runs reads may rest on leases, over clocks that keep a bound (`lease_reads.rs`). There,
+//! members are also told now and then that a leader has ended which has not.
+//!
 //! Outside of its model Raft promises nothing, and can still be run: `lies.rs` says what becomes of
 //! its messages. Which property breaks there is worth knowing.
 
 mod awaited;
 mod disk;
 mod judge;
+mod leased;
 mod lies;
+pub mod weather;
 
+use crate::lease_reads::{Ground, LeaseReads, VOUCH_EVERY};
 use bytes::Bytes;
 use disk::State;
 use judge::{Judge, own};
 use quorate_core::{Buggify, Index, NodeId, Position, Protocol};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
-    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, SyncError, World,
+    About, BootError, Broken, Choose, Fault, Hands, NodeClocks, Nodes, Site, SyncError, World,
 };
 #[cfg(feature = "mutants")]
 use quorate_protocols::consensus::raft::Mutant;
 use quorate_protocols::consensus::raft::{
-    Config, Configuration, Entry, Indication, Message, Payload, Raft, Record, Request, RoleName,
-    codec,
+    self, Config, Configuration, Entry, Indication, Message, Payload, Raft, Record, Request,
+    RoleName, codec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -70,10 +76,13 @@ const MARKS: &[&str] = &[
     "a member fetches what was damaged",
     "leadership is handed over",
     "the members change",
+    "a read rests on a lease",
 ];
 
 /// The alarm of the workload; those of transfers begin after it.
 const WORK: u64 = 0;
+/// The alarm of whoever vouches for clocks.
+const VOUCH: u64 = u64::MAX;
 /// Clients, for the traces.
 const CLIENTS: u64 = 3;
 /// Bytes of a command: its number, and some more.
@@ -93,6 +102,9 @@ pub struct RaftWorld {
     /// A life began with a state that is ahead of its log.
     reinstall: BTreeSet<usize>,
     calm: Option<Calm>,
+    leases: LeaseReads,
+    /// The ground of lease reads, if it is not to be drawn.
+    ground: Option<Ground>,
     #[cfg(feature = "mutants")]
     mutant: Option<Mutant>,
 }
@@ -132,13 +144,6 @@ struct Calm {
 }
 
 impl RaftWorld {
-    /// With a known mistake in every member.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn with_mutant(mutant: Mutant) -> RaftWorld {
-        RaftWorld { mutant: Some(mutant), ..RaftWorld::default() }
-    }
-
     fn config(&self, node: usize) -> Config {
         let Settings { election_timeout, news_delay, uncommitted_bytes_max, .. } = &self.settings;
         let Settings { founders, buggify, .. } = &self.settings;
@@ -159,6 +164,10 @@ impl RaftWorld {
             uncommitted_bytes_max: *uncommitted_bytes_max,
             news_delay: *news_delay,
             buggify: *buggify,
+            lease_reads: self.leases.terms(match self.settings.adapts {
+                true => *election_timeout / 2,
+                false => *election_timeout,
+            }),
             ..Config::new(own(node), configuration)
         }
     }
@@ -180,7 +189,7 @@ impl RaftWorld {
         let at = hands.draw(Site::new(About::Client, 1), nodes.len() as u64) as usize;
         let client = hands.draw(Site::new(About::Client, 2), CLIENTS);
         match what {
-            0 => {}
+            0 => self.suspect_wrongly(nodes, hands),
             1..=8 => self.propose(at, client, hands),
             9..=14 => self.read(at, client, hands),
             15..=16 => self.compact(at, nodes, hands),
@@ -309,8 +318,11 @@ impl RaftWorld {
                 self.end(command, hands, "refused");
                 self.judge.refuse(command)?;
             }
-            Indication::ReadReady { ticket, read_index } => {
-                hands.mark("a read is confirmed");
+            Indication::ReadReady { ticket, read_index, ground } => {
+                hands.mark(match ground {
+                    raft::Ground::Round => "a read is confirmed",
+                    raft::Ground::Lease => "a read rests on a lease",
+                });
                 self.end(ticket, hands, &format!("reads {read_index}"));
                 if let Some(calm) = self.calm.as_mut().filter(|calm| ticket > calm.first) {
                     calm.read = true;
@@ -471,7 +483,14 @@ impl World for RaftWorld {
                 times => Buggify::OneIn(times as u32),
             },
         };
+        let drawn = if pick(7, &[0, 1]) == 1 { Ground::Kept } else { Ground::None };
+        let drift = pick(8, &[200, 50_000]) as u32;
+        self.begin_leases(nodes, drawn, drift, hands);
         self.judge.begin(nodes);
+    }
+
+    fn clocks(&mut self, node: usize) -> Option<NodeClocks> {
+        self.leases.clocks(node)
     }
 
     fn disk(&mut self, _node: usize) -> RaftDisk {
@@ -526,6 +545,9 @@ impl World for RaftWorld {
 
     fn start(&mut self, _nodes: &mut Nodes<'_, RaftWorld>, hands: &mut Hands<'_, RaftWorld>) {
         hands.alarm(self.settings.pace, WORK);
+        if self.leases.are_on() {
+            hands.alarm(VOUCH_EVERY, VOUCH);
+        }
     }
 
     fn on_alarm(
@@ -536,6 +558,10 @@ impl World for RaftWorld {
     ) {
         match alarm {
             WORK => self.work(nodes, hands),
+            VOUCH => {
+                self.vouch(nodes.len(), hands);
+                hands.alarm(VOUCH_EVERY, VOUCH);
+            }
             transfer => self.arrive(transfer, nodes, hands),
         }
     }
@@ -570,6 +596,17 @@ impl World for RaftWorld {
             let State { position, configuration, .. } = nodes.with_disk(node).1.state.clone();
             self.judge.install(node, &nodes.with_disk(node).1.state);
             hands.request(node, Duration::ZERO, Request::Installed { position, configuration });
+        }
+    }
+
+    fn on_fault(
+        &mut self,
+        fault: Fault,
+        nodes: &mut Nodes<'_, RaftWorld>,
+        hands: &mut Hands<'_, RaftWorld>,
+    ) {
+        if self.leases.lose_trust(fault) {
+            self.vouch(nodes.len(), hands);
         }
     }
 

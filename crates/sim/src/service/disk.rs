@@ -114,7 +114,7 @@ impl MemberDisk {
     pub fn boot(&mut self, settings: &ReplicaSettings, life: Life) -> Result<Booted, RecoverError> {
         self.open = None;
         let found = recover::open(self.disk.clone(), &self.home)?;
-        let Found { wal, checkpoints, checkpoint, records } = found;
+        let Found { wal, checkpoints, checkpoint, records, .. } = found;
         let shelf = Shelf::new(checkpoints);
         let from = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
         let recovery = records.recovery();

@@ -29,6 +29,7 @@ pub(super) const MARKS: &[&str] = &[
     "a write with an old token was refused",
     "an operation of unknown outcome took effect",
     "a damaged record was named",
+    "a read rested on a lease",
 ];
 
 /// Faults after which nothing is promised about the length of a lease.
@@ -424,7 +425,7 @@ pub(super) fn fingerprint(message: &Message) -> u64 {
                 }
                 raft::Body::Appended { matched } => (2, matched.0),
                 raft::Body::Heartbeat { round, commit, .. } => (3, round << 20 ^ commit.0),
-                raft::Body::HeartbeatReply { round } => (4, *round),
+                raft::Body::HeartbeatReply { round, .. } => (4, *round),
                 raft::Body::Committed { commit } => (5, commit.0),
                 _ => (6, 0),
             };
@@ -452,7 +453,7 @@ pub(super) fn describe(message: &Message) -> String {
                 raft::Body::Heartbeat { round, commit, .. } => {
                     format!("Heartbeat term {term}: round {round}, commit {commit}")
                 }
-                raft::Body::HeartbeatReply { round } => {
+                raft::Body::HeartbeatReply { round, .. } => {
                     format!("HeartbeatReply term {term}: round {round}")
                 }
                 raft::Body::Committed { commit } => format!("Committed term {term}: {commit}"),

@@ -43,28 +43,32 @@ mod members;
 mod options;
 mod plants;
 mod renewals;
+mod resource;
 mod suspicion;
 mod truth;
+mod vouching;
 mod watchers;
 mod watching;
 
 pub use clients::Workload;
 pub use options::{Options, PROPERTIES, WORKLOADS, subject};
 
+use crate::lease_reads::{Ground, LeaseReads, VOUCH_EVERY};
 use crate::logs::Logs;
 use asks::Asks;
 use clients::{Asked, Client, Weights};
 use disk::MemberDisk;
-use leases::{Clocks, Leases};
+use leases::Leases;
 use members::{Answered, Member, Operation, Read, moment};
 use plants::Plants;
 use quorate_check::guarantees::revisions::Revisions;
 use quorate_core::{Buggify, Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{
-    About, BootError, Broken, Choose, Fault, Hands, Nodes, Site, Switch, SyncError, World,
+    About, BootError, Broken, Choose, Fault, Hands, NodeClocks, Nodes, Site, Switch, SyncError,
+    World,
 };
-use quorate_protocols::consensus::raft::{Record, RoleName};
+use quorate_protocols::consensus::raft::{self, Record, RoleName};
 use quorate_replica::store::Command;
 use quorate_replica::{Indication, Life, Message, Replica, Request, Ticket, seal};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
@@ -104,6 +108,8 @@ enum Errand {
     Stir { watcher: usize },
     /// A member is asked whether it serves.
     Probe { member: usize },
+    /// Somebody has looked at the clocks, for reads that may rest on them.
+    Vouch,
 }
 
 /// The service under simulation.
@@ -140,6 +146,7 @@ pub struct Service {
     weights: Weights,
     /// Rare paths of the replicas.
     buggify: Buggify,
+    lease_reads: LeaseReads,
     plants: Plants,
 }
 
@@ -171,6 +178,7 @@ impl Service {
             seen: Vec::new(),
             weights,
             buggify: Buggify::Off,
+            lease_reads: LeaseReads::default(),
             plants: Plants::default(),
         }
     }
@@ -189,6 +197,7 @@ impl Service {
             election_timeout: Duration::from_millis(1_000),
             election_timeout_min: self.options.election_timeout_min,
             log_retain_bytes: self.options.log_retain_bytes,
+            lease_reads: self.lease_reads.terms(self.options.election_timeout_min),
             buggify: self.buggify,
         }
     }
@@ -325,23 +334,6 @@ impl Service {
         command.encode(&mut envelope);
         Request::Write { ticket, envelope: envelope.into() }
     }
-
-    /// The resource outside refuses tokens that are older than the newest it has seen. Who comes
-    /// without a pause and surely holds the lock is not too late.
-    fn write_to_resource(&mut self, number: u64, hands: &mut Hands<'_, Self>) {
-        let Some(operation) = self.operations.get(&number) else { return };
-        let Asked::Critical { token, paused } = operation.asked else { return };
-        if token >= self.token {
-            self.token = token;
-        } else if paused && !self.plants.unfenced() {
-            hands.mark("a write with an old token was refused");
-        } else if self.trust_in_clocks(hands) == Clocks::Trusted {
-            let newest = self.token;
-            let why = format!("a holder with token {token} writes after one with token {newest}");
-            hands.broken(Broken::new("lock", why));
-        }
-        self.answered(number, Answered::Moved, hands);
-    }
 }
 
 impl World for Service {
@@ -367,8 +359,10 @@ impl World for Service {
         self.options.checkpoint_bytes = checkpoint * pick(3, &[16, 4, 1]) / 4;
         let rare = pick(5, &[0, 8, 3]);
         self.options.election_timeout_min = Duration::from_millis(pick(6, &[250, 1_000, 500]));
+        let leases = if pick(7, &[0, 1, 0]) == 1 { Ground::Kept } else { Ground::None };
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
+        self.begin_lease_reads(nodes, leases, hands);
         self.buggify = match (hands.buggify(), rare) {
             (Switch::Off, _) | (_, 0) => Buggify::Off,
             (Switch::On, times) => Buggify::OneIn(times as u32),
@@ -378,6 +372,10 @@ impl World for Service {
             Buggify::OneIn(times) => format!("buggify: members take one rare path in {times}"),
         };
         hands.tell(Kind::Note, |step| step.text = text);
+    }
+
+    fn clocks(&mut self, node: usize) -> Option<NodeClocks> {
+        self.lease_reads.clocks(node)
     }
 
     fn disk(&mut self, node: usize) -> MemberDisk {
@@ -511,6 +509,9 @@ impl World for Service {
             self.errand(RECONNECT, Errand::Connect { watcher }, hands);
         }
         self.served = vec![false; self.nodes];
+        if self.lease_reads.are_on() {
+            self.errand(VOUCH_EVERY, Errand::Vouch, hands);
+        }
     }
 
     fn on_alarm(&mut self, alarm: u64, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
@@ -532,6 +533,7 @@ impl World for Service {
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
             Errand::Stir { watcher } => self.stir(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
+            Errand::Vouch => self.vouch(hands),
         }
     }
 
@@ -547,7 +549,10 @@ impl World for Service {
             Indication::Answered { ticket, answer } => (ticket, Answered::Write(answer)),
             Indication::LeaseAnswered { ticket, answer } => (ticket, Answered::Lease(answer)),
             Indication::ReadRefused { ticket, why } => (ticket, Answered::Read(Err(why))),
-            Indication::Readable { ticket } => {
+            Indication::Readable { ticket, ground } => {
+                if ground == raft::Ground::Lease {
+                    hands.mark("a read rested on a lease");
+                }
                 let asked = member.waiting.get(&ticket);
                 let Some(operation) = asked.and_then(|asked| self.operations.get(asked)) else {
                     return;

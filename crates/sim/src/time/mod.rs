@@ -10,9 +10,9 @@
 //!
 //! Each run draws how often clocks are read and peers are asked, how wrong each clock may be, which
 //! ones lie (traitors included, no more than `f` of the `2f + 1` or more members), which fall
-//! silent, and how each oscillator wanders within 200 ppm. The faults of clocks hit the *wall
-//! clock* of a member, which the synchronizer must not trust; the monotonic one keeps its bound,
-//! and counts while its machine stands still.
+//! silent, which know nothing and say so, and how each oscillator wanders within 200 ppm. The
+//! faults of clocks hit the *wall clock* of a member, which the synchronizer must not trust; the
+//! monotonic one keeps its bound, and counts while its machine stands still.
 //!
 //! **Liveness.** When all faults have ended, every member that is up must be synchronized to 100
 //! ms, if the honest clocks of those that are left are more than `f`.
@@ -134,6 +134,7 @@ impl TimeWorld {
             drift: bound(),
             poll: self.poll,
             fresh: 4 * self.poll + Duration::from_secs(2),
+            error_max: Some(sources::UNFIT),
             ..Config::new(id, peers, 0)
         }
     }
@@ -148,6 +149,18 @@ impl TimeWorld {
             false => hands.draw(site, left as u64 + 1) as usize,
         };
         let first = hands.draw(site, honest.len() as u64) as usize;
+        // Who says that it knows nothing has no voice, so any number may do so. In most runs nobody
+        // does: the fewer know, the less a liar can do.
+        let detail = Site::new(About::Detail, 3);
+        let others = honest.len().saturating_sub(count) as u64;
+        let unfit = match self.too_many_liars || others == 0 || hands.draw(detail, 4) > 0 {
+            true => 0,
+            false => hands.draw(detail, others) as usize,
+        };
+        for place in count..count + unfit {
+            let node = honest[(first + place) % honest.len()];
+            self.members[node].reference.unsettle(node, hands);
+        }
         for place in 0..count.min(honest.len()) {
             let node = honest[(first + place) % honest.len()];
             match self.too_many_liars {

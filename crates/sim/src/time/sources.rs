@@ -2,7 +2,7 @@
 //!
 //! An honest clock is wrong by no more than it says. A liar says what it likes: something far off,
 //! something just beyond its own error, a time that drifts away, the end of all times; or the same
-//! as other liars.
+//! as other liars. One that knows nothing says so, and shows any time.
 
 use quorate_core::{Offset, WallTime};
 use quorate_drivers::simulate::{About, Hands, Site, World};
@@ -11,6 +11,9 @@ use std::time::Duration;
 /// What each reading may be wrong by at least: reading a clock loses a nanosecond, and an exchange
 /// reads four.
 const RESOLUTION: u64 = 10;
+
+/// The error of a clock that knows nothing: RFC 5905, MAXDISP.
+pub(super) const UNFIT: Duration = Duration::from_secs(16);
 
 /// How a clock lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +26,8 @@ enum Lie {
     Gains(u64),
     /// It shows the last instant that can be said.
     EndOfTime,
+    /// It is off by so much, and says that it knows nothing.
+    Unfit(i64),
 }
 
 /// The clock at hand of one member.
@@ -62,6 +67,14 @@ impl Reference {
         self.quiet_from = u64::MAX;
     }
 
+    /// It knows nothing, and says so. What it shows is off by up to twice the error that stands for
+    /// this.
+    pub(super) fn unsettle<W: World>(&mut self, node: usize, hands: &mut Hands<'_, W>) {
+        let most = 2 * UNFIT.as_nanos() as u64;
+        let off = hands.draw(Site::new(About::Detail, 500 + node), 2 * most + 1);
+        self.lie = Some(Lie::Unfit(off as i64 - most as i64));
+    }
+
     /// From now on it is ten seconds ahead, as others are that were bribed.
     pub(super) fn bribe(&mut self) {
         self.lie = Some(Lie::Off(10_000_000_000));
@@ -94,6 +107,7 @@ impl Reference {
             Some(Lie::Off(off)) => (off, RESOLUTION),
             Some(Lie::Close(most)) => (within(most), 1),
             Some(Lie::Gains(thousandth)) => ((hands.now() / 1_000 * thousandth) as i64, RESOLUTION),
+            Some(Lie::Unfit(off)) => (off, UNFIT.as_nanos() as u64),
             Some(Lie::EndOfTime) => return Some((WallTime::MAX, Duration::ZERO)),
         };
         Some((truth.moved(Offset::from_nanos(off)), Duration::from_nanos(error)))

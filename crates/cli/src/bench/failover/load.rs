@@ -66,6 +66,11 @@ impl Load {
         is_served(self)
     }
 
+    /// How many were acknowledged so far.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Waits for what is under way. Answers with the longest time between two acknowledgements
     /// around `struck`.
     pub(super) async fn end(mut self, struck: Instant) -> Duration {

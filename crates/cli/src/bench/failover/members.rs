@@ -1,6 +1,6 @@
 //! Three members as processes of their own, in a directory that goes with them.
 
-use super::{FailoverError, SERVES_WITHIN};
+use super::{FailoverError, SERVES_WITHIN, failed};
 use crate::client;
 use crate::parent;
 use quorate_server::url::Url;
@@ -195,8 +195,4 @@ fn free_urls(count: usize) -> Result<Vec<Url>, FailoverError> {
     let addresses = addresses.map_err(|error| failed("no free port", error))?;
     let url = |address| format!("http://{address}").parse().expect("an address is a URL");
     Ok(addresses.into_iter().map(url).collect())
-}
-
-fn failed(what: &str, error: io::Error) -> FailoverError {
-    FailoverError::Process { what: what.to_owned(), error }
 }

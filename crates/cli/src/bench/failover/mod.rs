@@ -12,7 +12,9 @@
 //! |---|---|
 //! | `members.rs` | the processes |
 //! | `load.rs` | the writes, and when they were acknowledged |
+//! | `elections.rs` | the same processes, and nobody is struck |
 
+pub(super) mod elections;
 mod load;
 mod members;
 
@@ -196,6 +198,10 @@ impl Contestant {
     fn terms_per_blow(&self) -> f64 {
         self.terms as f64 / self.blows as f64
     }
+}
+
+fn failed(what: &str, error: std::io::Error) -> FailoverError {
+    FailoverError::Process { what: what.to_owned(), error }
 }
 
 fn show(options: &Options, contestants: &[Contestant]) {

@@ -16,19 +16,25 @@
 //! | 10 | Committed | commit u64 |
 //! | 11 | Forward | life u64, batch u64, count u32, commands (length u32, bytes) |
 //! | 12 | ReadIndex | life u64, batch u64 |
-//! | 13 | ReadIndexReply | life u64, batch u64, known u8, index u64 |
+//! | 13 | ReadIndexReply | life u64, batch u64, ground u8, index u64 |
 //! | 14 | TimeoutNow | |
 //! | 15 | ForwardRefused | life u64, batch u64, first u32, why u8 |
+//! | 16 | Heartbeat that wants a promise | as 8, and lease u64 (microseconds) |
+//! | 17 | HeartbeatReply with a promise | round u64, promise u64 (microseconds) |
 //!
 //! A position is `term u64, index u64`; an entry is `position, kind u8 (0 noop, 1 command,
 //! 2 membership), length u32, bytes`; a configuration is three times `count u32, ids u64`; yes and
 //! no are 1 and 0; a cause is 0 (silence) or 1 (transfer); a reason is 0 (no leader), 1
-//! (overloaded) or 2 (transferring).
+//! (overloaded) or 2 (transferring); a ground is 0 (not known), 1 (a round) or 2 (a lease).
+//!
+//! Kinds 16 and 17, and ground 2, are said only where lease reads are on, so that members which do
+//! not know them can be told apart from those which are not asked.
 //!
 //! Decoding copies no command: it keeps slices of the bytes that arrived. It reads no count on
 //! trust: what cannot be there is refused before memory is taken for it.
 
 use super::interface::Refusal;
+use super::lease::Ground;
 use super::membership::Configuration;
 use super::message::{Body, Cause, Message, Verdict};
 use super::record::{Entry, Payload, Record};
@@ -131,11 +137,14 @@ pub fn encode(message: &Message, out: &mut impl BufMut) {
         Body::AppendRejected { prev, hint } => {
             put_numbers(7, &[prev.0, hint.term.0, hint.index.0], out);
         }
-        Body::Heartbeat { round, commit, pace } => {
-            let pace = u64::try_from(pace.as_micros()).unwrap_or(u64::MAX);
-            put_numbers(8, &[*round, commit.0, pace], out);
-        }
-        Body::HeartbeatReply { round } => put_numbers(9, &[*round], out),
+        Body::Heartbeat { round, commit, pace, lease } => match micros(*lease) {
+            0 => put_numbers(8, &[*round, commit.0, micros(*pace)], out),
+            lease => put_numbers(16, &[*round, commit.0, micros(*pace), lease], out),
+        },
+        Body::HeartbeatReply { round, promise } => match micros(*promise) {
+            0 => put_numbers(9, &[*round], out),
+            promise => put_numbers(17, &[*round, promise], out),
+        },
         Body::Committed { commit } => put_numbers(10, &[commit.0], out),
         Body::Forward { life, batch, commands } => {
             put_numbers(11, &[*life, *batch], out);
@@ -145,8 +154,12 @@ pub fn encode(message: &Message, out: &mut impl BufMut) {
         Body::ReadIndex { life, batch } => put_numbers(12, &[*life, *batch], out),
         Body::ReadIndexReply { life, batch, read_index } => {
             put_numbers(13, &[*life, *batch], out);
-            out.put_u8(u8::from(read_index.is_some()));
-            out.put_u64_le(read_index.map_or(0, |index| index.0));
+            out.put_u8(match read_index {
+                None => 0,
+                Some((_, Ground::Round)) => 1,
+                Some((_, Ground::Lease)) => 2,
+            });
+            out.put_u64_le(read_index.map_or(0, |(index, _)| index.0));
         }
         Body::TimeoutNow => out.put_u8(14),
         Body::ForwardRefused { life, batch, first, why } => {
@@ -178,12 +191,14 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, BadMessage> {
         5 => append_of(input)?,
         6 => Body::Appended { matched: Index(u64_of(input)?) },
         7 => Body::AppendRejected { prev: Index(u64_of(input)?), hint: position_of(input)? },
-        8 => Body::Heartbeat {
+        kind @ (8 | 16) => Body::Heartbeat {
             round: u64_of(input)?,
             commit: Index(u64_of(input)?),
-            pace: Duration::from_micros(u64_of(input)?),
+            pace: micros_of(input)?,
+            lease: if kind == 16 { micros_of(input)? } else { Duration::ZERO },
         },
-        9 => Body::HeartbeatReply { round: u64_of(input)? },
+        9 => Body::HeartbeatReply { round: u64_of(input)?, promise: Duration::ZERO },
+        17 => Body::HeartbeatReply { round: u64_of(input)?, promise: micros_of(input)? },
         10 => Body::Committed { commit: Index(u64_of(input)?) },
         11 => {
             let (life, batch) = (u64_of(input)?, u64_of(input)?);
@@ -194,9 +209,9 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, BadMessage> {
         12 => Body::ReadIndex { life: u64_of(input)?, batch: u64_of(input)? },
         13 => {
             let (life, batch) = (u64_of(input)?, u64_of(input)?);
-            let known = flag_of(input)?;
+            let ground = ground_of(input)?;
             let index = Index(u64_of(input)?);
-            let read_index = (known == Verdict::Granted).then_some(index);
+            let read_index = ground.map(|ground| (index, ground));
             Body::ReadIndexReply { life, batch, read_index }
         }
         14 => Body::TimeoutNow,
@@ -265,6 +280,11 @@ fn put_configuration(configuration: &Configuration, out: &mut impl BufMut) {
     }
 }
 
+/// Whole ones.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn verdict_byte(verdict: Verdict) -> u8 {
     u8::from(verdict == Verdict::Granted)
 }
@@ -304,6 +324,10 @@ fn count_of(input: &mut Bytes, each_min: usize) -> Result<usize, BadMessage> {
     Ok(count)
 }
 
+fn micros_of(input: &mut Bytes) -> Result<Duration, BadMessage> {
+    Ok(Duration::from_micros(u64_of(input)?))
+}
+
 fn bytes_of(input: &mut Bytes) -> Result<Bytes, BadMessage> {
     let length = count_of(input, 1)?;
     Ok(input.split_to(length))
@@ -319,6 +343,15 @@ fn flag_of(input: &mut Bytes) -> Result<Verdict, BadMessage> {
 
 fn verdict_of(input: &mut Bytes) -> Result<Verdict, BadMessage> {
     flag_of(input)
+}
+
+fn ground_of(input: &mut Bytes) -> Result<Option<Ground>, BadMessage> {
+    match u8_of(input)? {
+        0 => Ok(None),
+        1 => Ok(Some(Ground::Round)),
+        2 => Ok(Some(Ground::Lease)),
+        kind => Err(BadMessage::Unknown { kind }),
+    }
 }
 
 fn refusal_of(input: &mut Bytes) -> Result<Refusal, BadMessage> {
@@ -522,6 +555,14 @@ mod tests {
         any::<u64>().prop_map(Index)
     }
 
+    fn span() -> impl Strategy<Value = Duration> {
+        prop_oneof![Just(0), any::<u64>()].prop_map(Duration::from_micros)
+    }
+
+    fn ground() -> impl Strategy<Value = Ground> {
+        prop_oneof![Just(Ground::Round), Just(Ground::Lease)]
+    }
+
     fn body() -> impl Strategy<Value = Body> {
         let campaign = || any::<u64>().prop_map(Term);
         prop_oneof![
@@ -535,10 +576,11 @@ mod tests {
                 .prop_map(|(prev, entries, commit)| Body::Append { prev, entries, commit }),
             index().prop_map(|matched| Body::Appended { matched }),
             (index(), position()).prop_map(|(prev, hint)| Body::AppendRejected { prev, hint }),
-            (any::<u64>(), index(), any::<u64>()).prop_map(|(round, commit, pace)| {
-                Body::Heartbeat { round, commit, pace: Duration::from_micros(pace) }
+            (any::<u64>(), index(), span(), span()).prop_map(|(round, commit, pace, lease)| {
+                Body::Heartbeat { round, commit, pace, lease }
             }),
-            any::<u64>().prop_map(|round| Body::HeartbeatReply { round }),
+            (any::<u64>(), span())
+                .prop_map(|(round, promise)| Body::HeartbeatReply { round, promise }),
             index().prop_map(|commit| Body::Committed { commit }),
             (any::<(u64, u64)>(), proptest::collection::vec(bytes(), 0..4))
                 .prop_map(|((life, batch), commands)| Body::Forward { life, batch, commands }),
@@ -546,7 +588,7 @@ mod tests {
                 Body::ForwardRefused { life, batch, first, why }
             }),
             any::<(u64, u64)>().prop_map(|(life, batch)| Body::ReadIndex { life, batch }),
-            (any::<(u64, u64)>(), proptest::option::of(index())).prop_map(
+            (any::<(u64, u64)>(), proptest::option::of((index(), ground()))).prop_map(
                 |((life, batch), read_index)| Body::ReadIndexReply { life, batch, read_index }
             ),
             Just(Body::TimeoutNow),
@@ -590,7 +632,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_refused_or_read_but_never_panic(
-            kind in 0u8..18,
+            kind in 0u8..20,
             tail in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut bytes = vec![0; 8];
@@ -601,6 +643,22 @@ mod tests {
             let payload = Bytes::from(tail);
             let _ = Record::from_frame(Frame { kind, position: Position::ZERO, payload });
         }
+    }
+
+    /// Members that have never heard of leases understand those that are not asked for any.
+    #[test]
+    fn without_leases_the_bytes_are_those_of_old() {
+        let zero = Duration::ZERO;
+        let bytes = |body| {
+            let mut out = Vec::new();
+            encode(&Message { term: Term(7), body }, &mut out);
+            (out[8], out.len())
+        };
+        let beat = |lease| Body::Heartbeat { round: 1, commit: Index(2), pace: zero, lease };
+        let reply = |promise| Body::HeartbeatReply { round: 1, promise };
+        assert_eq!((bytes(beat(zero)), bytes(reply(zero))), ((8, 33), (9, 17)));
+        let some = Duration::from_millis(250);
+        assert_eq!((bytes(beat(some)), bytes(reply(some))), ((16, 41), (17, 25)));
     }
 
     #[test]

@@ -4,17 +4,18 @@
 //! bad link does not push the term up for nothing. Whoever hears a leader answers no such question
 //! and no request for a vote, unless the leader itself asked for the change. A leader that hears no
 //! quorum for an election timeout steps down: both together keep one bad link from stopping or
-//! disturbing the cluster.
+//! disturbing the cluster. A promise (`lease.rs`) holds where that silence would not be enough.
 //!
 //! Sources: paper 5.2 and 5.4.1; dissertation 4.2.3, 6.2 and 9.6.
 
+use super::lease::Sends;
 use super::mutant::Mutant;
 use super::progress::Progress;
-use super::read::Rounds;
+use super::read::{Asker, Rounds};
 use super::record::{Entry, Payload};
 use super::{Body, Cause, Leader, Raft, Role, Timer, TransferOutcome, Verdict};
 use quorate_core::{Context, Index, NodeId, Position, Term, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Campaigns that came to nothing double the time for the next one, so often at most.
@@ -44,7 +45,7 @@ impl Raft {
 
     /// True while nobody here needs another leader.
     pub(super) fn hears_a_leader(&self, now: Time) -> bool {
-        let recently = |heard: Time| now.since(heard) < self.patience.timeout();
+        let recently = |heard: Time| now.since(heard) < self.patience();
         self.is_leader() || self.leader.is_some() && self.heard_leader.is_some_and(recently)
     }
 
@@ -104,7 +105,7 @@ impl Raft {
                 // A campaign that came to nothing may have been too short, for disks or links that
                 // are slower than they were when there was a leader.
                 let longer = 1 << self.fruitless.min(FRUITLESS_MAX);
-                let timeout = self.patience.timeout() * longer;
+                let timeout = self.patience() * longer;
                 let timeout = timeout.min(self.config.election_timeout);
                 timeout..timeout * 2
             }
@@ -121,9 +122,16 @@ impl Raft {
         self.follow(self.term, None, cx);
         self.heard_leader = None;
         self.hurried = true;
-        self.owed.election_timer = false;
+        self.take_evidence();
+        self.stand_after_promise(cx);
+    }
+
+    /// The election timer fires soon, but not before what was promised is over.
+    pub(super) fn stand_after_promise(&mut self, cx: &mut Context<'_, Raft>) {
+        let left = self.promise_left(cx.now);
         let spread = self.config.suspicion_spread.max(Duration::from_nanos(1));
-        cx.set_timer(Timer::Election, Duration::ZERO..spread);
+        self.owed.election_timer = false;
+        cx.set_timer(Timer::Election, left..left + spread);
     }
 
     /// Starts the election timer anew. For whoever knows that this member stood still, so that the
@@ -136,6 +144,9 @@ impl Raft {
         self.owed.election_timer = true;
         if self.is_leader() {
             return self.check_quorum(cx);
+        }
+        if self.has_promised(cx.now) {
+            return self.stand_after_promise(cx);
         }
         self.leader = None;
         self.fruitless = self.fruitless.saturating_add(1);
@@ -182,9 +193,13 @@ impl Raft {
 
     /// True if this member may ask for votes. One that votes no more must still do so until the
     /// change is known to be committed: those who are left may need its longer log (dissertation
-    /// 4.2.2).
+    /// 4.2.2). One whose disk has not even taken its last campaign would only push terms up, which
+    /// whoever could win has to catch up with each time.
     pub(super) fn may_campaign(&self) -> bool {
         let whole = self.mending.is_none() || self.planted(Mutant::MendingVotes);
+        if self.campaign_unwritten.is_some() && !self.planted(Mutant::StalledCampaigns) {
+            return false;
+        }
         let firm = self.log.configuration_at(self.commit);
         whole && (self.configuration().is_voter(self.id()) || firm.is_voter(self.id()))
     }
@@ -192,7 +207,11 @@ impl Raft {
     pub(super) fn pre_campaign(&mut self, cx: &mut Context<'_, Raft>) {
         self.leader = None;
         if !self.may_campaign() {
-            self.role = Role::Follower;
+            // What a slow disk takes at last may still win: the requests leave when it does.
+            let waits = self.campaign_unwritten == Some(self.term);
+            if !(waits && matches!(self.role, Role::Candidate(_))) {
+                self.role = Role::Follower;
+            }
             return;
         }
         if self.planted(Mutant::ElectionUnguarded) {
@@ -210,6 +229,8 @@ impl Raft {
     /// Asks for votes in a new term. Everything that the request claims, and our own vote, must be
     /// durable before anybody counts on it: an answer could otherwise outlive what it answered.
     pub(super) fn campaign(&mut self, cause: Cause, cx: &mut Context<'_, Raft>) {
+        let held = cause == Cause::Silence && self.has_promised(cx.now);
+        assert!(!held, "{} stands although it promised not to", self.id());
         self.term = self.term.next();
         self.vote = Some(self.id());
         self.leader = None;
@@ -217,6 +238,7 @@ impl Raft {
         self.owed.acknowledgement = None;
         self.owed.election_timer = true;
         self.role = Role::Candidate(Votes::default());
+        self.campaign_unwritten = Some(self.term);
         self.persist(cx);
         let body = Body::Vote { last: self.log.last(), cause };
         for id in self.configuration().voters().filter(|id| *id != self.id()) {
@@ -241,7 +263,7 @@ impl Raft {
         last: Position,
         cx: &mut Context<'_, Raft>,
     ) {
-        if self.hears_a_leader(cx.now) {
+        if self.hears_a_leader(cx.now) || self.has_promised(cx.now) {
             return;
         }
         let verdict = match campaign > self.term && self.is_up_to_date(last) {
@@ -275,10 +297,17 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_vote(&mut self, from: NodeId, last: Position, cx: &mut Context<'_, Raft>) {
+    pub(super) fn on_vote(
+        &mut self,
+        from: NodeId,
+        last: Position,
+        cause: Cause,
+        cx: &mut Context<'_, Raft>,
+    ) {
+        let held = cause == Cause::Silence && self.has_promised(cx.now);
         let free = self.vote.is_none_or(|vote| vote == from) || self.planted(Mutant::VoteTwice);
         let idle = matches!(self.role, Role::Follower | Role::PreCandidate(_));
-        if !(free && idle && self.is_up_to_date(last)) {
+        if held || !(free && idle && self.is_up_to_date(last)) {
             return cx.send(from, self.say(Body::VoteReply { verdict: Verdict::Denied }));
         }
         self.follow(self.term, self.leader, cx);
@@ -339,11 +368,14 @@ impl Raft {
         self.role = Role::Leader(Box::new(Leader {
             progress,
             rounds: Rounds::default(),
+            sends: Sends::default(),
+            handed_over: false,
             uncommitted_bytes,
             forwarders: BTreeMap::new(),
             stalled: (Index(0), 0),
             slow_since: None,
             spared: None,
+            spared_to: BTreeSet::new(),
             pace: Duration::ZERO,
             news: None,
         }));
@@ -357,7 +389,7 @@ impl Raft {
             self.propose(command, cx);
         }
         for ticket in self.questions.take_all() {
-            self.read(ticket, cx);
+            self.read(Asker::Here { ticket }, cx);
         }
         self.leader_found(cx);
     }

@@ -1,9 +1,10 @@
 //! What the layer above knows of Raft: configuration, requests and indications.
 
+use super::lease::{Ground, LeaseTerms};
 use super::membership::Configuration;
 use super::record::Entry;
 use bytes::Bytes;
-use quorate_core::{Buggify, Index, NodeId, Position, Term};
+use quorate_core::{Buggify, Index, NodeId, Position, Term, Time};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ pub struct Config {
     /// News of the commit index may wait so long for an append that brings them, unless the
     /// follower waits for an entry which it forwarded itself. Zero: they leave at once.
     pub news_delay: Duration,
+    /// Reads may rest on promises and clocks. None: each takes a round, and this member promises
+    /// nothing.
+    pub lease_reads: Option<LeaseTerms>,
     /// Whether rare paths are taken on purpose: under simulation only.
     pub buggify: Buggify,
 }
@@ -54,6 +58,7 @@ impl Config {
             inflight_max: 256,
             uncommitted_bytes_max: 64 << 20,
             news_delay: Duration::ZERO,
+            lease_reads: None,
             buggify: Buggify::Off,
         }
     }
@@ -88,6 +93,19 @@ pub enum Request {
     Read {
         /// Chosen by the asker; comes back in the answer.
         ticket: u64,
+    },
+    /// The same for a decision that must not rest on clocks: a round is taken in any case, unless
+    /// another member leads and answers by its lease.
+    Confirm {
+        /// As for [`Request::Read`].
+        ticket: u64,
+    },
+    /// The rate of this member's clock is known to keep its bound, until an instant of that clock;
+    /// an instant that is over says that it is not known any longer. Until this is said reads do
+    /// not rest on it.
+    TrustClock {
+        /// For how long this may be believed without being said again.
+        until: Time,
     },
     /// Hand leadership to a voter. Ends with [`Indication::TransferEnded`].
     TransferLeadership {
@@ -234,6 +252,8 @@ pub enum Indication {
         ticket: u64,
         /// Wait for this index.
         read_index: Index,
+        /// What it rests on.
+        ground: Ground,
     },
     /// A read cannot be confirmed: no leader, a change of leader, or too many waiting.
     ReadRefused {

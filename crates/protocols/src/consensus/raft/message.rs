@@ -1,6 +1,7 @@
 //! What members say to each other.
 
 use super::interface::Refusal;
+use super::lease::Ground;
 use super::record::Entry;
 use bytes::Bytes;
 use quorate_core::{Index, Position, Term};
@@ -78,6 +79,9 @@ pub enum Body {
         /// A quorum answers in this time, nearly always. Unit: whole microseconds travel. Zero: it
         /// was not measured yet.
         pace: Duration,
+        /// Promise for so long, from the receipt of this, neither to vote nor to stand. Unit: whole
+        /// microseconds travel. Zero: no promise is wanted. See `lease.rs`.
+        lease: Duration,
     },
     /// News of the commit index. No answer is expected.
     Committed {
@@ -88,6 +92,8 @@ pub enum Body {
     HeartbeatReply {
         /// As heard.
         round: u64,
+        /// What was promised; no longer than was wanted. Zero: nothing.
+        promise: Duration,
     },
     /// Commands that were proposed to a follower.
     Forward {
@@ -117,14 +123,14 @@ pub enum Body {
         /// Number of this question in that life.
         batch: u64,
     },
-    /// The answer, confirmed by a quorum.
+    /// The answer, confirmed by a quorum, or by what one has promised.
     ReadIndexReply {
         /// As asked.
         life: u64,
         /// As asked.
         batch: u64,
-        /// Wait for this index, or `None` if the leader cannot say.
-        read_index: Option<Index>,
+        /// Wait for this index, and what it rests on; or `None` if the leader cannot say.
+        read_index: Option<(Index, Ground)>,
     },
     /// Campaign now: leadership is handed to you.
     TimeoutNow,

@@ -30,6 +30,7 @@
 //! | `replication.rs` | append, acknowledge, commit | paper 5.3, 5.4.2; dissertation 10.2.1 |
 //! | `forward.rs` | from follower to leader, once | dissertation 6.2 |
 //! | `read.rs` | linearizable reads without the log | dissertation 6.4 |
+//! | `lease.rs` | the same without a round, by promises and clocks | dissertation 6.4.1 |
 //! | `membership.rs` | joint consensus, learners | paper 6; dissertation 4.2.1, 4.2.2, 4.3 |
 //! | `snapshot.rs` | compaction, states from elsewhere | paper 7; dissertation 5.1 |
 //! | `transfer.rs` | handing over leadership | dissertation 3.10 |
@@ -47,6 +48,7 @@
 //! timely, commands commit.
 //!
 //! **Reads** cost a round of heartbeats, shared by all reads of a batch, and never wait for a disk.
+//! Where that is asked for they rest on promises of the voters and on the rate of clocks instead.
 //! The number of a round grows within a term and is never used twice, so a late answer confirms
 //! only what was asked before it.
 //!
@@ -55,7 +57,7 @@
 //! campaign and votes only for those who have reached it, so what it once acknowledged stays
 //! acknowledged.
 //!
-//! **Left out.** Leases (reads that trust clocks), witnesses, flexible quorums. States travel by
+//! **Left out.** Witnesses, flexible quorums. States travel by
 //! the layer above; a message never carries one. A forwarded command that is lost on its way is not
 //! reported: its proposer gives up after a while.
 //!
@@ -67,6 +69,7 @@ pub mod codec;
 mod election;
 mod forward;
 mod interface;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -83,6 +86,8 @@ mod snapshot;
 mod transfer;
 
 #[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
 mod paper_tests;
 
 pub use forward::{Outstanding, ReplayWindow};
@@ -90,6 +95,7 @@ pub use interface::{
     Config, Indication, ReconfigureRefusal, Refusal, Request, RoleName, Standing, Timer,
     TransferOutcome,
 };
+pub use lease::{Ground, LeaseTerms};
 pub use membership::Configuration;
 pub use message::{Body, Cause, Message, Verdict};
 #[cfg(any(test, feature = "mutants"))]
@@ -101,14 +107,15 @@ pub use safety::safety;
 
 use election::Votes;
 use forward::Forwards;
+use lease::{Promise, Sends};
 use log::Log;
 #[cfg(not(any(test, feature = "mutants")))]
 use mutant::Mutant;
 use patience::Patience;
 use progress::Progress;
 use quorate_core::{Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
-use read::{Questions, Rounds};
-use std::collections::BTreeMap;
+use read::{Asker, Questions, Rounds};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One member of a Raft cluster.
@@ -130,10 +137,13 @@ pub struct Raft {
     leader: Option<NodeId>,
     heard_leader: Option<Time>,
     patience: Patience,
+    promise: Promise,
     /// The election timer is short, because the leader's process is known to have ended.
     hurried: bool,
     /// Campaigns, of anybody's, since a leader was heard: the next one is given more time.
     fruitless: u32,
+    /// The term of our last campaign, while our vote in it is not durable.
+    campaign_unwritten: Option<Term>,
     last_event: Time,
     commit: Index,
     /// Last index that the layer above was told to be committed.
@@ -180,6 +190,9 @@ struct Leader {
     /// Of every member, ourselves included, and of those who are leaving.
     progress: BTreeMap<NodeId, Progress>,
     rounds: Rounds,
+    sends: Sends,
+    /// Somebody was asked to campaign in spite of all promises.
+    handed_over: bool,
     /// What was seen of each member that forwarded; never cut in a term.
     forwarders: BTreeMap<NodeId, ReplayWindow>,
     uncommitted_bytes: usize,
@@ -190,6 +203,8 @@ struct Leader {
     slow_since: Option<Time>,
     /// When leadership was last offered to another for that.
     spared: Option<Time>,
+    /// To whom, since nothing was offered for a while; emptied then. At most the voters.
+    spared_to: BTreeSet<NodeId>,
     /// A quorum answers and writes within this time; looked at with each heartbeat timer.
     pace: Duration,
     /// The commit index when [`Timer::News`] was set; what was committed later waits for the next.
@@ -282,7 +297,18 @@ impl Raft {
 
     /// A silence of the leader of this length means to this member that it is gone.
     pub fn patience(&self) -> Duration {
+        if self.planted(Mutant::PatienceFrozen) {
+            return self.config.election_timeout_min;
+        }
+        if self.planted(Mutant::MarginLeftOut) {
+            return self.patience.without_margin();
+        }
         self.patience.timeout()
+    }
+
+    /// When this member last heard the leader of its term. None if it has not, or leads.
+    pub fn heard_leader(&self) -> Option<Time> {
+        self.heard_leader.filter(|_| !self.is_leader())
     }
 
     /// Why this member must not take part: its records contradict what it may have promised. It
@@ -359,19 +385,21 @@ impl Raft {
             Body::PreVoteReply { campaign, verdict } => {
                 self.on_pre_vote_reply(from, campaign, verdict, cx);
             }
-            Body::Vote { last, .. } => self.on_vote(from, last, cx),
+            Body::Vote { last, cause } => self.on_vote(from, last, cause, cx),
             Body::VoteReply { verdict } => self.on_vote_reply(from, verdict, cx),
             Body::Append { prev, entries, commit } => {
                 self.on_append(from, prev, entries, commit, cx);
             }
             Body::Appended { matched } => self.on_appended(from, matched, cx),
             Body::AppendRejected { prev, hint } => self.on_append_rejected(from, prev, hint),
-            Body::Heartbeat { round, commit, pace } => {
+            Body::Heartbeat { round, commit, pace, lease } => {
                 self.patience.told(pace);
-                self.on_heartbeat(from, round, commit, cx);
+                self.on_heartbeat(from, round, commit, lease, cx);
             }
             Body::Committed { commit } => self.on_committed(from, commit, cx),
-            Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round, cx),
+            Body::HeartbeatReply { round, promise } => {
+                self.on_heartbeat_reply(from, round, promise, cx);
+            }
             Body::Forward { life, batch, commands } => {
                 self.on_forward(from, life, batch, commands, cx);
             }
@@ -395,7 +423,8 @@ impl Raft {
                 self.on_append(from, prev, entries, commit, cx);
             }
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Committed { .. } => {
-                cx.send(from, self.say(Body::HeartbeatReply { round: 0 }));
+                let promise = Duration::ZERO;
+                cx.send(from, self.say(Body::HeartbeatReply { round: 0, promise }));
             }
             Body::Vote { .. } => {
                 cx.send(from, self.say(Body::VoteReply { verdict: Verdict::Denied }));
@@ -448,9 +477,13 @@ impl Protocol for Raft {
         if let Some(last) = self.mending {
             cx.write(Record::Mending { last });
         }
+        self.keep_former_promise(cx.now);
         self.owed.election_timer = true;
         if self.is_sole_voter() {
-            self.pre_campaign(cx); // nobody else could be leading
+            match self.has_promised(cx.now) {
+                true => self.stand_after_promise(cx),
+                false => self.pre_campaign(cx), // nobody else could be leading
+            }
         }
     }
 
@@ -461,7 +494,9 @@ impl Protocol for Raft {
         self.wake(cx);
         match request {
             Request::Propose { command } => self.propose(command, cx),
-            Request::Read { ticket } => self.read(ticket, cx),
+            Request::Read { ticket } => self.read(Asker::Here { ticket }, cx),
+            Request::Confirm { ticket } => self.read(Asker::Confirming { ticket }, cx),
+            Request::TrustClock { until } => self.trust_clock(until, cx.now),
             Request::TransferLeadership { to } => self.transfer_leadership(to, cx),
             Request::Reconfigure { voters, learners } => self.reconfigure(voters, learners, cx),
             Request::Compact { upto } => self.compact(upto, cx),
@@ -481,10 +516,17 @@ impl Protocol for Raft {
             return;
         }
         self.wake(cx);
+        if from == self.id() && matches!(message.body, Body::VoteReply { .. }) {
+            // Our own vote comes when it is durable; disks write in order.
+            let written = message.term;
+            self.campaign_unwritten = self.campaign_unwritten.filter(|term| *term > written);
+        }
         if message.term > self.term {
             match &message.body {
                 Body::Vote { cause: Cause::Silence, .. }
-                    if self.hears_a_leader(cx.now) && !self.planted(Mutant::ElectionUnguarded) =>
+                    if self.has_promised(cx.now)
+                        || self.hears_a_leader(cx.now)
+                            && !self.planted(Mutant::ElectionUnguarded) =>
                 {
                     return;
                 }

@@ -75,10 +75,33 @@ quorate_core::planted_bugs! {
         /// A leader that heard a quorum lately answers reads at once, with no margin for clocks
         /// and pauses (dissertation 6.4.1).
         LeaseRead = "lease-read",
+        /// A lease lasts as long as what was promised, whatever the clocks do (Gray and Cheriton
+        /// 1989, section 5).
+        LeaseMarginForgotten = "lease-margin-forgotten",
+        /// A lease is counted from when the answer came, and not from when the question left
+        /// (dissertation 6.4.1).
+        LeaseFromAnswer = "lease-from-answer",
+        /// A member that restarts is not bound by what it promised before (Gray and Cheriton 1989,
+        /// section 2).
+        PromiseForgotten = "promise-forgotten",
+        /// A member that is told that the leader's process has ended breaks its promise at once.
+        PromiseYieldsToEvidence = "promise-yields-to-evidence",
+        /// A leader that has asked another to campaign reads by its lease all the same
+        /// (dissertation 6.4.1).
+        LeaseOutlivesTransfer = "lease-outlives-transfer",
         /// The leader takes a doubled forward (dissertation 6.3).
         ForwardTakenTwice = "forward-taken-twice",
         /// The leader notes only the batches of which it took something.
         RefusedForwardForgotten = "refused-forward-forgotten",
+        /// A member whose disk has not taken its campaign begins another one, and pushes the term
+        /// up each time; found in our own simulator.
+        StalledCampaigns = "stalled-campaigns",
+        /// Whatever was measured, a follower waits for the shortest silence that is allowed (Chen,
+        /// Toueg and Aguilera 2002, section 5: a freshness point must follow the link).
+        PatienceFrozen = "patience-frozen",
+        /// A follower waits just as long as the longest silence that it has heard (Jacobson 1988,
+        /// appendix A: a timeout needs the deviation, too).
+        MarginLeftOut = "margin-left-out",
         /// A transfer of leadership whose message was lost goes on for ever
         /// (openraft#1747).
         TransferNeverEnds = "transfer-never-ends",

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_millis(1_000);
 
-struct Cluster {
-    members: BTreeMap<NodeId, Raft>,
-    records: BTreeMap<NodeId, Vec<Record>>,
-    heard: Vec<(NodeId, Indication)>,
-    mail: VecDeque<(NodeId, NodeId, Message)>,
+pub(super) struct Cluster {
+    pub(super) members: BTreeMap<NodeId, Raft>,
+    pub(super) records: BTreeMap<NodeId, Vec<Record>>,
+    pub(super) heard: Vec<(NodeId, Indication)>,
+    pub(super) mail: VecDeque<(NodeId, NodeId, Message)>,
     /// Members that nobody reaches.
-    away: BTreeSet<NodeId>,
-    now: Time,
-    mutant: Option<Mutant>,
+    pub(super) away: BTreeSet<NodeId>,
+    pub(super) now: Time,
+    pub(super) mutant: Option<Mutant>,
 }
 
-fn id(number: u64) -> NodeId {
+pub(super) fn id(number: u64) -> NodeId {
     NodeId(number)
 }
 
@@ -31,6 +31,16 @@ fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
 
 impl Cluster {
     fn new(voters: u64, others: u64, mutant: Option<Mutant>) -> Cluster {
+        Cluster::tuned(voters, others, mutant, |_| {})
+    }
+
+    /// With other settings than the usual ones.
+    pub(super) fn tuned(
+        voters: u64,
+        others: u64,
+        mutant: Option<Mutant>,
+        tune: impl Fn(&mut Config),
+    ) -> Cluster {
         let mut cluster = Cluster {
             members: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -42,7 +52,8 @@ impl Cluster {
         };
         for number in 1..=voters + others {
             let founders = 1..=if number <= voters { voters } else { 0 };
-            let config = Config::new(id(number), Configuration::of(founders.map(NodeId)));
+            let mut config = Config::new(id(number), Configuration::of(founders.map(NodeId)));
+            tune(&mut config);
             cluster.start(config, Vec::new());
         }
         cluster
@@ -63,16 +74,20 @@ impl Cluster {
         self.run(member.0, |raft, cx| raft.on_start(cx));
     }
 
-    fn restart(&mut self, number: u64, records: Vec<Record>) {
+    pub(super) fn restart(&mut self, number: u64, records: Vec<Record>) {
         let config = self.raft(number).config.clone();
         self.start(config, records);
     }
 
-    fn raft(&self, number: u64) -> &Raft {
+    pub(super) fn raft(&self, number: u64) -> &Raft {
         &self.members[&id(number)]
     }
 
-    fn run(&mut self, number: u64, event: impl FnOnce(&mut Raft, &mut Context<'_, Raft>)) {
+    pub(super) fn run(
+        &mut self,
+        number: u64,
+        event: impl FnOnce(&mut Raft, &mut Context<'_, Raft>),
+    ) {
         let member = id(number);
         let raft = self.members.get_mut(&member).expect("a member");
         let mut effects = Vec::new();
@@ -93,25 +108,25 @@ impl Cluster {
         }
     }
 
-    fn post(&mut self, from: u64, to: u64, term: u64, body: Body) {
+    pub(super) fn post(&mut self, from: u64, to: u64, term: u64, body: Body) {
         let message = Message { term: Term(term), body };
         self.run(to, |raft, cx| raft.on_message(id(from), message, cx));
     }
 
-    fn request(&mut self, number: u64, request: Request) {
+    pub(super) fn request(&mut self, number: u64, request: Request) {
         self.run(number, |raft, cx| raft.on_request(request, cx));
     }
 
-    fn propose(&mut self, number: u64) {
+    pub(super) fn propose(&mut self, number: u64) {
         self.request(number, Request::Propose { command: Bytes::from_static(b"command") });
     }
 
-    fn timer(&mut self, number: u64, timer: Timer) {
+    pub(super) fn timer(&mut self, number: u64, timer: Timer) {
         self.run(number, |raft, cx| raft.on_timer(timer, cx));
     }
 
     /// Delivers until nobody has anything to say.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some((from, to, message)) = self.mail.pop_front() {
             let cut = from != to && (self.away.contains(&from) || self.away.contains(&to));
             if !cut && self.members.contains_key(&to) {
@@ -131,24 +146,24 @@ impl Cluster {
         }
     }
 
-    fn elect(&mut self, number: u64) {
+    pub(super) fn elect(&mut self, number: u64) {
         self.now = self.now.after(TIMEOUT * 3);
         self.timer(number, Timer::Election);
         self.settle();
     }
 
-    fn heartbeat(&mut self, number: u64) {
+    pub(super) fn heartbeat(&mut self, number: u64) {
         self.timer(number, Timer::Heartbeat);
         self.settle();
     }
 
-    fn told(&self, number: u64, wanted: impl Fn(&Indication) -> bool) -> usize {
+    pub(super) fn told(&self, number: u64, wanted: impl Fn(&Indication) -> bool) -> usize {
         self.heard.iter().filter(|(by, what)| *by == id(number) && wanted(what)).count()
     }
 }
 
 /// The test passes, and fails with the planted bug.
-fn notices(mutant: Mutant, test: impl Fn(Option<Mutant>)) {
+pub(super) fn notices(mutant: Mutant, test: impl Fn(Option<Mutant>)) {
     test(None);
     let outcome = catch_unwind(AssertUnwindSafe(|| test(Some(mutant))));
     assert!(outcome.is_err(), "{mutant:?} was not noticed");
@@ -165,7 +180,7 @@ fn hard_state(term: u64) -> Record {
 #[test]
 fn paper_5_1_a_leader_that_sees_a_higher_term_follows() {
     let mut cluster = Cluster::led(None);
-    cluster.post(2, 1, 9, Body::HeartbeatReply { round: 0 });
+    cluster.post(2, 1, 9, Body::HeartbeatReply { round: 0, promise: Duration::ZERO });
     assert_eq!((cluster.raft(1).role(), cluster.raft(1).term()), (RoleName::Follower, Term(9)));
 }
 
@@ -498,6 +513,32 @@ fn dissertation_3_10_leadership_is_handed_over_without_waiting_for_a_timeout() {
     assert_eq!(cluster.told(1, |what| *what == ended), 1);
 }
 
+/// A leader whose disk stands still is not stuck with one voter that cannot take over.
+#[test]
+fn a_stalled_leader_asks_every_voter_once_and_then_rests() {
+    let mut cluster = Cluster::led(None);
+    cluster.propose(1);
+    cluster.settle_but(1);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        cluster.now = cluster.now.after(TIMEOUT + TIMEOUT / 4);
+        cluster.timer(1, Timer::Heartbeat);
+        let asks = |(_, to, message): &(NodeId, NodeId, Message)| {
+            matches!(message.body, Body::TimeoutNow).then_some(*to)
+        };
+        asked.push(cluster.mail.iter().find_map(asks));
+        cluster.mail.retain(|parcel| asks(parcel).is_none());
+        cluster.settle_but(1);
+        cluster.timer(1, Timer::Transfer); // Nothing came of it.
+    }
+    assert!(asked[..2].contains(&Some(id(2))) && asked[..2].contains(&Some(id(3))), "{asked:?}");
+    assert_eq!(asked[2..], [None, None], "all were asked");
+    cluster.now = cluster.now.after(10 * TIMEOUT);
+    cluster.timer(1, Timer::Heartbeat);
+    let again = cluster.mail.iter().any(|(_, _, message)| message.body == Body::TimeoutNow);
+    assert!(again, "they may have recovered");
+}
+
 #[test]
 fn dissertation_3_10_a_transfer_that_takes_too_long_is_given_up() {
     let mut cluster = Cluster::led(None);
@@ -598,7 +639,7 @@ fn dissertation_6_4_an_answer_to_a_former_life_is_no_answer() {
         cluster.mail.clear();
         cluster.post(1, 2, 1, beat.body);
         cluster.request(2, Request::Read { ticket: 2 });
-        let read_index = Some(Index(1));
+        let read_index = Some((Index(1), Ground::Round));
         cluster.post(1, 2, 1, Body::ReadIndexReply { life: 1, batch: 1, read_index });
         assert_eq!(cluster.told(2, ready), 0);
         cluster.post(1, 2, 1, Body::ReadIndexReply { life: 2, batch: 1, read_index });
@@ -614,7 +655,7 @@ fn reads_are_asked_again_after_this_process_stood_still() {
     cluster.now = cluster.now.after(TIMEOUT * 2);
     let Role::Leader(leader) = &cluster.raft(1).role else { panic!("a leader") };
     let late = leader.progress[&id(1)].round().max(1);
-    cluster.post(2, 1, 1, Body::HeartbeatReply { round: late });
+    cluster.post(2, 1, 1, Body::HeartbeatReply { round: late, promise: Duration::ZERO });
     assert_eq!(cluster.told(1, ready), 0, "the old round confirms nothing");
     cluster.settle();
     assert_eq!(cluster.told(1, ready), 1);
@@ -861,7 +902,8 @@ fn progress_a_campaign_that_came_to_nothing_gives_the_next_one_more_time() {
     let mut now = Time::from_nanos(1);
     for round in 1..200 {
         now = now.after(Duration::from_millis(20));
-        let body = Body::Heartbeat { round, commit: Index(0), pace: Duration::ZERO };
+        let (commit, pace, lease) = (Index(0), Duration::ZERO, Duration::ZERO);
+        let body = Body::Heartbeat { round, commit, pace, lease };
         let mut cx = Context::new(id(1), now, &mut choose, &mut effects);
         raft.on_message(id(2), Message { term: Term(1), body }, &mut cx);
         raft.on_flush(&mut cx);

@@ -57,6 +57,8 @@ pub(super) struct Progress {
     forwarded: Index,
     heard: bool,
     moved: bool,
+    /// It surely keeps what it promised until then, by the leader's clock.
+    pub(super) promised_until: Time,
     /// From a heartbeat to its answer.
     pub(super) answer: Stopwatch,
     /// From an append to its acknowledgement, which waits for the disk.
@@ -89,6 +91,7 @@ impl Progress {
             forwarded: Index(0),
             heard: false,
             moved: false,
+            promised_until: Time::default(),
             answer: Stopwatch::default(),
             disk: Stopwatch::default(),
         }

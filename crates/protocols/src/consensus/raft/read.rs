@@ -11,10 +11,12 @@
 //! ```
 //!
 //! Nobody is answered before the leader has committed an entry of its own term, because until then
-//! it does not know how far its predecessors committed.
+//! it does not know how far its predecessors committed. Where lease reads are on and a lease is
+//! held, no round is begun at all (`lease.rs`).
 //!
 //! Source: dissertation 6.4.
 
+use super::lease::Ground;
 use super::mutant::Mutant;
 use super::progress::Progress;
 use super::{Body, Indication, Raft, Role};
@@ -27,9 +29,19 @@ const READS_WAITING_MAX: usize = 100_000;
 
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Asker {
-    Here { ticket: u64 },
-    There { id: NodeId, life: u64, batch: u64 },
+pub(super) enum Asker {
+    Here {
+        ticket: u64,
+    },
+    /// Who does not want to rest on clocks.
+    Confirming {
+        ticket: u64,
+    },
+    There {
+        id: NodeId,
+        life: u64,
+        batch: u64,
+    },
 }
 
 /// The rounds of heartbeats of a leader, and the reads that wait for them.
@@ -62,6 +74,16 @@ impl Rounds {
     fn bind_fresh(&mut self, read_index: Index) {
         let askers = std::mem::take(&mut self.fresh);
         self.waiting.push_back(Waiting { round: self.last, read_index, askers });
+    }
+
+    /// The fresh reads that may rest on a lease.
+    pub(super) fn take_leasable(&mut self) -> Vec<Asker> {
+        let stays = |asker: &Asker| matches!(asker, Asker::Confirming { .. });
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.fresh).into_iter().partition(stays);
+        self.fresh = stay;
+        self.count -= go.len();
+        go
     }
 
     /// Every waiting read is fresh again.
@@ -122,7 +144,7 @@ impl Questions {
     pub(super) fn take_over(&mut self, rounds: Rounds) {
         let waiting = rounds.waiting.into_iter().flat_map(|waiting| waiting.askers);
         for asker in rounds.fresh.into_iter().chain(waiting) {
-            if let Asker::Here { ticket } = asker {
+            if let Asker::Here { ticket } | Asker::Confirming { ticket } = asker {
                 self.push(ticket);
             }
         }
@@ -136,11 +158,15 @@ impl Questions {
 }
 
 impl Raft {
-    pub(super) fn read(&mut self, ticket: u64, cx: &mut Context<'_, Raft>) {
+    /// Somebody here wants to read.
+    pub(super) fn read(&mut self, asker: Asker, cx: &mut Context<'_, Raft>) {
+        let (Asker::Here { ticket } | Asker::Confirming { ticket }) = asker else {
+            panic!("{asker:?} does not ask here")
+        };
         match &mut self.role {
             Role::Leader(leader) if leader.rounds.count < READS_WAITING_MAX => {
                 leader.rounds.count += 1;
-                leader.rounds.fresh.push(Asker::Here { ticket });
+                leader.rounds.fresh.push(asker);
             }
             Role::Follower if self.questions.count < READS_WAITING_MAX => {
                 self.questions.push(ticket);
@@ -172,7 +198,7 @@ impl Raft {
         &mut self,
         life: u64,
         batch: u64,
-        read_index: Option<Index>,
+        read_index: Option<(Index, Ground)>,
         cx: &mut Context<'_, Raft>,
     ) {
         if life != self.life && !self.planted(Mutant::ReadAnswerOfFormerLife) {
@@ -186,7 +212,7 @@ impl Raft {
         self.questions.count -= asked.tickets.len();
         for ticket in asked.tickets {
             cx.indicate(match read_index {
-                Some(read_index) => Indication::ReadReady { ticket, read_index },
+                Some((read_index, ground)) => Indication::ReadReady { ticket, read_index, ground },
                 None => Indication::ReadRefused { ticket },
             });
         }
@@ -226,11 +252,18 @@ impl Raft {
         }
     }
 
-    /// Starts a round for the reads that came since the last one.
+    fn has_fresh_reads(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if !leader.rounds.fresh.is_empty())
+    }
+
+    /// Answers the reads that came since the last flush by lease, or starts a round for them.
     pub(super) fn flush_rounds(&mut self, cx: &mut Context<'_, Raft>) {
         let may_answer = self.has_committed_in_term() || self.planted(Mutant::ReadBeforeOwnCommit);
-        let Role::Leader(leader) = &self.role else { return };
-        if leader.rounds.fresh.is_empty() || !may_answer {
+        if !self.has_fresh_reads() || !may_answer {
+            return;
+        }
+        self.read_by_lease(cx);
+        if !self.has_fresh_reads() {
             return;
         }
         if !self.planted(Mutant::ReadJoinsOldRound) {
@@ -246,6 +279,7 @@ impl Raft {
         &mut self,
         from: NodeId,
         round: u64,
+        promise: Duration,
         cx: &mut Context<'_, Raft>,
     ) {
         let Role::Leader(leader) = &mut self.role else { return };
@@ -256,9 +290,22 @@ impl Raft {
         progress.hear();
         progress.answered(round);
         progress.answer.end(round, cx.now);
-        if !leader.rounds.waiting.is_empty() {
+        let waits = !leader.rounds.waiting.is_empty();
+        self.hear_promise(from, round, promise, cx.now);
+        if waits {
             self.confirm_reads(cx);
         }
+    }
+
+    /// As a leader: the last round of heartbeats of this term that a quorum has answered. None if
+    /// this member does not lead.
+    pub fn answered_round(&self) -> Option<u64> {
+        let own = self.id();
+        let Role::Leader(leader) = &self.role else { return None };
+        Some(self.agreed(|id| match id == own {
+            true => leader.rounds.last,
+            false => leader.progress.get(&id).map_or(0, Progress::round),
+        }))
     }
 
     /// Answers the reads whose round a quorum has heard.
@@ -282,13 +329,14 @@ impl Raft {
                 return;
             };
             rounds.count -= askers.len();
+            let ground = Ground::Round;
             for asker in askers {
                 match asker {
-                    Asker::Here { ticket } => {
-                        cx.indicate(Indication::ReadReady { ticket, read_index });
+                    Asker::Here { ticket } | Asker::Confirming { ticket } => {
+                        cx.indicate(Indication::ReadReady { ticket, read_index, ground });
                     }
                     Asker::There { id, life, batch } => {
-                        let read_index = Some(read_index);
+                        let read_index = Some((read_index, ground));
                         let body = Body::ReadIndexReply { life, batch, read_index };
                         cx.send(id, super::Message { term, body });
                     }

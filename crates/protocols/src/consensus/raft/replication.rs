@@ -29,7 +29,9 @@ impl Raft {
             Request::Propose { command } => {
                 cx.indicate(Indication::Refused { command, why: Refusal::NoLeader });
             }
-            Request::Read { ticket } => cx.indicate(Indication::ReadRefused { ticket }),
+            Request::Read { ticket } | Request::Confirm { ticket } => {
+                cx.indicate(Indication::ReadRefused { ticket })
+            }
             _ => {}
         }
     }
@@ -368,11 +370,13 @@ impl Raft {
         from: NodeId,
         round: u64,
         commit: Index,
+        lease: Duration,
         cx: &mut Context<'_, Raft>,
     ) {
         self.hear_leader(from, cx);
         self.advance_commit(commit);
-        cx.send(from, self.say(Body::HeartbeatReply { round }));
+        let promise = self.make_promise(lease, cx.now);
+        cx.send(from, self.say(Body::HeartbeatReply { round, promise }));
         let hint = self.log.last();
         if commit > hint.index {
             // It believes that we hold what our disk lost. While nothing is proposed, no append
@@ -406,15 +410,19 @@ impl Raft {
         let (term, commit) = (self.term, self.commit);
         let uncapped = self.planted(Mutant::HeartbeatCommitUncapped);
         let patience = self.config.election_timeout;
+        let lease = self.wanted_promise(cx.now);
         let Role::Leader(leader) = &mut self.role else { return };
-        let Leader { progress, rounds, pace, .. } = leader.as_mut();
+        let Leader { progress, rounds, sends, pace, .. } = leader.as_mut();
         let pace = *pace;
         let round = rounds.begin();
+        if !lease.is_zero() {
+            sends.note(round, lease, cx.now);
+        }
         for (id, progress) in progress.iter_mut().filter(|(id, _)| **id != own) {
             let commit = if uncapped { commit } else { commit.min(progress.matched()) };
             progress.told_commit(commit);
             progress.answer.begin_anew(round, patience, cx.now);
-            let body = Body::Heartbeat { round, commit, pace };
+            let body = Body::Heartbeat { round, commit, pace, lease };
             cx.send(*id, super::Message { term, body });
         }
     }

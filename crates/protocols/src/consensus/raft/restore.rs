@@ -17,6 +17,7 @@
 //! Source: after Alagappan et al. (FAST 2018), more conservatively: whole tails are fetched again.
 
 use super::forward::Forwards;
+use super::lease::Promise;
 use super::patience::Patience;
 use super::read::Questions;
 use super::record::{Entry, Payload, Record};
@@ -209,8 +210,10 @@ pub(super) fn restore(config: &Config, records: &mut dyn Iterator<Item = Record>
             config.election_timeout,
             config.heartbeat_interval,
         ),
+        promise: Promise::default(),
         hurried: false,
         fruitless: 0,
+        campaign_unwritten: None,
         last_event: Time::default(),
         commit,
         hinted: replay.hint,

@@ -5,7 +5,11 @@
 //! it. If nothing has come of it after an election timeout, the old leader goes on.
 //!
 //! A leader whose disk stands still, or has been much slower than a quorum's for a while, does so
-//! of its own accord: its heartbeats need no disk, so no silence would ever tell.
+//! of its own accord: its heartbeats need no disk, so no silence would ever tell. Whoever is asked
+//! first may be unable, too; the next voter is asked then, each of them once.
+//!
+//! Whoever was asked to campaign may do so at any later time of the term, and is not held back by
+//! what was promised to the leader, which from then on has no lease (`lease.rs`).
 //!
 //! Source: dissertation 3.10.
 
@@ -20,7 +24,8 @@ use std::time::Duration;
 const SLOW_DISK: Duration = Duration::from_millis(100);
 /// A slow disk takes so many times as long as a quorum's.
 const SLOWER_THAN_QUORUM: u32 = 4;
-/// A disk must be slow for so long, and a hand-over that came to nothing is not repeated before.
+/// A disk must be slow for so long; and when all voters were asked to take over and nothing came
+/// of it, the first is not asked again before.
 const SLOW_FOR: Duration = Duration::from_secs(10);
 /// A disk is slow while it is written to: what was measured before that says nothing about now.
 const FRESH: Duration = Duration::from_secs(2);
@@ -47,9 +52,10 @@ impl Raft {
         if self.transfer != Some(heard) {
             return;
         }
-        let Role::Leader(leader) = &self.role else { return };
         let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
         if leader.progress.get(&heard).is_some_and(|progress| progress.matched() == last) {
+            leader.handed_over = true;
             cx.send(heard, self.say(Body::TimeoutNow));
         }
     }
@@ -70,14 +76,17 @@ impl Raft {
             fresh && bound > SLOW_DISK && bound > quorum * SLOWER_THAN_QUORUM && !quorum.is_zero();
         leader.slow_since = if slow { leader.slow_since.or(Some(now)) } else { None };
         let slow_for_long = leader.slow_since.is_some_and(|since| now.since(since) > SLOW_FOR);
-        let again = leader.spared.is_none_or(|at| now.since(at) > SLOW_FOR);
-        if !(stalled || slow_for_long) || !again || self.transfer.is_some() {
+        if leader.spared.is_some_and(|at| now.since(at) > SLOW_FOR) {
+            leader.spared_to.clear();
+        }
+        if !(stalled || slow_for_long) || self.transfer.is_some() {
             return;
         }
+        let Some(to) = self.healthiest(now) else { return };
+        let Role::Leader(leader) = &mut self.role else { return };
         leader.spared = Some(now);
-        if let Some(to) = self.healthiest(now) {
-            self.transfer_leadership(to, cx);
-        }
+        leader.spared_to.insert(to);
+        self.transfer_leadership(to, cx);
     }
 
     fn disk_bound(&self, id: NodeId, now: Time) -> Duration {
@@ -85,11 +94,13 @@ impl Raft {
         leader.progress.get(&id).map_or(Duration::ZERO, |progress| progress.disk.bound(now))
     }
 
-    /// The voter that holds most of the log; of several the one that writes fastest, as far as that
-    /// is known.
+    /// The voter that holds most of the log and was not asked lately; of several the one that
+    /// writes fastest, as far as that is known.
     fn healthiest(&self, now: Time) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else { return None };
-        let others = self.configuration().incoming.iter().filter(|id| **id != self.id());
+        let asked = |id: &NodeId| leader.spared_to.contains(id);
+        let others = self.configuration().incoming.iter();
+        let others = others.filter(|id| **id != self.id() && !asked(id));
         let known = others.filter_map(|id| Some((*id, leader.progress.get(id)?)));
         let heard = known.filter(|(_, progress)| progress.is_heard());
         let speed = |of: &Progress| match of.disk.bound(now) {

@@ -26,6 +26,9 @@ pub struct Config {
     pub poll: Duration,
     /// A source that was not heard for so long says nothing new.
     pub fresh: Duration,
+    /// A source whose error is that large knows nothing: it is shown, and has no voice. `None`: all
+    /// have one. RFC 5905, section 11.2.1, calls such a source unfit.
+    pub error_max: Option<Duration>,
 }
 
 impl Config {
@@ -42,6 +45,7 @@ impl Config {
             drift: DriftBound::default(),
             poll,
             fresh: 4 * poll,
+            error_max: None,
         }
     }
 }
@@ -208,6 +212,8 @@ pub enum Indication {
 pub struct SourceStatus {
     /// Which.
     pub source: SourceId,
+    /// What it says the time is.
+    pub reading: WallTime,
     /// How far it is ahead of the disciplined clock; none before that is set.
     pub offset: Option<Offset>,
     /// How far it may be off at present, and why.
@@ -218,6 +224,8 @@ pub struct SourceStatus {
     pub age: Duration,
     /// It contradicts the others.
     pub is_outvoted: bool,
+    /// Its error is beyond [`Config::error_max`].
+    pub is_unfit: bool,
     /// Answers that could not be.
     pub refused: u64,
 }

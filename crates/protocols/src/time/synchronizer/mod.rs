@@ -168,11 +168,13 @@ impl Synchronizer {
             let claim = sample.reading.later(now.since(sample.at));
             Some(SourceStatus {
                 source: *id,
+                reading: claim,
                 offset: self.reading(now).map(|own| claim.offset_from(own)),
                 error: sample.split(age, self.bound()),
                 delay: sample.delay,
                 age: now.since(source.heard),
                 is_outvoted: self.outvoted.contains(id),
+                is_unfit: self.claim(source, now).is_none(),
                 refused: source.refused,
             })
         };
@@ -219,9 +221,15 @@ impl Synchronizer {
         source.filter.best(now, self.bound())
     }
 
+    /// What a source says of the true time at `now`, if it knows anything.
     fn claim(&self, source: &Source, now: Time) -> Option<TimeInterval> {
         let sample = self.claimant(source, now)?;
         let age = self.age(sample, now);
+        let error = sample.split(age, self.bound()).total();
+        let is_unfit = self.config.error_max.is_some_and(|max| error >= max);
+        if is_unfit && !self.planted(Mutant::UnfitHasVoice) {
+            return None;
+        }
         if self.planted(Mutant::DelayIgnored) {
             let sample = Sample { delay: Duration::ZERO, ..*sample };
             return Some(sample.interval(age, self.bound()));

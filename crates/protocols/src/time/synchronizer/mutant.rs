@@ -26,6 +26,9 @@ quorate_core::planted_bugs! {
         /// A member tells its peers the reading of its clock with the error that it had when it
         /// was read (RFC 5905, section 7.3: root dispersion).
         StaleReadingServed = "stale-reading-served",
+        /// A source that knows nothing by its own account has a voice: together with a liar it is
+        /// more than may lie (RFC 5905, section 11.2.1: unfit sources).
+        UnfitHasVoice = "unfit-has-voice",
     }
 }
 

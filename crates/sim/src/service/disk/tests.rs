@@ -32,6 +32,7 @@ fn settings() -> ReplicaSettings {
         election_timeout: Duration::from_secs(1),
         election_timeout_min: Duration::from_secs(1),
         log_retain_bytes: 64 << 20,
+        lease_reads: None,
         buggify: quorate_core::Buggify::Off,
     }
 }
