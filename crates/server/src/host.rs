@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// Pause before news that must not be lost are offered to a full inbox again.
-const INSIST_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const INSIST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The place of an answer that somebody waits for. Counts as a waiting request until it is dropped.
 #[derive(Debug)]
