@@ -33,6 +33,11 @@ use tokio::sync::mpsc;
 /// Notices of a supervisor that wait; one more is dropped, and silence tells the same.
 const NOTICES_MAX: usize = 64;
 
+/// Between two goodbyes of a peer that are believed. Whoever says hello and goodbye in the name of
+/// the leader, again and again, gets no more elections by it; silence tells the same of one who
+/// does stop twice in that time.
+const GOODBYES_APART: Duration = Duration::from_secs(5);
+
 /// What somebody saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Clue {
@@ -95,6 +100,8 @@ struct Known {
     life: u64,
     /// When we met it.
     met: Time,
+    /// When it last said goodbye and was believed.
+    goodbye: Option<Time>,
 }
 
 impl Witness {
@@ -110,7 +117,11 @@ impl Witness {
     /// Somebody saw something. True if the peer is to be suspected for it, and was not.
     pub(crate) fn hear(&self, peer: NodeId, now: Time, clue: Clue) -> bool {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { file, life, met } = files.entry(peer).or_default();
+        let Known { file, life, met, goodbye } = files.entry(peer).or_default();
+        let is_early = |last: Time| now.since(last) < GOODBYES_APART;
+        if clue == Clue::Goodbye && goodbye.is_some_and(is_early) {
+            return false;
+        }
         let evidence = match clue {
             Clue::Refused => Evidence::Refused,
             Clue::Reset => Evidence::Reset,
@@ -123,7 +134,12 @@ impl Witness {
         let before = file.verdict(Silence::Borne);
         file.record(now, evidence);
         // Of one that we have never met nobody expects anything.
-        *life > 0 && before == Verdict::Trusted && file.verdict(Silence::Borne) != Verdict::Trusted
+        let is_suspected = file.verdict(Silence::Borne) != Verdict::Trusted;
+        let is_news = *life > 0 && before == Verdict::Trusted && is_suspected;
+        if is_news && clue == Clue::Goodbye {
+            *goodbye = Some(now);
+        }
+        is_news
     }
 }
 
@@ -196,6 +212,18 @@ mod tests {
         }
         witness.met(PEER, at(4));
         assert!(witness.hear(PEER, at(5), Clue::Goodbye), "the next life");
+    }
+
+    #[test]
+    fn goodbyes_that_follow_each_other_are_not_believed() {
+        let witness = Witness::default();
+        let mut believed = 0;
+        for tenth in 0..200 {
+            let now = Time::from_nanos(tenth * 100_000_000);
+            witness.met(PEER, now);
+            believed += u32::from(witness.hear(PEER, now, Clue::Goodbye));
+        }
+        assert_eq!(believed, 4, "of 200 in 20 seconds");
     }
 
     #[test]
