@@ -474,6 +474,7 @@ impl ReplicaHost {
         self.vitals.patience = raft.patience();
         self.vitals.voters = voters;
         self.vitals.is_mending = raft.is_mending();
+        self.vitals.holds_lease = raft.holds_lease(monotonic_now());
         self.vitals.is_disputed = node.disputed().is_some();
         if !self.vitals.is_disputed {
             self.errors.remove("disputed");

@@ -157,6 +157,8 @@ pub struct Measured {
     pub clock: ClockBounds,
     /// Reads may rest on the clock.
     pub lease_reads: Switch,
+    /// As a leader: enough voters have promised, nobody doubts the clock, nothing was handed over.
+    pub holds_lease: bool,
     /// How long ago this member's state was proven to be fresh.
     pub age: Option<Duration>,
     /// Requests of clients that were not served while there was no quorum, in this life.
@@ -356,6 +358,7 @@ pub(super) mod tests {
             used: 1_000,
             quota: 2_000,
             age: Some(300 * MS),
+            holds_lease: true,
             ..Measured::default()
         }
     }
