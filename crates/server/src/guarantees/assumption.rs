@@ -1,7 +1,12 @@
 //! What promises rest on: measured, and held against a bound. Pure.
 //!
 //! An assumption holds while its measured value is at most its bound and nothing else speaks
-//! against it. What was not measured does not hold: a promise that needs it is not made.
+//! against it. What was not measured is a standing of its own: it does not hold, and is not broken.
+//! What that means, each promise decides (`table.rs`): a read by lease needs a rate of the clock
+//! that is known, and the end of a lease is promised with a condition where it is not. An error of
+//! the clock that was not measured says nothing of its rate, and takes nothing away. One that was
+//! measured, and is larger than the operator allows, takes lease reads away: that is caution, since
+//! what makes the time uncertain may concern the clock here.
 
 use crate::timekeeping::{ClockBounds, ClockError, ClockRate};
 use quorate_core::NodeId;
@@ -183,7 +188,7 @@ pub enum Standing {
     Holds,
     /// It does not.
     Broken,
-    /// Nobody measures it here, so nothing may rest on it.
+    /// Nobody measures it here, or not yet. Each promise decides what that means.
     NotMeasured,
 }
 
