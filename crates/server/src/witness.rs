@@ -2,7 +2,7 @@
 //!
 //! **Problem.** A silence takes a while to mean anything, although somebody often knows at once
 //! what has become of a peer. What they know must make members ask sooner, and nothing else:
-//! whoever lies here must not be able to do more than have a question asked.
+//! whoever lies here must not be able to do more than cause an election now and then.
 //!
 //! **Idea.** Each clue goes into a file on the peer (`detectors::evidence`), which knows what a
 //! clue is worth and of which life of the peer it tells. A life ends, for us, where a connection to
@@ -19,7 +19,11 @@
 //! **Guarantees.** A peer is suspected once for each of its lives, whatever is said how often. A
 //! notice about a process that ended before the present connection began changes nothing. A
 //! suspicion grants nobody anything: the member asks the others whether it could win an election,
-//! and those who hear the leader say no.
+//! and those who hear the leader say no. So a lie told to too few members has a question asked. One
+//! told to all at once, such as a forged goodbye of the leader to each follower, leaves nobody who
+//! hears it, and there *is* an election: an interruption, in which nothing acknowledged is lost. It
+//! does not come more often than goodbyes are believed, one of a peer in 5 s; and where reads rest
+//! on leases nobody stands or votes before what was promised is over.
 //!
 //! **Bounds.** A file for each peer; [`NOTICES_MAX`] notices that wait.
 
