@@ -219,12 +219,15 @@ pub struct Assumption {
 }
 
 impl Assumption {
-    /// As a line of a log says it: `disk 812 ms > 500 ms`.
+    /// As a line of a log says it: `disk 812 ms > 500 ms`. A value that is within its bound is
+    /// left out if something else broke the assumption: `quorum (no leader is known)`.
     pub fn line(&self) -> String {
         let unit = self.name.unit().text();
         let number = |value: u64| format!("{value} {unit}").trim_end().to_owned();
         let mut text = self.name.text().to_owned();
+        let is_beyond = self.value.zip(self.bound).is_some_and(|(value, bound)| value > bound);
         match (self.value, self.bound) {
+            _ if self.standing == Standing::Broken && self.detail.is_some() && !is_beyond => {}
             (Some(value), Some(bound)) => {
                 let sign = if value > bound { ">" } else { "<=" };
                 let _ = write!(text, " {} {sign} {}", number(value), number(bound));
@@ -458,7 +461,7 @@ pub(super) mod tests {
         assert_eq!(line(Name::DiskIntegrity, well()), "disk-integrity 0 <= 0");
         assert_eq!(
             line(Name::Quorum, Measured { leader: None, ..well() }),
-            "quorum 12 ms <= 250 ms (no leader is known)"
+            "quorum (no leader is known)"
         );
         assert_eq!(line(Name::Space, Measured { quota: 0, ..well() }), "space 1000 bytes");
     }
