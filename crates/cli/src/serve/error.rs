@@ -48,7 +48,11 @@ impl fmt::Display for UsageError {
             }
             UsageError::NotAFlag { word, after: None } => write!(f, "'{word}' is not a valid flag"),
             UsageError::NotAFlag { word, after: Some(flag) } => {
-                write!(f, "'{word}' is not a valid flag; write --{flag}={word}")
+                write!(f, "'{word}' is not a valid flag; write --{flag}")?;
+                match super::settings::parse_bool(word) {
+                    Some(_) => write!(f, "={word}"),
+                    None => write!(f, "=true or --{flag}=false"),
+                }
             }
             UsageError::MissingValue { flag } => {
                 write!(f, "flag needs an argument: --{flag}; write --{flag}=VALUE")
