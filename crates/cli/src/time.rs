@@ -174,10 +174,7 @@ fn row(member: &Member) -> Vec<String> {
 
 fn print_sources(endpoint: &str, report: &TimeReport) {
     output::line("");
-    output::line(format_args!(
-        "{} ({endpoint}): {} of its sources may be wrong",
-        report.name, report.faulty_max
-    ));
+    output::line(format_args!("{} ({endpoint}): {}", report.name, tolerance(report.faulty_max)));
     let head = ["  SOURCE", "VERDICT", "OFFSET", "ERROR", "= DELAY", "+ DRIFT", "+ DISP.", "AGE"];
     let mut table = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     table.extend(report.sources.iter().map(source_row));
@@ -187,6 +184,14 @@ fn print_sources(endpoint: &str, report: &TimeReport) {
     }
     for note in &report.notes {
         output::line(format_args!("  {note}"));
+    }
+}
+
+/// How many wrong sources do no harm.
+fn tolerance(faulty_max: usize) -> String {
+    match faulty_max {
+        1 => "tolerates 1 wrong source".to_owned(),
+        count => format!("tolerates {count} wrong sources"),
     }
 }
 
