@@ -51,6 +51,21 @@ async fn members(channel: &Channel, timeout: Duration) -> Option<Vec<(u64, Strin
     Some(answer.members.into_iter().map(member).collect())
 }
 
+/// What to tell who asked the members of several clusters as if they were of one. `found`: who,
+/// and the cluster it says it belongs to; an empty one is not known.
+pub(crate) fn mixed(found: &[(String, String)]) -> Option<String> {
+    let mut clusters: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (member, cluster) in found.iter().filter(|(_, cluster)| !cluster.is_empty()) {
+        clusters.entry(cluster).or_default().push(member);
+    }
+    if clusters.len() < 2 {
+        return None;
+    }
+    let each = clusters.iter().map(|(id, members)| format!("{id}: {}", members.join(", ")));
+    let each = each.collect::<Vec<_>>().join("; ");
+    Some(format!("these are members of {} clusters; ask each by itself ({each})", clusters.len()))
+}
+
 /// The same place, though one is called `localhost`.
 fn same(a: &Url, b: &Url) -> bool {
     let host = |url: &Url| {
@@ -62,6 +77,19 @@ fn same(a: &Url, b: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_of_several_clusters_are_told_apart() {
+        let found = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(member, id)| ((*member).into(), (*id).into()));
+            mixed(&pairs.collect::<Vec<(String, String)>>())
+        };
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[("a:1", "c1"), ("b:1", "c1"), ("old:1", "")]), None);
+        let warning = "these are members of 2 clusters; ask each by itself (c1: a:1, c:1; f0: b:1)";
+        let told = found(&[("a:1", "c1"), ("b:1", "f0"), ("c:1", "c1")]);
+        assert_eq!(told.as_deref(), Some(warning));
+    }
 
     #[test]
     fn localhost_is_one_place() {
