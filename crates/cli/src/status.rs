@@ -15,7 +15,7 @@ use quorate_server::url::Url;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -44,13 +44,21 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// A read that takes longer may have waited for an election: what members said before it is old.
+const PROBE_LONG: Duration = Duration::from_millis(100);
+
 /// What is shown.
 #[derive(Debug, Serialize)]
 struct Report {
     serves: bool,
     leader: Option<String>,
+    /// They are not of one cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
     members: Vec<Row>,
 }
+
+type Answer = Result<StatusResponse, tonic::Status>;
 
 /// One member; without `state` it did not answer.
 #[derive(Debug, Serialize)]
@@ -100,6 +108,16 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Report {
     let names = neighbours::find(&mut endpoints, scope, timeout).await;
     let channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
+    let mut answers = ask(&channels, timeout).await;
+    let begun = Instant::now();
+    let serves = serves(&channels, &answers, timeout).await;
+    if is_old(&answers, serves, begun.elapsed()) {
+        answers = ask(&channels, timeout).await;
+    }
+    report(&endpoints, answers, &names, serves)
+}
+
+async fn ask(channels: &[Channel], timeout: Duration) -> Vec<Answer> {
     let asked: Vec<_> = channels
         .iter()
         .cloned()
@@ -109,25 +127,25 @@ async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Repor
     for answer in asked {
         answers.push(answer.await.expect("asking does not panic"));
     }
-    let serves = serves(&channels, &answers, timeout).await;
-    report(&endpoints, answers, &names, serves)
+    answers
+}
+
+/// True if the answers may be of another time than the probe that came after them: it took long,
+/// or found what they do not say.
+fn is_old(answers: &[Answer], serves: bool, took: Duration) -> bool {
+    took > PROBE_LONG || serves != leader(answers).is_some()
 }
 
 /// True if one linearizable read succeeds somewhere.
-async fn serves(
-    channels: &[Channel],
-    answers: &[Result<StatusResponse, tonic::Status>],
-    timeout: Duration,
-) -> bool {
+async fn serves(channels: &[Channel], answers: &[Answer], timeout: Duration) -> bool {
     for (channel, _) in channels.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
         let probe = RangeRequest { key: "\0".into(), count_only: true, ..RangeRequest::default() };
         let mut kv = KvClient::new(channel.clone());
         match tokio::time::timeout(timeout, kv.range(probe)).await {
             Ok(Ok(_)) => return true,
             Ok(Err(status)) if is_permission(status.code()) => {
-                let known = |answer: &&Result<StatusResponse, _>| {
-                    answer.as_ref().is_ok_and(|status| status.leader != 0)
-                };
+                let known =
+                    |answer: &&Answer| answer.as_ref().is_ok_and(|status| status.leader != 0);
                 return answers.iter().filter(known).count() > answers.len() / 2;
             }
             _ => {}
@@ -143,11 +161,17 @@ fn is_permission(code: Code) -> bool {
 
 fn report(
     endpoints: &[Url],
-    answers: Vec<Result<StatusResponse, tonic::Status>>,
+    answers: Vec<Answer>,
     names: &BTreeMap<u64, String>,
     serves: bool,
 ) -> Report {
     let leader = leader(&answers);
+    let cluster = |(endpoint, answer): (&Url, &Answer)| {
+        let header = answer.as_ref().ok()?.header.as_ref()?;
+        Some((endpoint.authority(), format!("{:x}", header.cluster_id)))
+    };
+    let clusters: Vec<_> = endpoints.iter().zip(&answers).filter_map(cluster).collect();
+    let warning = neighbours::mixed(&clusters);
     // A member lags behind what anybody knows to be committed, not behind what it knows itself.
     let committed = answers.iter().flatten().map(|status| status.raft_index).max().unwrap_or(0);
     let named = |id: u64| names.get(&id).filter(|name| !name.is_empty()).cloned();
@@ -164,13 +188,13 @@ fn report(
     });
     let members = rows.collect();
     let leader = leader.map(|id| named(id).unwrap_or_else(|| format!("{id:x}")));
-    Report { serves, leader, members }
+    Report { serves, leader, warning, members }
 }
 
 /// The leader, as far as it can be known: a member that says so itself, of the newest term; or, if
 /// nobody asked is missing, the one the others name. A leader named by others while somebody is
-/// missing may be the one that is missing.
-fn leader(answers: &[Result<StatusResponse, tonic::Status>]) -> Option<u64> {
+/// missing may be the one that is missing; one that answered, and does not say so, leads no more.
+fn leader(answers: &[Answer]) -> Option<u64> {
     let id = |status: &StatusResponse| status.header.as_ref().map_or(0, |header| header.member_id);
     let newest = |claims: &dyn Fn(&StatusResponse) -> bool| {
         let claimed = answers.iter().flatten().filter(|status| claims(status));
@@ -178,7 +202,9 @@ fn leader(answers: &[Result<StatusResponse, tonic::Status>]) -> Option<u64> {
     };
     let own = newest(&|status| status.leader != 0 && status.leader == id(status));
     let all_answered = answers.iter().all(Result::is_ok);
-    own.or_else(|| newest(&|status| all_answered && status.leader != 0))
+    let answered = |leader| answers.iter().flatten().any(|status| id(status) == leader);
+    let named = |status: &StatusResponse| status.leader != 0 && !answered(status.leader);
+    own.or_else(|| newest(&|status| all_answered && named(status)))
 }
 
 fn state(status: StatusResponse, id: u64, committed: u64) -> State {
@@ -225,13 +251,21 @@ fn print(report: &Report) {
         let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         output::line(padded.collect::<Vec<_>>().join("  ").trim_end());
     }
-    let verdict = match (report.serves, &report.leader) {
+    if let Some(warning) = &report.warning {
+        output::line(format_args!("warning: {warning}"));
+    }
+    output::line(verdict(report));
+}
+
+fn verdict(report: &Report) -> String {
+    let all_answered = report.members.iter().all(|row| row.state.is_some());
+    match (report.serves, &report.leader) {
         (true, Some(leader)) => format!("serves; leader is {leader}"),
+        (true, None) if all_answered => "serves; nobody said that it leads".to_owned(),
         (true, None) => "serves; its leader was not reached".to_owned(),
         (false, Some(leader)) => format!("does not serve, though {leader} says it leads"),
         (false, None) => "does not serve: no leader reached".to_owned(),
-    };
-    output::line(verdict);
+    }
 }
 
 fn cells(row: &Row) -> [String; 11] {
@@ -271,12 +305,7 @@ mod tests {
     use super::*;
     use quorate_server::proto::etcdserverpb::ResponseHeader;
 
-    fn answer(
-        id: u64,
-        leader: u64,
-        term: u64,
-        applied: u64,
-    ) -> Result<StatusResponse, tonic::Status> {
+    fn answer(id: u64, leader: u64, term: u64, applied: u64) -> Answer {
         Ok(StatusResponse {
             header: Some(ResponseHeader {
                 member_id: id,
@@ -316,6 +345,40 @@ mod tests {
         let answers = vec![answer(1, 1, 5, 100), answer(2, 2, 6, 100)];
         let report = report(&endpoints, answers, &BTreeMap::new(), false);
         assert_eq!(report.leader.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_leader_that_says_it_is_none_is_not_named_and_all_are_asked_again() {
+        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let electing = || vec![answer(1, 2, 5, 100), answer(2, 0, 6, 100)];
+        let report = report(&endpoints, electing(), &BTreeMap::new(), true);
+        assert_eq!(report.leader, None);
+        assert_eq!(verdict(&report), "serves; nobody said that it leads");
+        let swift = PROBE_LONG / 2;
+        assert!(is_old(&electing(), true, swift), "somebody served the read");
+        let settled = [answer(1, 2, 7, 100), answer(2, 2, 7, 100)];
+        assert!(!is_old(&settled, true, swift));
+        assert!(is_old(&settled, true, PROBE_LONG * 2), "the read may have waited for another");
+        assert!(is_old(&settled, false, swift), "no leader served the read");
+        assert!(!is_old(&electing(), false, swift));
+    }
+
+    #[test]
+    fn members_of_two_clusters_are_warned_of() {
+        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let answer = |id, cluster_id| {
+            let mut status = answer(id, id, 5, 100).expect("an answer");
+            status.header.as_mut().expect("a header").cluster_id = cluster_id;
+            Ok(status)
+        };
+        let warning = |second| {
+            let answers = vec![answer(1, 7), answer(2, second)];
+            report(&endpoints, answers, &BTreeMap::new(), true).warning
+        };
+        assert_eq!(warning(7), None);
+        let told = warning(8).expect("a warning");
+        assert!(told.contains("members of 2 clusters"), "{told}");
+        assert!(told.contains("(7: a:1; 8: b:1)"), "{told}");
     }
 
     #[test]
