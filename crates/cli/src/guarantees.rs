@@ -4,7 +4,7 @@
 //! does not answer promises nothing to whoever asks, which is told as such.
 
 use crate::client;
-use crate::neighbours::{self, Scope};
+use crate::neighbours::{self, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::guarantees::{AssumptionReport, PromiseReport, Report};
@@ -33,16 +33,8 @@ const EXIT_NOBODY: u8 = 2;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
-    #[arg(long, value_name = "HOST:PORT,..")]
-    endpoints: Option<String>,
-    /// Seconds to wait for each answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
-    /// One JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whom: Whom,
     /// Ask again every second, until interrupted
     #[arg(long)]
     watch: bool,
@@ -69,18 +61,13 @@ struct Answer {
 
 /// Asks, prints, judges.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let given = options.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-    let endpoints = match client::parse_endpoints(given) {
-        Ok(endpoints) => endpoints,
-        Err(error) => {
-            output::complain(format_args!("--endpoints: {error}"));
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
+    let Some(endpoints) = options.whom.endpoints() else {
+        return ExitCode::from(crate::EXIT_USAGE);
     };
     client::block_on(async {
         loop {
             let answers = look(endpoints.clone(), options).await;
-            if options.json {
+            if options.whom.json {
                 output::line(serde_json::to_string(&answers).expect("numbers and text"));
             } else {
                 table(&answers).iter().for_each(output::line);
@@ -89,7 +76,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
                 return verdict(&answers);
             }
             tokio::time::sleep(WATCH_EVERY).await;
-            if !options.json {
+            if !options.whom.json {
                 output::line("");
             }
         }
@@ -107,8 +94,7 @@ fn verdict(answers: &Answers) -> ExitCode {
 }
 
 async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
-    let timeout = Duration::from_secs(options.timeout);
-    let scope = if options.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
+    let (scope, timeout) = (options.whom.scope(), options.whom.timeout());
     neighbours::find(&mut endpoints, scope, timeout).await;
     let ask = |endpoint: &Url| {
         let endpoint = endpoint.clone();

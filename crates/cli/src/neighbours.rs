@@ -1,6 +1,7 @@
 //! Whom to ask: the endpoints given, or also the members that one of them knows.
 
-use crate::client;
+use crate::{client, output};
+use clap::Args;
 use quorate_server::proto::etcdserverpb::MemberListRequest;
 use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_server::url::Url;
@@ -15,6 +16,41 @@ pub(crate) enum Scope {
     Given,
     /// Also the members they know of.
     WithNeighbours,
+}
+
+/// The flags of commands that ask every member for itself.
+#[derive(Args, Debug)]
+pub(crate) struct Whom {
+    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
+    #[arg(long, value_name = "HOST:PORT,..")]
+    endpoints: Option<String>,
+    /// Seconds to wait for each answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Whom {
+    /// Where to begin. None, with a line that says why, if what was given names nobody.
+    pub(crate) fn endpoints(&self) -> Option<Vec<Url>> {
+        let given = self.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
+        client::parse_endpoints(given)
+            .map_err(|error| output::complain(format_args!("--endpoints: {error}")))
+            .ok()
+    }
+
+    /// Who is asked: those who were named, or all.
+    pub(crate) fn scope(&self) -> Scope {
+        if self.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours }
+    }
+
+    /// For each answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
 }
 
 /// Names by id, from the first endpoint that answers; adds the members that it knows to

@@ -6,7 +6,7 @@
 //! permission do answers count instead.
 
 use crate::client;
-use crate::neighbours::{self, Scope};
+use crate::neighbours::{self, Scope, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
@@ -32,16 +32,8 @@ Exit status: 0 the cluster serves, 1 it does not, 2 usage.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
-    #[arg(long, value_name = "HOST:PORT,..")]
-    endpoints: Option<String>,
-    /// Seconds to wait for each answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
-    /// One JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 /// A read that takes longer may have waited for an election: what members said before it is old.
@@ -86,18 +78,12 @@ struct State {
 
 /// Asks, prints, judges.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let given = options.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-    let endpoints = match client::parse_endpoints(given) {
-        Ok(endpoints) => endpoints,
-        Err(error) => {
-            output::complain(format_args!("--endpoints: {error}"));
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
+    let Some(endpoints) = options.whom.endpoints() else {
+        return ExitCode::from(crate::EXIT_USAGE);
     };
-    let timeout = Duration::from_secs(options.timeout);
-    let scope = if options.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
+    let (scope, timeout) = (options.whom.scope(), options.whom.timeout());
     let report = client::block_on(look(endpoints, scope, timeout));
-    if options.json {
+    if options.whom.json {
         output::line(serde_json::to_string(&report).expect("numbers and text"));
     } else {
         print(&report);
