@@ -4,7 +4,8 @@
 //! does not answer promises nothing to whoever asks, which is told as such.
 
 use crate::client;
-use crate::neighbours::{self, Scope};
+use crate::login::Login;
+use crate::neighbours::{self, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::guarantees::{AssumptionReport, PromiseReport, Report};
@@ -33,16 +34,8 @@ const EXIT_NOBODY: u8 = 2;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
-    #[arg(long, value_name = "HOST:PORT,..")]
-    endpoints: Option<String>,
-    /// Seconds to wait for each answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
-    /// One JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whom: Whom,
     /// Ask again every second, until interrupted
     #[arg(long)]
     watch: bool,
@@ -53,6 +46,9 @@ pub(crate) struct Options {
 struct Answers {
     /// Everything that is offered holds, on every member.
     holds: bool,
+    /// They are not of one cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
     members: Vec<Answer>,
 }
 
@@ -66,18 +62,14 @@ struct Answer {
 
 /// Asks, prints, judges.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let given = options.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-    let endpoints = match client::parse_endpoints(given) {
-        Ok(endpoints) => endpoints,
-        Err(error) => {
-            output::complain(format_args!("--endpoints: {error}"));
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
+    let Some(endpoints) = options.whom.endpoints() else {
+        return ExitCode::from(crate::EXIT_USAGE);
     };
+    let Ok(login) = options.whom.login() else { return ExitCode::from(crate::EXIT_USAGE) };
     client::block_on(async {
         loop {
-            let answers = look(endpoints.clone(), options).await;
-            if options.json {
+            let answers = look(endpoints.clone(), login.as_ref(), options).await;
+            if options.whom.json {
                 output::line(serde_json::to_string(&answers).expect("numbers and text"));
             } else {
                 table(&answers).iter().for_each(output::line);
@@ -86,7 +78,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
                 return verdict(&answers);
             }
             tokio::time::sleep(WATCH_EVERY).await;
-            if !options.json {
+            if !options.whom.json {
                 output::line("");
             }
         }
@@ -103,10 +95,9 @@ fn verdict(answers: &Answers) -> ExitCode {
     }
 }
 
-async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
-    let timeout = Duration::from_secs(options.timeout);
-    let scope = if options.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
-    neighbours::find(&mut endpoints, scope, timeout).await;
+async fn look(mut endpoints: Vec<Url>, login: Option<&Login>, options: &Options) -> Answers {
+    let (scope, timeout) = (options.whom.scope(), options.whom.timeout());
+    neighbours::find(&mut endpoints, login, scope, timeout).await;
     let ask = |endpoint: &Url| {
         let endpoint = endpoint.clone();
         tokio::spawn(async move {
@@ -123,7 +114,13 @@ async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
         members.push(answer.await.expect("asking does not panic"));
     }
     let whole = |member: &Answer| member.report.as_ref().is_some_and(|report| !report.is_less());
-    Answers { holds: members.iter().all(whole), members }
+    let holds = members.iter().all(whole);
+    let cluster = |member: &Answer| {
+        let cluster = member.report.as_ref()?.cluster.clone();
+        Some((member.endpoint.clone(), cluster))
+    };
+    let clusters: Vec<_> = members.iter().filter_map(cluster).collect();
+    Answers { holds, warning: neighbours::mixed(&clusters), members }
 }
 
 /// Asks one member. Errors: why there is no answer, for eyes.
@@ -138,6 +135,22 @@ async fn ask(endpoint: &Url, timeout: Duration) -> Result<Report, String> {
 
 /// Lines for eyes: the assumptions of each member, its promises, and what it comes to.
 fn table(answers: &Answers) -> Vec<String> {
+    let mut lines = match reports(answers).next() {
+        Some(_) => tables(answers),
+        None => Vec::new(),
+    };
+    for member in &answers.members {
+        if let Some(why) = &member.unreachable {
+            lines.push(format!("{}: unreachable: {why}", member.endpoint));
+        }
+    }
+    lines.extend(reports(answers).filter_map(|(member, report)| read_only(&member, report)));
+    lines.extend(answers.warning.iter().map(|warning| format!("warning: {warning}")));
+    lines.push(summary(answers));
+    lines
+}
+
+fn tables(answers: &Answers) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rows = vec![
         ["MEMBER", "ASSUMPTION", "STATE", "MEASURED", "BOUND", "FOR", "BROKEN"].map(str::to_owned),
@@ -154,26 +167,35 @@ fn table(answers: &Answers) -> Vec<String> {
     }
     lines.extend(aligned(&rows));
     lines.push(String::new());
-    for member in &answers.members {
-        if let Some(why) = &member.unreachable {
-            lines.push(format!("{}: unreachable: {why}", member.endpoint));
-        }
-    }
-    for (member, report) in reports(answers) {
-        if let Some(since) = report.read_only_for_ms {
-            let age = report
-                .age_ms
-                .map_or("of unknown age".to_owned(), |age| format!("at most {} old", time(age)));
-            let unserved = match report.unserved_total {
-                0 => String::new(),
-                unserved => format!("; requests not served so far: {unserved}"),
-            };
-            let since = time(since);
-            lines.push(format!("{member}: read-only for {since}; its state is {age}{unserved}"));
-        }
-    }
-    lines.push(if answers.holds { "everything holds" } else { "less is promised" }.to_owned());
     lines
+}
+
+fn read_only(member: &str, report: &Report) -> Option<String> {
+    let since = time(report.read_only_for_ms?);
+    let age = report
+        .age_ms
+        .map_or("of unknown age".to_owned(), |age| format!("at most {} old", time(age)));
+    let unserved = match report.unserved_total {
+        0 => String::new(),
+        unserved => format!("; requests not served so far: {unserved}"),
+    };
+    Some(format!("{member}: read-only for {since}; its state is {age}{unserved}"))
+}
+
+/// What it comes to; who is missing promises nothing.
+fn summary(answers: &Answers) -> String {
+    let missing = answers.members.iter().filter(|member| member.report.is_none());
+    let missing: Vec<&str> = missing.map(|member| member.endpoint.as_str()).collect();
+    let is_less = reports(answers).any(|(_, report)| report.is_less());
+    match (is_less, &missing[..]) {
+        (_, missing) if missing.len() == answers.members.len() => "nobody was reached".to_owned(),
+        (false, []) => "everything holds".to_owned(),
+        (true, []) => "less is promised".to_owned(),
+        (true, _) => format!("less is promised; missing: {}", missing.join(", ")),
+        (false, _) => {
+            format!("everything holds that the others promise; missing: {}", missing.join(", "))
+        }
+    }
 }
 
 /// Who answered, by name, and what.
@@ -248,6 +270,7 @@ mod tests {
         Report {
             member: "n1".to_owned(),
             id: "1".to_owned(),
+            cluster: "c1".to_owned(),
             leader: None,
             read_only_for_ms: Some(2_001),
             unserved_total: 7,
@@ -278,7 +301,8 @@ mod tests {
         let holds = report.as_ref().is_some_and(|report| !report.is_less());
         let unreachable = report.is_none().then(|| "connection refused".to_owned());
         let endpoint = "a:1".to_owned();
-        Answers { holds, members: vec![Answer { endpoint, report, unreachable }] }
+        let members = vec![Answer { endpoint, report, unreachable }];
+        Answers { holds, warning: None, members }
     }
 
     #[test]
@@ -299,6 +323,26 @@ mod tests {
                 "less is promised",
             ]
         );
+    }
+
+    #[test]
+    fn who_is_missing_is_named_and_nobody_is_no_table() {
+        let both = |promise| {
+            let mut both = answers(Some(report(promise, "holds")));
+            let endpoint = "b:1".to_owned();
+            let unreachable = Some("connection refused".to_owned());
+            both.members.push(Answer { endpoint, report: None, unreachable });
+            both.holds = false;
+            table(&both).pop().expect("a last line")
+        };
+        assert_eq!(both("holds"), "everything holds that the others promise; missing: b:1");
+        assert_eq!(both("weaker"), "less is promised; missing: b:1");
+        let lines = ["a:1: unreachable: connection refused", "nobody was reached"];
+        assert_eq!(table(&answers(None)), lines);
+        let mut mixed = answers(Some(report("holds", "holds")));
+        mixed.warning = Some("these are two".to_owned());
+        assert!(table(&mixed).contains(&"warning: these are two".to_owned()));
+        assert_eq!(table(&mixed).pop().as_deref(), Some("everything holds"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use quorate_server::proto::etcdserverpb::auth_client::AuthClient;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::fmt;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 use tonic::Status;
 use tonic::codegen::http::HeaderValue;
 
@@ -114,6 +115,25 @@ impl Login {
         token.set_sensitive(true);
         channel.carry(token);
         Ok(())
+    }
+}
+
+impl Login {
+    /// Who.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As [`Login::enter`], in bounded time.
+    ///
+    /// Errors: as there; and `DeadlineExceeded`.
+    pub(crate) async fn enter_within(
+        &self,
+        timeout: Duration,
+        channel: &mut Channel,
+    ) -> Result<(), Status> {
+        let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+        tokio::time::timeout(timeout, self.enter(channel)).await.unwrap_or_else(late)
     }
 }
 

@@ -6,7 +6,8 @@
 //! permission do answers count instead.
 
 use crate::client::{self, Channel};
-use crate::neighbours::{self, Scope};
+use crate::login::Login;
+use crate::neighbours::{self, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
@@ -15,13 +16,14 @@ use quorate_server::url::Url;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Code;
 
 const EXAMPLES: &str = "\
 Examples:
   quorate status                                   the members known to 127.0.0.1:2379
   quorate status --endpoints a:2379,b:2379,c:2379  these and no others
+  QUORATE_PASSWORD=.. quorate status --user ann    where there are users
   quorate status --json | jq .members[].lag
   quorate status >/dev/null || alarm
 
@@ -31,25 +33,25 @@ Exit status: 0 the cluster serves, 1 it does not, 2 usage.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
-    #[arg(long, value_name = "HOST:PORT,..")]
-    endpoints: Option<String>,
-    /// Seconds to wait for each answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
-    /// One JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whom: Whom,
 }
+
+/// A read that takes longer may have waited for an election: what members said before it is old.
+const PROBE_LONG: Duration = Duration::from_millis(100);
 
 /// What is shown.
 #[derive(Debug, Serialize)]
 struct Report {
     serves: bool,
     leader: Option<String>,
+    /// They are not of one cluster, or do not let the user in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
     members: Vec<Row>,
 }
+
+type Answer = Result<StatusResponse, tonic::Status>;
 
 /// One member; without `state` it did not answer.
 #[derive(Debug, Serialize)]
@@ -77,18 +79,12 @@ struct State {
 
 /// Asks, prints, judges.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let given = options.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-    let endpoints = match client::parse_endpoints(given) {
-        Ok(endpoints) => endpoints,
-        Err(error) => {
-            output::complain(format_args!("--endpoints: {error}"));
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
+    let Some(endpoints) = options.whom.endpoints() else {
+        return ExitCode::from(crate::EXIT_USAGE);
     };
-    let timeout = Duration::from_secs(options.timeout);
-    let scope = if options.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
-    let report = client::block_on(look(endpoints, scope, timeout));
-    if options.json {
+    let Ok(login) = options.whom.login() else { return ExitCode::from(crate::EXIT_USAGE) };
+    let report = client::block_on(look(endpoints, login.as_ref(), &options.whom));
+    if options.whom.json {
         output::line(serde_json::to_string(&report).expect("numbers and text"));
     } else {
         print(&report);
@@ -96,9 +92,43 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if report.serves { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Report {
-    let names = neighbours::find(&mut endpoints, scope, timeout).await;
-    let channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
+async fn look(mut endpoints: Vec<Url>, login: Option<&Login>, whom: &Whom) -> Report {
+    let (scope, timeout) = (whom.scope(), whom.timeout());
+    let names = neighbours::find(&mut endpoints, login, scope, timeout).await;
+    let mut channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
+    let mut answers = ask(&channels, timeout).await;
+    let refused = match login {
+        Some(login) => enter(login, &mut channels, &answers, timeout).await,
+        None => None,
+    };
+    let begun = Instant::now();
+    let serves = serves(&channels, &answers, timeout).await;
+    if is_old(&answers, serves, begun.elapsed()) {
+        answers = ask(&channels, timeout).await;
+    }
+    let mut report = report(&endpoints, answers, &names, serves);
+    report.warning = report.warning.or(refused);
+    report
+}
+
+/// Logs in at those who have answered; why one has refused it.
+async fn enter(
+    login: &Login,
+    channels: &mut [Channel],
+    answers: &[Answer],
+    timeout: Duration,
+) -> Option<String> {
+    let mut refused = None;
+    for (channel, _) in channels.iter_mut().zip(answers).filter(|(_, answer)| answer.is_ok()) {
+        if let Err(status) = login.enter_within(timeout, channel).await {
+            let why = client::reason(&status);
+            refused = Some(format!("{} could not log in: {why}", login.name()));
+        }
+    }
+    refused
+}
+
+async fn ask(channels: &[Channel], timeout: Duration) -> Vec<Answer> {
     let asked: Vec<_> = channels
         .iter()
         .cloned()
@@ -108,25 +138,25 @@ async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Repor
     for answer in asked {
         answers.push(answer.await.expect("asking does not panic"));
     }
-    let serves = serves(&channels, &answers, timeout).await;
-    report(&endpoints, answers, &names, serves)
+    answers
+}
+
+/// True if the answers may be of another time than the probe that came after them: it took long,
+/// or found what they do not say.
+fn is_old(answers: &[Answer], serves: bool, took: Duration) -> bool {
+    took > PROBE_LONG || serves != leader(answers).is_some()
 }
 
 /// True if one linearizable read succeeds somewhere.
-async fn serves(
-    channels: &[Channel],
-    answers: &[Result<StatusResponse, tonic::Status>],
-    timeout: Duration,
-) -> bool {
+async fn serves(channels: &[Channel], answers: &[Answer], timeout: Duration) -> bool {
     for (channel, _) in channels.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
         let probe = RangeRequest { key: "\0".into(), count_only: true, ..RangeRequest::default() };
         let mut kv = KvClient::new(channel.clone());
         match tokio::time::timeout(timeout, kv.range(probe)).await {
             Ok(Ok(_)) => return true,
             Ok(Err(status)) if is_permission(status.code()) => {
-                let known = |answer: &&Result<StatusResponse, _>| {
-                    answer.as_ref().is_ok_and(|status| status.leader != 0)
-                };
+                let known =
+                    |answer: &&Answer| answer.as_ref().is_ok_and(|status| status.leader != 0);
                 return answers.iter().filter(known).count() > answers.len() / 2;
             }
             _ => {}
@@ -142,11 +172,17 @@ fn is_permission(code: Code) -> bool {
 
 fn report(
     endpoints: &[Url],
-    answers: Vec<Result<StatusResponse, tonic::Status>>,
+    answers: Vec<Answer>,
     names: &BTreeMap<u64, String>,
     serves: bool,
 ) -> Report {
     let leader = leader(&answers);
+    let cluster = |(endpoint, answer): (&Url, &Answer)| {
+        let header = answer.as_ref().ok()?.header.as_ref()?;
+        Some((endpoint.authority(), format!("{:x}", header.cluster_id)))
+    };
+    let clusters: Vec<_> = endpoints.iter().zip(&answers).filter_map(cluster).collect();
+    let warning = neighbours::mixed(&clusters);
     // A member lags behind what anybody knows to be committed, not behind what it knows itself.
     let committed = answers.iter().flatten().map(|status| status.raft_index).max().unwrap_or(0);
     let named = |id: u64| names.get(&id).filter(|name| !name.is_empty()).cloned();
@@ -163,13 +199,13 @@ fn report(
     });
     let members = rows.collect();
     let leader = leader.map(|id| named(id).unwrap_or_else(|| format!("{id:x}")));
-    Report { serves, leader, members }
+    Report { serves, leader, warning, members }
 }
 
 /// The leader, as far as it can be known: a member that says so itself, of the newest term; or, if
 /// nobody asked is missing, the one the others name. A leader named by others while somebody is
-/// missing may be the one that is missing.
-fn leader(answers: &[Result<StatusResponse, tonic::Status>]) -> Option<u64> {
+/// missing may be the one that is missing; one that answered, and does not say so, leads no more.
+fn leader(answers: &[Answer]) -> Option<u64> {
     let id = |status: &StatusResponse| status.header.as_ref().map_or(0, |header| header.member_id);
     let newest = |claims: &dyn Fn(&StatusResponse) -> bool| {
         let claimed = answers.iter().flatten().filter(|status| claims(status));
@@ -177,7 +213,9 @@ fn leader(answers: &[Result<StatusResponse, tonic::Status>]) -> Option<u64> {
     };
     let own = newest(&|status| status.leader != 0 && status.leader == id(status));
     let all_answered = answers.iter().all(Result::is_ok);
-    own.or_else(|| newest(&|status| all_answered && status.leader != 0))
+    let answered = |leader| answers.iter().flatten().any(|status| id(status) == leader);
+    let named = |status: &StatusResponse| status.leader != 0 && !answered(status.leader);
+    own.or_else(|| newest(&|status| all_answered && named(status)))
 }
 
 fn state(status: StatusResponse, id: u64, committed: u64) -> State {
@@ -224,13 +262,21 @@ fn print(report: &Report) {
         let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         output::line(padded.collect::<Vec<_>>().join("  ").trim_end());
     }
-    let verdict = match (report.serves, &report.leader) {
+    if let Some(warning) = &report.warning {
+        output::line(format_args!("warning: {warning}"));
+    }
+    output::line(verdict(report));
+}
+
+fn verdict(report: &Report) -> String {
+    let all_answered = report.members.iter().all(|row| row.state.is_some());
+    match (report.serves, &report.leader) {
         (true, Some(leader)) => format!("serves; leader is {leader}"),
+        (true, None) if all_answered => "serves; nobody said that it leads".to_owned(),
         (true, None) => "serves; its leader was not reached".to_owned(),
         (false, Some(leader)) => format!("does not serve, though {leader} says it leads"),
         (false, None) => "does not serve: no leader reached".to_owned(),
-    };
-    output::line(verdict);
+    }
 }
 
 fn cells(row: &Row) -> [String; 11] {
@@ -270,12 +316,7 @@ mod tests {
     use super::*;
     use quorate_server::proto::etcdserverpb::ResponseHeader;
 
-    fn answer(
-        id: u64,
-        leader: u64,
-        term: u64,
-        applied: u64,
-    ) -> Result<StatusResponse, tonic::Status> {
+    fn answer(id: u64, leader: u64, term: u64, applied: u64) -> Answer {
         Ok(StatusResponse {
             header: Some(ResponseHeader {
                 member_id: id,
@@ -315,6 +356,40 @@ mod tests {
         let answers = vec![answer(1, 1, 5, 100), answer(2, 2, 6, 100)];
         let report = report(&endpoints, answers, &BTreeMap::new(), false);
         assert_eq!(report.leader.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_leader_that_says_it_is_none_is_not_named_and_all_are_asked_again() {
+        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let electing = || vec![answer(1, 2, 5, 100), answer(2, 0, 6, 100)];
+        let report = report(&endpoints, electing(), &BTreeMap::new(), true);
+        assert_eq!(report.leader, None);
+        assert_eq!(verdict(&report), "serves; nobody said that it leads");
+        let swift = PROBE_LONG / 2;
+        assert!(is_old(&electing(), true, swift), "somebody served the read");
+        let settled = [answer(1, 2, 7, 100), answer(2, 2, 7, 100)];
+        assert!(!is_old(&settled, true, swift));
+        assert!(is_old(&settled, true, PROBE_LONG * 2), "the read may have waited for another");
+        assert!(is_old(&settled, false, swift), "no leader served the read");
+        assert!(!is_old(&electing(), false, swift));
+    }
+
+    #[test]
+    fn members_of_two_clusters_are_warned_of() {
+        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let answer = |id, cluster_id| {
+            let mut status = answer(id, id, 5, 100).expect("an answer");
+            status.header.as_mut().expect("a header").cluster_id = cluster_id;
+            Ok(status)
+        };
+        let warning = |second| {
+            let answers = vec![answer(1, 7), answer(2, second)];
+            report(&endpoints, answers, &BTreeMap::new(), true).warning
+        };
+        assert_eq!(warning(7), None);
+        let told = warning(8).expect("a warning");
+        assert!(told.contains("members of 2 clusters"), "{told}");
+        assert!(told.contains("(7: a:1; 8: b:1)"), "{told}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! nothing is concluded from what one member says of another.
 
 use crate::client;
-use crate::neighbours::{self, Scope};
+use crate::neighbours::{self, Whom};
 use crate::output;
 use clap::{Args, Subcommand};
 use quorate_server::timekeeping::{ErrorReport, SourceReport, TimeReport};
@@ -39,16 +39,8 @@ enum Question {
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 struct Flags {
-    /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
-    #[arg(long, value_name = "HOST:PORT,..")]
-    endpoints: Option<String>,
-    /// Seconds to wait for each answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
-    /// One JSON object instead of tables
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 /// What is shown.
@@ -70,21 +62,16 @@ struct Member {
 /// Asks, prints, judges.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let Question::Status(flags) = &options.question;
-    let given = flags.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-    let mut endpoints = match client::parse_endpoints(given) {
-        Ok(endpoints) => endpoints,
-        Err(error) => {
-            output::complain(format_args!("--endpoints: {error}"));
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
+    let Some(mut endpoints) = flags.whom.endpoints() else {
+        return ExitCode::from(crate::EXIT_USAGE);
     };
-    let timeout = Duration::from_secs(flags.timeout);
-    let scope = if flags.endpoints.is_some() { Scope::Given } else { Scope::WithNeighbours };
+    let Ok(login) = flags.whom.login() else { return ExitCode::from(crate::EXIT_USAGE) };
+    let (scope, timeout) = (flags.whom.scope(), flags.whom.timeout());
     let report = client::block_on(async {
-        neighbours::find(&mut endpoints, scope, timeout).await;
+        neighbours::find(&mut endpoints, login.as_ref(), scope, timeout).await;
         look(&endpoints, timeout).await
     });
-    match flags.json {
+    match flags.whom.json {
         true => output::line(serde_json::to_string(&report).expect("numbers and text")),
         false => print(&report),
     }
@@ -174,10 +161,7 @@ fn row(member: &Member) -> Vec<String> {
 
 fn print_sources(endpoint: &str, report: &TimeReport) {
     output::line("");
-    output::line(format_args!(
-        "{} ({endpoint}): {} of its sources may be wrong",
-        report.name, report.faulty_max
-    ));
+    output::line(format_args!("{} ({endpoint}): {}", report.name, tolerance(report.faulty_max)));
     let head = ["  SOURCE", "VERDICT", "OFFSET", "ERROR", "= DELAY", "+ DRIFT", "+ DISP.", "AGE"];
     let mut table = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     table.extend(report.sources.iter().map(source_row));
@@ -187,6 +171,14 @@ fn print_sources(endpoint: &str, report: &TimeReport) {
     }
     for note in &report.notes {
         output::line(format_args!("  {note}"));
+    }
+}
+
+/// How many wrong sources do no harm.
+fn tolerance(faulty_max: usize) -> String {
+    match faulty_max {
+        1 => "tolerates 1 wrong source".to_owned(),
+        count => format!("tolerates {count} wrong sources"),
     }
 }
 

@@ -74,20 +74,11 @@ fn endpoint(cluster: &Cluster, i: usize) -> String {
     format!("127.0.0.1:{}", cluster.members[i].client_port)
 }
 
-async fn ids(cluster: &Cluster) -> Vec<u64> {
-    let mut ids = Vec::new();
-    for i in 0..cluster.members.len() {
-        let status = cluster.client(i).status().await.expect("a status");
-        ids.push(status.header.expect("a header").member_id);
-    }
-    ids
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_cut_off_says_so_and_is_whole_again_when_it_is_not() {
     let settings = Settings { wires: Wires::Proxied, ..Settings::of(3) };
     let cluster = Cluster::start(settings).await;
-    let ids = ids(&cluster).await;
+    let ids = cluster.ids().await;
     let (lonely, other) = (cluster.follower().await, cluster.leader().await);
     cluster.client(other).put("k", "v").await.expect("a write");
     wait(&cluster, lonely, "quorum", "holds").await;

@@ -24,18 +24,8 @@ async fn start(members: usize) -> (Cluster, Vec<u64>) {
 async fn start_with(settings: Settings) -> (Cluster, Vec<u64>) {
     let settings = Settings { wires: Wires::Proxied, ..settings };
     let cluster = Cluster::start(settings).await;
-    let ids = ids(&cluster).await;
+    let ids = cluster.ids().await;
     (cluster, ids)
-}
-
-/// The ids of the members, in their order.
-async fn ids(cluster: &Cluster) -> Vec<u64> {
-    let mut ids = Vec::new();
-    for i in 0..cluster.members.len() {
-        let status = cluster.client(i).status().await.expect("a status");
-        ids.push(status.header.expect("a header").member_id);
-    }
-    ids
 }
 
 /// Cuts the direction from `from` to `to`.

@@ -21,13 +21,13 @@
 //! Sources: clock_gettime(2) and adjtimex(2) of Linux: a tick may be changed by a tenth, the
 //! frequency by 500 ppm.
 
-use crate::host::{Ask, Shared};
+use crate::host::{Ask, INSIST_PAUSE, Shared};
 use quorate_core::Time;
 use quorate_drivers::live::monotonic_now;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Weak;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// What leases allow for in each clock: a tick that is a tenth too long, an adjusted frequency, and
 /// a bad oscillator. Unit: parts per million.
@@ -114,8 +114,14 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
                 false => tracing::warn!("the clock does not run well: each read asks a quorum"),
             }
         }
-        // A verdict that the inbox has no room for: the last one ends by itself.
-        let _ = shared.inbox.ask(Ask::TrustClock { until });
+        let mut ask = Ask::TrustClock { until };
+        while let Err(again) = shared.inbox.ask(ask) {
+            if trusts {
+                break; // The last one ends by itself.
+            }
+            ask = again;
+            sleep(INSIST_PAUSE).await;
+        }
     }
 }
 

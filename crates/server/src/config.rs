@@ -53,6 +53,10 @@ pub const CLOCK_ERROR_DEFAULT: Duration = Duration::from_millis(20);
 pub const CLOCK_ERROR_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(10);
 
+/// Delays that `disk_sync_max` and `loop_delay_max` may allow: what is measured is told in whole
+/// milliseconds, and no election waits for longer.
+pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=ELECTION_TIMEOUT_MAX;
+
 /// Space quota if none is given, in bytes; etcd's default of 2 GiB.
 pub const QUOTA_BACKEND_BYTES_DEFAULT: u64 = 2 << 30;
 
@@ -118,10 +122,10 @@ pub struct Config {
     pub auto_compaction: Option<AutoCompaction>,
 
     /// A log that takes longer to write and sync breaks the assumption `disk`. `None`:
-    /// `election_timeout`.
+    /// `election_timeout`. Range: [`DELAY_RANGE`].
     pub disk_sync_max: Option<Duration>,
     /// A loop that is later than this breaks the assumption `scheduling`. `None`: half of the
-    /// shortest election timeout.
+    /// shortest election timeout. Range: [`DELAY_RANGE`].
     pub loop_delay_max: Option<Duration>,
 
     /// Threads that serve clients only; none: they share that of the replica. `None` for as many
@@ -139,7 +143,7 @@ pub struct Config {
     pub grpc_keepalive_interval: Duration,
     /// How long the server waits for the answer to such a ping; zero for ever.
     pub grpc_keepalive_timeout: Duration,
-    /// Serve the JSON gateway on the client addresses.
+    /// Serve a JSON gateway on the client addresses. Nothing depends on it yet: there is none.
     pub enable_grpc_gateway: bool,
     /// How often an idle watch is told how far it has come.
     pub watch_progress_notify_interval: Duration,
@@ -331,10 +335,14 @@ pub enum ConfigError {
     },
     /// Servers of the time are named, and nobody is to be asked.
     TimeSourcesUnasked,
-    /// A bound on the error of the time that every clock breaks, or none.
-    ClockError {
-        /// Unit: microseconds.
-        bound_us: u128,
+    /// A bound that every member breaks, or none.
+    Bound {
+        /// Name of the flag.
+        flag: &'static str,
+        /// The value given.
+        bound: Duration,
+        /// What is allowed.
+        range: RangeInclusive<Duration>,
     },
     /// Two members of `initial_cluster` share an address.
     DuplicateUrl {
@@ -395,12 +403,10 @@ impl fmt::Display for ConfigError {
             ConfigError::TimeSourcesUnasked => f.write_str(
                 "--time-source is set and --time-poll=0 asks nobody; leave one of them out",
             ),
-            ConfigError::ClockError { bound_us } => write!(
-                f,
-                "--clock-error-max[{bound_us}us] is out of range; write {:?} to {:?}",
-                CLOCK_ERROR_RANGE.start(),
-                CLOCK_ERROR_RANGE.end()
-            ),
+            ConfigError::Bound { flag, bound, range } => {
+                let (start, end) = (range.start(), range.end());
+                write!(f, "--{flag}[{bound:?}] is out of range; write {start:?} to {end:?}")
+            }
             ConfigError::DuplicateUrl { url } => {
                 write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
             }
@@ -596,7 +602,10 @@ impl Config {
             let (min_ms, heartbeat_ms) = (min.as_millis(), heartbeat.as_millis());
             return Err(ConfigError::ElectionMin { min_ms, heartbeat_ms, election_ms });
         }
-        Ok(())
+        let delays =
+            [("disk-sync-max", self.disk_sync_max), ("loop-delay-max", self.loop_delay_max)];
+        let mut given = delays.into_iter().filter_map(|(flag, delay)| Some((flag, delay?)));
+        given.try_for_each(|(flag, delay)| bound(flag, delay, DELAY_RANGE))
     }
 
     fn validate_time(&self) -> Result<(), ConfigError> {
@@ -614,10 +623,7 @@ impl Config {
         if !poll.is_zero() && !(TIME_POLL_MIN..=TIME_POLL_MAX).contains(&poll) {
             return Err(ConfigError::TimePoll { poll_ms: poll.as_millis() });
         }
-        if !CLOCK_ERROR_RANGE.contains(&self.clock_error_max) {
-            return Err(ConfigError::ClockError { bound_us: self.clock_error_max.as_micros() });
-        }
-        Ok(())
+        bound("clock-error-max", self.clock_error_max, CLOCK_ERROR_RANGE)
     }
 
     fn validate_urls(&self) -> Result<(), ConfigError> {
@@ -676,6 +682,17 @@ fn range(flag: &'static str, value: u64, min: u64, max: u64) -> Result<(), Confi
         Ok(())
     } else {
         Err(ConfigError::Range { flag, value, min, max })
+    }
+}
+
+fn bound(
+    flag: &'static str,
+    bound: Duration,
+    range: RangeInclusive<Duration>,
+) -> Result<(), ConfigError> {
+    match range.contains(&bound) {
+        true => Ok(()),
+        false => Err(ConfigError::Bound { flag, bound, range }),
     }
 }
 
@@ -797,9 +814,18 @@ mod tests {
             ),
             case(
                 |c| c.clock_error_max = Duration::from_micros(999),
-                "--clock-error-max[999us] is out of range; write 1ms to 10s",
+                "--clock-error-max[999µs] is out of range; write 1ms to 10s",
             ),
-            case(|c| c.clock_error_max = Duration::from_secs(11), "--clock-error-max[11000000us]"),
+            case(
+                |c| c.disk_sync_max = Some(Duration::from_nanos(1)),
+                "--disk-sync-max[1ns] is out of range; write 1ms to 50s",
+            ),
+            case(
+                |c| c.loop_delay_max = Some(Duration::from_micros(500)),
+                "--loop-delay-max[500µs] is out of range; write 1ms to 50s",
+            ),
+            case(|c| c.loop_delay_max = Some(Duration::from_secs(51)), "--loop-delay-max[51s]"),
+            case(|c| c.clock_error_max = Duration::from_secs(11), "--clock-error-max[11s]"),
             case(
                 |c| c.time_sources = vec!["ntp://a".parse().expect("a source"); 2],
                 "names ntp://a:123 twice",

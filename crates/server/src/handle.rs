@@ -280,17 +280,17 @@ impl Handle {
 
     /// Users and roles as of the last turn, or None while authentication is off.
     pub(crate) fn auth_if_enabled(&self) -> Option<Arc<Auth>> {
-        self.shared.auth_if_enabled()
+        self.shared.auth.if_enabled()
     }
 
     /// True while this member knows that it does not know the present users and roles.
     pub(crate) fn auth_is_behind(&self) -> bool {
-        self.shared.auth_is_behind()
+        self.shared.auth.is_behind()
     }
 
     /// Users and roles as of the last turn.
     pub(crate) fn auth(&self) -> Arc<Auth> {
-        self.shared.auth()
+        self.shared.auth.present()
     }
 
     /// Requests that wait for an answer.

@@ -1,6 +1,7 @@
 //! What surrounds the replica on its loop thread: who waits for which answer, what readers see,
 //! when a checkpoint is taken.
 
+use crate::auth::Known;
 use crate::checkpointing::{Checkpointing, Supply};
 use crate::guarantees::{Guard, Vitals};
 use crate::handle::{Member, Status};
@@ -13,11 +14,10 @@ use crate::witness::{Clue, Witness};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
-use quorate_protocols::consensus::raft::{Entry, Payload};
-use quorate_replica::store::{Asked, Auth, Command, Store};
+use quorate_replica::store::Store;
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
-    Request, Ticket, open,
+    Request, Ticket,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// Pause before news that must not be lost are offered to a full inbox again.
-const INSIST_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const INSIST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The place of an answer that somebody waits for. Counts as a waiting request until it is dropped.
 #[derive(Debug)]
@@ -122,11 +122,7 @@ pub(crate) struct Shared {
     pub(crate) time: Arc<Timekeeper>,
     published: RwLock<Snapshot>,
     /// Users and roles as of the last turn.
-    auth: RwLock<Arc<Auth>>,
-    /// They matter. What is asked of every request costs no lock while they do not.
-    auth_enabled: AtomicBool,
-    /// The log of before the start has further changes of them, up to this index; 0 if it has none.
-    auth_settles_at: AtomicU64,
+    pub(crate) auth: Known,
     /// The published snapshot is older than what was acknowledged here. Of one total order with
     /// the number of open streams: a stream that opens while a turn ends must find the snapshot
     /// stale, or be found open by the feeder, or it would miss that turn.
@@ -171,9 +167,7 @@ impl Shared {
             waiting: Arc::default(),
             metrics: Arc::new(metrics),
             watch: Arc::new(Hub::new()),
-            auth: RwLock::new(Arc::clone(empty.store.auth())),
-            auth_enabled: AtomicBool::new(false),
-            auth_settles_at: AtomicU64::new(0),
+            auth: Known::new(empty.store.auth()),
             time,
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
@@ -213,40 +207,6 @@ impl Shared {
             return None;
         }
         Some(self.published.read().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    /// Users and roles as a member finds them when it starts. What it had acknowledged may lie in
-    /// the part of its log that is not yet known to be committed.
-    pub(crate) fn begin_auth(&self, node: &Replica) {
-        self.set_auth(node.store().auth());
-        let ahead = node.raft().entries().filter(|entry| entry.position > node.applied());
-        let last = ahead.filter(|entry| changes_auth(entry)).last();
-        self.auth_settles_at
-            .store(last.map_or(0, |entry| entry.position.index.0), Ordering::Release);
-    }
-
-    /// True until this member is where it was before its start, as far as users and roles go.
-    pub(crate) fn auth_is_behind(&self) -> bool {
-        self.auth_settles_at.load(Ordering::Acquire) > 0
-    }
-
-    /// Users and roles from now on. To be called before anything is answered that rests on them.
-    pub(crate) fn set_auth(&self, auth: &Arc<Auth>) {
-        let mut shown = self.auth.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&shown, auth) {
-            *shown = Arc::clone(auth);
-            self.auth_enabled.store(auth.is_enabled(), Ordering::Release);
-        }
-    }
-
-    /// Users and roles.
-    pub(crate) fn auth(&self) -> Arc<Auth> {
-        Arc::clone(&self.auth.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Users and roles, if they matter.
-    pub(crate) fn auth_if_enabled(&self) -> Option<Arc<Auth>> {
-        self.auth_enabled.load(Ordering::Acquire).then(|| self.auth())
     }
 
     /// Errors: this member was found to differ from a quorum.
@@ -324,13 +284,6 @@ impl Shared {
     pub(crate) fn leader(&self) -> watch::Receiver<(Term, Option<NodeId>)> {
         self.leader.subscribe()
     }
-}
-
-/// True for an entry with a change of users and roles.
-fn changes_auth(entry: &Entry) -> bool {
-    let Payload::Command(sealed) = &entry.payload else { return false };
-    let asked = open(sealed.clone()).map(|(_, _, encoded)| Asked::decode(encoded));
-    matches!(asked, Some(Ok(Asked { command: Command::Auth(_), .. })))
 }
 
 /// Reads that share one question to the leader.
@@ -525,6 +478,7 @@ impl ReplicaHost {
         self.vitals.patience = raft.patience();
         self.vitals.voters = voters;
         self.vitals.is_mending = raft.is_mending();
+        self.vitals.holds_lease = raft.holds_lease(monotonic_now());
         self.vitals.is_disputed = node.disputed().is_some();
         if !self.vitals.is_disputed {
             self.errors.remove("disputed");
@@ -695,10 +649,7 @@ impl Host<Replica> for ReplicaHost {
         let changed = node.applied() != self.seen_applied;
         if changed {
             self.seen_applied = node.applied();
-            self.shared.set_auth(node.store().auth());
-            if node.applied().index.0 >= self.shared.auth_settles_at.load(Ordering::Acquire) {
-                self.shared.auth_settles_at.store(0, Ordering::Release);
-            }
+            self.shared.auth.follow(node);
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }

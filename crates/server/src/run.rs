@@ -196,7 +196,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let replica_config = replica_settings(&config).replica(life, checkpoint);
     let node = recover::restore(&replica_config, records)?;
     drop(replica_config);
-    shared.begin_auth(&node);
+    shared.auth.begin(&node);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));

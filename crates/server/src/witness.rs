@@ -2,7 +2,7 @@
 //!
 //! **Problem.** A silence takes a while to mean anything, although somebody often knows at once
 //! what has become of a peer. What they know must make members ask sooner, and nothing else:
-//! whoever lies here must not be able to do more than have a question asked.
+//! whoever lies here must not be able to do more than cause an election now and then.
 //!
 //! **Idea.** Each clue goes into a file on the peer (`detectors::evidence`), which knows what a
 //! clue is worth and of which life of the peer it tells. A life ends, for us, where a connection to
@@ -19,7 +19,11 @@
 //! **Guarantees.** A peer is suspected once for each of its lives, whatever is said how often. A
 //! notice about a process that ended before the present connection began changes nothing. A
 //! suspicion grants nobody anything: the member asks the others whether it could win an election,
-//! and those who hear the leader say no.
+//! and those who hear the leader say no. So a lie told to too few members has a question asked. One
+//! told to all at once, such as a forged goodbye of the leader to each follower, leaves nobody who
+//! hears it, and there *is* an election: an interruption, in which nothing acknowledged is lost. It
+//! does not come more often than goodbyes are believed, one of a peer in 5 s; and where reads rest
+//! on leases nobody stands or votes before what was promised is over.
 //!
 //! **Bounds.** A file for each peer; [`NOTICES_MAX`] notices that wait.
 
@@ -32,6 +36,11 @@ use tokio::sync::mpsc;
 
 /// Notices of a supervisor that wait; one more is dropped, and silence tells the same.
 const NOTICES_MAX: usize = 64;
+
+/// Between two goodbyes of a peer that are believed. Whoever says hello and goodbye in the name of
+/// the leader, again and again, gets no more elections by it; silence tells the same of one who
+/// does stop twice in that time.
+const GOODBYES_APART: Duration = Duration::from_secs(5);
 
 /// What somebody saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,6 +104,8 @@ struct Known {
     life: u64,
     /// When we met it.
     met: Time,
+    /// When it last said goodbye and was believed.
+    goodbye: Option<Time>,
 }
 
 impl Witness {
@@ -110,7 +121,11 @@ impl Witness {
     /// Somebody saw something. True if the peer is to be suspected for it, and was not.
     pub(crate) fn hear(&self, peer: NodeId, now: Time, clue: Clue) -> bool {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { file, life, met } = files.entry(peer).or_default();
+        let Known { file, life, met, goodbye } = files.entry(peer).or_default();
+        let is_early = |last: Time| now.since(last) < GOODBYES_APART;
+        if clue == Clue::Goodbye && goodbye.is_some_and(is_early) {
+            return false;
+        }
         let evidence = match clue {
             Clue::Refused => Evidence::Refused,
             Clue::Reset => Evidence::Reset,
@@ -123,7 +138,12 @@ impl Witness {
         let before = file.verdict(Silence::Borne);
         file.record(now, evidence);
         // Of one that we have never met nobody expects anything.
-        *life > 0 && before == Verdict::Trusted && file.verdict(Silence::Borne) != Verdict::Trusted
+        let is_suspected = file.verdict(Silence::Borne) != Verdict::Trusted;
+        let is_news = *life > 0 && before == Verdict::Trusted && is_suspected;
+        if is_news && clue == Clue::Goodbye {
+            *goodbye = Some(now);
+        }
+        is_news
     }
 }
 
@@ -196,6 +216,18 @@ mod tests {
         }
         witness.met(PEER, at(4));
         assert!(witness.hear(PEER, at(5), Clue::Goodbye), "the next life");
+    }
+
+    #[test]
+    fn goodbyes_that_follow_each_other_are_not_believed() {
+        let witness = Witness::default();
+        let mut believed = 0;
+        for tenth in 0..200 {
+            let now = Time::from_nanos(tenth * 100_000_000);
+            witness.met(PEER, now);
+            believed += u32::from(witness.hear(PEER, now, Clue::Goodbye));
+        }
+        assert_eq!(believed, 4, "of 200 in 20 seconds");
     }
 
     #[test]

@@ -148,7 +148,7 @@ pub(super) struct Common {
     #[arg(value_parser = clap::value_parser!(u64).range(48..=64 << 20))]
     value_size: u64,
     /// How long each round measures [default: 5s; elections: 1m; age: 2m]
-    #[arg(long = "for", global = true, value_name = "TIME", value_parser = time)]
+    #[arg(long = "for", global = true, value_name = "TIME", value_parser = length)]
     pub(super) length: Option<Duration>,
     /// How long each round runs before it measures [default: 1s; age: 0s]
     #[arg(long, global = true, value_name = "TIME", value_parser = time)]
@@ -412,7 +412,31 @@ fn time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "write 10s, 2m or 500ms".to_owned())
 }
 
+/// A time in which something can be measured.
+fn length(text: &str) -> Result<Duration, String> {
+    let is_some = |length: &Duration| !length.is_zero();
+    let nothing = || "nothing can be measured in no time; write 10s, 2m or 500ms".to_owned();
+    Some(time(text)?).filter(is_some).ok_or_else(nothing)
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
     number.ok_or_else(|| "a number above 0 is wanted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_takes_time_and_a_warmup_need_not() {
+        assert_eq!(length("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(length("5"), Ok(Duration::from_secs(5)));
+        for text in ["0s", "0", "0ms", "0.0h"] {
+            let refusal = length(text).expect_err(text);
+            assert!(refusal.contains("write 10s, 2m or 500ms"), "{refusal}");
+            assert_eq!(time(text), Ok(Duration::ZERO), "{text}");
+        }
+        assert_eq!(length("soon"), Err("write 10s, 2m or 500ms".to_owned()));
+    }
 }

@@ -81,14 +81,12 @@ impl Caller {
                 }
             };
             let endpoint = endpoint.authority();
-            let late = |_| Err(Status::deadline_exceeded("no answer in time"));
-            if let Some(login) = &self.login {
-                let entered = tokio::time::timeout(self.timeout, login.enter(&mut channel)).await;
-                if let Err(status) = entered.unwrap_or_else(late) {
-                    // Nothing but the login was sent.
-                    let message = client::reason(&status);
-                    return Err(CallError::Refused { endpoint, message });
-                }
+            if let Some(login) = &self.login
+                && let Err(status) = login.enter_within(self.timeout, &mut channel).await
+            {
+                // Nothing but the login was sent.
+                let message = client::reason(&status);
+                return Err(CallError::Refused { endpoint, message });
             }
             let answer = tokio::time::timeout(self.timeout, request(channel)).await;
             let answer =

@@ -10,71 +10,32 @@ use std::fmt;
 #[derive(Debug)]
 pub(crate) enum UsageError {
     /// No such flag.
-    UnknownFlag {
-        name: String,
-    },
+    UnknownFlag { name: String },
     /// A word that belongs to no flag.
-    NotAFlag {
-        word: String,
-        after: Option<&'static str>,
-    },
+    NotAFlag { word: String, after: Option<&'static str> },
     /// The command line ends where a value should stand.
-    MissingValue {
-        flag: &'static str,
-    },
+    MissingValue { flag: &'static str },
     /// A value of the wrong kind.
-    BadValue {
-        given: String,
-        value: String,
-        wanted: &'static str,
-    },
+    BadValue { given: String, value: String, wanted: &'static str },
     /// The setting is known, and cannot be honoured.
-    Unsupported {
-        given: String,
-        value: String,
-        reason: &'static str,
-    },
+    Unsupported { given: String, value: String, reason: &'static str },
     /// A key that no flag has.
-    UnknownKey {
-        key: String,
-        path: String,
-    },
+    UnknownKey { key: String, path: String },
     /// The file cannot be read.
-    Unreadable {
-        path: String,
-        error: std::io::Error,
-    },
+    Unreadable { path: String, error: std::io::Error },
     /// The file is not YAML, or not a table of settings.
-    NotYaml {
-        path: String,
-        reason: String,
-    },
+    NotYaml { path: String, reason: String },
     /// A list of addresses that cannot be used.
-    Url {
-        given: String,
-        error: UrlError,
-    },
-    Url {
-        given: String,
-        error: UrlError,
-    },
+    Url { given: String, error: UrlError },
     /// A server of the time that cannot be understood.
-    TimeSource {
-        given: String,
-        error: BadTimeSource,
-    },
+    TimeSource { given: String, error: BadTimeSource },
     /// `--initial-cluster` is not of the form `NAME=URL,NAME=URL`.
-    InitialCluster {
-        part: String,
-    },
+    InitialCluster { part: String },
     /// Clients would be told addresses on which nobody listens.
     AdvertiseUnset,
-    /// Settings that contradict each other.
     /// The options of signed login tokens are wrong.
-    Jwt {
-        given: String,
-        error: JwtError,
-    },
+    Jwt { given: String, error: JwtError },
+    /// Settings that contradict each other.
     Config(ConfigError),
 }
 
@@ -90,7 +51,11 @@ impl fmt::Display for UsageError {
             }
             UsageError::NotAFlag { word, after: None } => write!(f, "'{word}' is not a valid flag"),
             UsageError::NotAFlag { word, after: Some(flag) } => {
-                write!(f, "'{word}' is not a valid flag; write --{flag}={word}")
+                write!(f, "'{word}' is not a valid flag; write --{flag}")?;
+                match super::settings::parse_bool(word) {
+                    Some(_) => write!(f, "={word}"),
+                    None => write!(f, "=true or --{flag}=false"),
+                }
             }
             UsageError::MissingValue { flag } => {
                 write!(f, "flag needs an argument: --{flag}; write --{flag}=VALUE")

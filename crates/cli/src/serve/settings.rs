@@ -138,7 +138,7 @@ impl Settings {
 }
 
 /// Go's idea of a boolean (`strconv.ParseBool`).
-fn parse_bool(text: &str) -> Option<bool> {
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -3,6 +3,7 @@
 use crate::serve::flag::{Kind, Standing};
 use crate::serve::{Request, UsageError, request, table};
 use quorate_server::Config;
+use quorate_server::auth::{JwtSettings, TokenKind};
 use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
 };
@@ -316,6 +317,7 @@ fn mistakes_are_named_with_what_to_do() {
         ("--listen-client-url x", "--listen-client-url; did you mean --listen-client-urls?"),
         ("--frobnicate", "not defined: --frobnicate; see 'quorate serve --help'"),
         ("gateway", "'gateway' is not a valid flag"),
+        ("--lease-reads maybe", "write --lease-reads=true or --lease-reads=false"),
         ("--name", "flag needs an argument: --name"),
         ("--snapshot-count=many", "invalid value \"many\" for --snapshot-count"),
         ("--snapshot-count=-1", "invalid value \"-1\" for --snapshot-count"),
@@ -331,6 +333,8 @@ fn mistakes_are_named_with_what_to_do() {
         ("--time-poll=1ms", "write 100ms to 64s, or 0 to ask nobody"),
         ("--clock-error-max=0s", "out of range; write 1ms to 10s"),
         ("--clock-error-max=1h", "out of range; write 1ms to 10s"),
+        ("--disk-sync-max=1ns", "--disk-sync-max[1ns] is out of range; write 1ms to 50s"),
+        ("--loop-delay-max=0.5ms", "out of range; write 1ms to 50s"),
         ("--time-poll=often", "a duration like 100ms, 5s or 2h"),
         ("--initial-cluster=a", "cannot understand \"a\""),
         ("--initial-cluster==http://a:1", "cannot understand"),

@@ -371,6 +371,16 @@ impl Cluster {
         ids.iter().find(|(_, id)| agreed && *id == leader).map(|(i, _)| *i)
     }
 
+    /// The ids of the members, in their order.
+    pub(crate) async fn ids(&self) -> Vec<u64> {
+        let mut ids = Vec::new();
+        for i in 0..self.members.len() {
+            let status = self.client(i).status().await.expect("a status");
+            ids.push(status.header.expect("a header").member_id);
+        }
+        ids
+    }
+
     /// Somebody who is not the leader.
     pub(crate) async fn follower(&self) -> usize {
         let leader = self.leader().await;

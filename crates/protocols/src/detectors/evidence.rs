@@ -14,14 +14,16 @@
 //! | connection reset | the kernel of the peer, or anybody on the way | a hint: worth dialling at once |
 //! | host unreachable, link down | routers and cables on the way | a hint: kept, and never enough |
 //! | silence beyond the deadline | a detector | taken |
-//! | a message of the peer | the peer | ends all suspicion |
+//! | a sign of life of the peer | the peer | ends suspicion, after an end only in a new life |
 //!
 //! **Guarantees.** Hints alone never change the verdict, however many. A notice about an earlier
 //! life changes nothing. What is heard of the peer *after* a piece of evidence outweighs it,
 //! because a process can be started again; so the verdict is a suspicion, like that of every
 //! detector.
 //!
-//! **Left out.** Whether a notice is genuine: who hands it in has checked its signature.
+//! **Left out.** Whether a notice is genuine: who hands it in has checked its signature. What a
+//! sign of life is: each message may be one; to the members of the service only a new connection
+//! is.
 //!
 //! **Bounds.** [`HINTS_MAX`] hints are kept; the oldest goes first.
 //!

@@ -26,6 +26,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `gate.rs` | letting requests in, judging reads and writes |
+//! | `known.rs` | users and roles as this member knows them |
 //! | `rules.rs` | what each method needs |
 //! | `tokens.rs` | login tokens |
 //! | `jwt.rs` | those that others can read |
@@ -35,12 +36,14 @@
 
 mod gate;
 mod jwt;
+mod known;
 mod passwords;
 mod rules;
 mod tokens;
 
 pub(crate) use gate::Gate;
 pub use jwt::{Algorithm, JwtError, JwtSettings};
+pub(crate) use known::Known;
 pub(crate) use passwords::Passwords;
 pub use tokens::TokenKind;
 pub(crate) use tokens::Tokens;

@@ -1,7 +1,12 @@
 //! What promises rest on: measured, and held against a bound. Pure.
 //!
 //! An assumption holds while its measured value is at most its bound and nothing else speaks
-//! against it. What was not measured does not hold: a promise that needs it is not made.
+//! against it. What was not measured is a standing of its own: it does not hold, and is not broken.
+//! What that means, each promise decides (`table.rs`): a read by lease needs a rate of the clock
+//! that is known, and the end of a lease is promised with a condition where it is not. An error of
+//! the clock that was not measured says nothing of its rate, and takes nothing away. One that was
+//! measured, and is larger than the operator allows, takes lease reads away: that is caution, since
+//! what makes the time uncertain may concern the clock here.
 
 use crate::timekeeping::{ClockBounds, ClockError, ClockRate};
 use quorate_core::NodeId;
@@ -157,6 +162,8 @@ pub struct Measured {
     pub clock: ClockBounds,
     /// Reads may rest on the clock.
     pub lease_reads: Switch,
+    /// As a leader: enough voters have promised, nobody doubts the clock, nothing was handed over.
+    pub holds_lease: bool,
     /// How long ago this member's state was proven to be fresh.
     pub age: Option<Duration>,
     /// Requests of clients that were not served while there was no quorum, in this life.
@@ -181,7 +188,7 @@ pub enum Standing {
     Holds,
     /// It does not.
     Broken,
-    /// Nobody measures it here, so nothing may rest on it.
+    /// Nobody measures it here, or not yet. Each promise decides what that means.
     NotMeasured,
 }
 
@@ -212,12 +219,15 @@ pub struct Assumption {
 }
 
 impl Assumption {
-    /// As a line of a log says it: `disk 812 ms > 500 ms`.
+    /// As a line of a log says it: `disk 812 ms > 500 ms`. A value that is within its bound is
+    /// left out if something else broke the assumption: `quorum (no leader is known)`.
     pub fn line(&self) -> String {
         let unit = self.name.unit().text();
         let number = |value: u64| format!("{value} {unit}").trim_end().to_owned();
         let mut text = self.name.text().to_owned();
+        let is_beyond = self.value.zip(self.bound).is_some_and(|(value, bound)| value > bound);
         match (self.value, self.bound) {
+            _ if self.standing == Standing::Broken && self.detail.is_some() && !is_beyond => {}
             (Some(value), Some(bound)) => {
                 let sign = if value > bound { ">" } else { "<=" };
                 let _ = write!(text, " {} {sign} {}", number(value), number(bound));
@@ -356,6 +366,7 @@ pub(super) mod tests {
             used: 1_000,
             quota: 2_000,
             age: Some(300 * MS),
+            holds_lease: true,
             ..Measured::default()
         }
     }
@@ -450,7 +461,7 @@ pub(super) mod tests {
         assert_eq!(line(Name::DiskIntegrity, well()), "disk-integrity 0 <= 0");
         assert_eq!(
             line(Name::Quorum, Measured { leader: None, ..well() }),
-            "quorum 12 ms <= 250 ms (no leader is known)"
+            "quorum (no leader is known)"
         );
         assert_eq!(line(Name::Space, Measured { quota: 0, ..well() }), "space 1000 bytes");
     }

@@ -71,6 +71,8 @@ pub(crate) struct Vitals {
     pub(crate) is_mending: bool,
     /// Members differ and no quorum can tell who is right.
     pub(crate) is_disputed: bool,
+    /// As a leader: reads that come now may rest on a lease.
+    pub(crate) holds_lease: bool,
 }
 
 /// Watches over the assumptions of one member.
@@ -158,6 +160,7 @@ impl Guard {
             log_waits: self.log.stalled().is_some(),
             clock: shared.time.bounds(),
             lease_reads: self.lease_reads,
+            holds_lease: vitals.holds_lease,
             age: shared.fresh_since().map(|since| now.since(since)),
             unserved: self.unserved.load(Ordering::Relaxed),
         }

@@ -13,6 +13,9 @@ pub struct Report {
     pub member: String,
     /// Its id, in hexadecimal.
     pub id: String,
+    /// The id of its cluster, in hexadecimal; empty if an older member does not tell.
+    #[serde(default)]
+    pub cluster: String,
     /// The leader that it knows, in hexadecimal.
     pub leader: Option<String>,
     /// Since when it serves no writes and no linearizable reads. Unit: milliseconds.
@@ -81,6 +84,7 @@ impl Report {
         Report {
             member: own.map(|member| member.name).unwrap_or_default(),
             id: hex(NodeId(id)),
+            cluster: format!("{:x}", handle.cluster_id()),
             leader: view.measured.leader.map(hex),
             read_only_for_ms: view.read_only_for().map(millis),
             unserved_total: view.measured.unserved,

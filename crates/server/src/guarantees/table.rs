@@ -205,11 +205,14 @@ fn promises_with(
             let (state, words) = less(promise, *name, &seen)?;
             Some(Row { promise, state, words, because: Some(*name) })
         });
-        less.unwrap_or_else(|| Row {
-            promise,
-            state: State::Holds,
-            words: whole(promise, &seen),
-            because: None,
+        less.unwrap_or_else(|| {
+            let leaseless = promise == LeaseRead && measured.leads && !measured.holds_lease;
+            let (state, words) = match leaseless {
+                true => weaker("no lease is held: such a read asks a quorum"),
+                false => (State::Holds, whole(promise, &seen)),
+            };
+            // Voters promise, and count on promises, only where a clock is vouched for.
+            Row { promise, state, words, because: leaseless.then_some(Name::ClockRate) }
         })
     })
 }
@@ -352,6 +355,11 @@ mod tests {
             case(
                 "lease reads are on and the clock is not measured",
                 Measured { clock: ClockBounds::UNKNOWN, ..leased },
+                [H, H, H, W, H, H, H, H, H, H, H],
+            ),
+            case(
+                "a leader whose voters promise nothing",
+                Measured { leads: true, holds_lease: false, ..leased },
                 [H, H, H, W, H, H, H, H, H, H, H],
             ),
             case(

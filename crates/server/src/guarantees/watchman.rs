@@ -201,9 +201,18 @@ fn consequences(assumption: &Assumption, member: &str, rows: &[Row]) -> String {
         format!("{operation} {mode} {}", row.state.text())
     });
     let words = words.collect::<Vec<_>>().join(", ");
-    let _ = match words.is_empty() {
-        true => write!(line, ": nothing that is offered rests on it"),
-        false => write!(line, ": {words}"),
+    // A row names the gravest of its reasons only.
+    let rests = |row: &&Row| row.promise.rests_on().contains(&assumption.name);
+    let mut masks: Vec<_> = rows.iter().filter(rests).filter_map(|row| row.because).collect();
+    masks.sort_unstable();
+    masks.dedup();
+    let _ = match (words.is_empty(), masks.is_empty()) {
+        (false, _) => write!(line, ": {words}"),
+        (true, true) => write!(line, ": nothing that is offered rests on it"),
+        (true, false) => {
+            let masks = masks.into_iter().map(Name::text).collect::<Vec<_>>().join(", ");
+            write!(line, ": what rests on it is less for another reason already: {masks}")
+        }
     };
     line
 }
@@ -253,6 +262,36 @@ mod tests {
         assert_eq!(news, [News::Whole { line }]);
         assert_eq!(view.rows[Promise::LinearizableRead as usize].state, State::Holds);
         assert_eq!(view.kept[Name::Quorum as usize].broken_total, 1);
+    }
+
+    #[test]
+    fn what_is_less_already_is_not_called_nothing() {
+        let told = |before, after| {
+            let mut watchman = calm();
+            watchman.look(at(2_200), before, &BOUNDS);
+            let (_, news) = watchman.look(at(2_400), after, &BOUNDS);
+            let lines = news.into_iter().map(|news| match news {
+                News::Broken { line } => line,
+                other => panic!("{other:?}"),
+            });
+            lines.collect::<Vec<_>>()
+        };
+        let lonely = Measured { leader: None, ..well() };
+        let stuck = |measured| Measured { sync: 1_500 * MS, ..measured };
+        let line = "disk 1500 ms > 1000 ms on n3: what rests on it is less for another reason \
+            already: quorum";
+        assert_eq!(told(lonely, stuck(lonely)), [line]);
+        let full = Measured { space_alarm: true, ..well() };
+        let line = "disk 1500 ms > 1000 ms on n3: write delete weaker";
+        assert_eq!(told(full, stuck(full)), [line], "the others have a reason already");
+        let cramped = Measured { space_alarm: true, ..lonely };
+        let line = "space (an alarm for want of space is active) on n3: what rests on it is less \
+            for another reason already: quorum";
+        assert_eq!(told(lonely, cramped), [line], "1000 of 2000 bytes are no reason");
+        use crate::timekeeping::{ClockBounds, ClockError};
+        let clock = ClockBounds { error: ClockError::Within(41 * MS), ..ClockBounds::UNKNOWN };
+        let line = "clock-error 41 ms > 20 ms on n3: nothing that is offered rests on it";
+        assert_eq!(told(lonely, Measured { clock, ..lonely }), [line]);
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Profile {
 }
 
 fn encode_known(known: &[(u64, u64)], out: &mut Vec<u8>) {
-    assert!(known.len() <= KNOWN_MAX, "the roster is bounded");
+    let known = &known[..known.len().min(KNOWN_MAX)];
     out.put_u16_le(known.len() as u16);
     for (member, data) in known {
         out.put_u64_le(*member);
@@ -200,6 +200,15 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         assert_eq!(Hello::decode(Bytes::from(bytes)), Ok(hello()));
+    }
+
+    #[test]
+    fn a_list_of_members_that_is_too_long_is_cut_and_no_reason_to_end() {
+        let known: Vec<_> = (0..5_000).map(|member| (member, member)).collect();
+        let mut bytes = Vec::new();
+        Hello { known: known.clone(), ..hello() }.encode(&mut bytes);
+        let read = Hello::decode(Bytes::from(bytes)).expect("a hello");
+        assert_eq!(read.known, known[..KNOWN_MAX]);
     }
 
     #[test]

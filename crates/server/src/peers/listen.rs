@@ -10,12 +10,16 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::NodeId;
 use quorate_replica::Message;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer.
 const CALLS_MAX: usize = 256;
+/// Questions and answers about the time that one connection may bring in a second; the others are
+/// dropped. An honest peer sends a few.
+const TIMES_PER_SECOND_MAX: u32 = 64;
 /// Room for a read is made in pieces of this size, in bytes: entries of the log go on sharing it.
 const READ_BYTES: usize = 64 * 1024;
 /// With less room than this a new piece is begun.
@@ -31,7 +35,7 @@ pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
             Err(error) => {
                 // Out of descriptors, or the caller gave up: neither ends the listener.
                 tracing::warn!(%error, "cannot take a peer's call");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
@@ -108,7 +112,10 @@ async fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, Pee
             shared.fail(PeerError::DiskLost(lost));
             Ok(Err(lost.to_string()))
         }
-        Err(PeerError::PeerDiskLost(lost)) => Ok(Err(lost.to_string())),
+        Err(PeerError::PeerDiskLost(lost)) => {
+            tracing::warn!("{lost}");
+            Ok(Err(lost.told_to_the_caller()))
+        }
         other => other.map(Ok),
     }
 }
@@ -127,13 +134,17 @@ async fn take_messages(
 ) -> Result<(), PeerError> {
     let mut messages = Vec::new();
     let mut goodbye = false;
+    let mut times = Allowance::default();
     loop {
         while let Some((kind, payload)) = split_frame(&mut buffer)? {
             match kind {
                 Kind::Message => messages.push(decode(payload)?),
                 Kind::Time => {
                     let message = timekeeping::wire::decode(payload);
-                    shared.receiver.timed(from, message.ok_or(PeerError::Unexpected)?);
+                    let message = message.ok_or(PeerError::Unexpected)?;
+                    if times.take(Instant::now()) {
+                        shared.receiver.timed(from, message);
+                    }
                 }
                 Kind::Goodbye => goodbye = true,
                 _ => return Err(PeerError::Unexpected),
@@ -155,9 +166,49 @@ async fn take_messages(
     }
 }
 
+/// Questions and answers about the time from one connection, which are dealt with at once: as many
+/// in a second as no honest peer sends.
+#[derive(Debug, Default)]
+struct Allowance {
+    /// When the present second began, and how many there were in it.
+    second: Option<(Instant, u32)>,
+}
+
+impl Allowance {
+    /// True if there is room for one more.
+    fn take(&mut self, now: Instant) -> bool {
+        let (began, used) = match self.second {
+            Some((began, used)) if now.duration_since(began) < Duration::from_secs(1) => {
+                (began, used)
+            }
+            _ => (now, 0),
+        };
+        self.second = Some((began, used.saturating_add(1)));
+        used < TIMES_PER_SECOND_MAX
+    }
+}
+
 fn decode(payload: Bytes) -> Result<Message, PeerError> {
     Message::decode(payload).map_err(|bad| {
         tracing::warn!(%bad, "a peer sent a message that we do not understand");
         PeerError::Unexpected
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_questions_gets_no_more_than_its_share_of_each_second() {
+        let mut times = Allowance::default();
+        let begin = Instant::now();
+        let taken = |times: &mut Allowance, millis| {
+            let now = begin + Duration::from_millis(millis);
+            (0..10_000).filter(|_| times.take(now)).count() as u32
+        };
+        assert_eq!(taken(&mut times, 0), TIMES_PER_SECOND_MAX);
+        assert_eq!(taken(&mut times, 999), 0);
+        assert_eq!(taken(&mut times, 1_000), TIMES_PER_SECOND_MAX);
+    }
 }

@@ -185,11 +185,16 @@ impl Shared {
         &self,
         peer: NodeId,
         data: u64,
-        rumours: Vec<(u64, u64)>,
+        mut rumours: Vec<(u64, u64)>,
     ) -> Result<(), PeerError> {
         let roster = Arc::clone(&self.roster);
+        // What is said of who is no member is not kept, so the roster has a bound.
+        let is_member = |id: u64| id == self.me.0 || self.urls.contains_key(&NodeId(id));
+        rumours.retain(|(member, _)| is_member(*member));
         let written = spawn_blocking(move || {
-            // What the peer remembers of us comes first: if we lost our disk we must judge nobody.
+            // Who is not the one that we know is not listened to. Of the others, what they remember
+            // of us comes first: if we lost our disk we must remember nobody.
+            roster.check(peer, data).map_err(PeerError::PeerDiskLost)?;
             roster.hear(&rumours)?.map_err(PeerError::DiskLost)?;
             roster.meet(peer, data)?.map_err(PeerError::PeerDiskLost)
         });

@@ -46,6 +46,19 @@ impl std::fmt::Display for DiskLost {
 
 impl std::error::Error for DiskLost {}
 
+impl DiskLost {
+    /// The same for whoever presents it, which may be an impostor: it is not told the data id that
+    /// is known.
+    pub(crate) fn told_to_the_caller(self) -> String {
+        format!(
+            "member {} is known with another data id than {:016x}: it lost its disk, and with it \
+             its votes and acknowledged entries. Bring its old data directory back, or remove the \
+             member and add it under a new identity",
+            self.member, self.presented
+        )
+    }
+}
+
 /// The known data ids, on disk.
 #[derive(Debug)]
 pub(crate) struct Roster {
@@ -81,18 +94,27 @@ impl Roster {
     /// not be written, in which case the member must not be listened to either.
     pub(crate) fn meet(&self, member: NodeId, data: u64) -> io::Result<Result<(), DiskLost>> {
         let _writing = self.begin();
-        let mut next = self.lock().clone();
-        match next.get(&member.0) {
-            Some(before) if *before == data => return Ok(Ok(())),
-            Some(before) => {
-                let lost = DiskLost { member, known: *before, presented: data };
-                return Ok(Err(lost));
-            }
-            None => {}
+        if let Err(lost) = self.check(member, data) {
+            return Ok(Err(lost));
         }
-        next.insert(member.0, data);
+        let mut next = self.lock().clone();
+        if next.insert(member.0, data).is_some() {
+            return Ok(Ok(()));
+        }
         self.write(next)?;
         Ok(Ok(()))
+    }
+
+    /// Whether `member` may present `data`, as far as is known.
+    ///
+    /// Errors: another data id is known for it.
+    pub(crate) fn check(&self, member: NodeId, data: u64) -> Result<(), DiskLost> {
+        match self.lock().get(&member.0) {
+            Some(known) if *known != data => {
+                Err(DiskLost { member, known: *known, presented: data })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes in what a peer knows. What it says of a third member is believed only if we know
@@ -172,6 +194,18 @@ mod tests {
 
     const ME: NodeId = NodeId(1);
     const PEER: NodeId = NodeId(2);
+
+    #[test]
+    fn an_impostor_is_not_told_what_would_make_it_believed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
+        roster.meet(PEER, 0xfeed).expect("written").expect("nothing is known of it");
+        let lost = roster.check(PEER, 0xbad).expect_err("another data id");
+        assert!(lost.to_string().contains("feed"), "the operator sees both");
+        assert!(!lost.told_to_the_caller().contains("feed"));
+        assert_eq!(roster.check(PEER, 0xfeed), Ok(()));
+        assert_eq!(roster.check(NodeId(3), 1), Ok(()), "nothing is known of it");
+    }
 
     #[test]
     fn a_member_with_another_disk_is_refused_even_after_our_restart() {

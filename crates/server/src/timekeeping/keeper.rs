@@ -164,7 +164,8 @@ impl Keeper {
     ) -> Outgoing {
         self.now = self.now.max(now);
         let mut effects = Vec::new();
-        let mut choose = |_: usize| 0; // The synchronizer chooses nothing.
+        let draw = self.roll(); // Of the tickets of this life.
+        let mut choose = |options: usize| (draw % options as u64) as usize;
         let mut cx = Context::new(self.me, self.now, &mut choose, &mut effects);
         run(&mut self.node, &mut cx);
         self.node.on_flush(&mut cx);

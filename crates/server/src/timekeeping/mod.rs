@@ -21,7 +21,9 @@
 //! its daemon's. Nothing of the replica depends on the wall clock.
 //!
 //! **Bounds.** [`SERVERS_MAX`] servers, [`PEERS_MAX`] peers: those beyond are not asked. What a
-//! source says that cannot be is refused, counted, and named in the report.
+//! source says that cannot be is refused, counted, and named in the report. Of the questions of a
+//! peer 64 a second are answered on each link; those beyond are dropped, and whoever asked asks
+//! again at its next poll.
 //!
 //! | file | |
 //! |---|---|

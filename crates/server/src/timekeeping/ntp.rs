@@ -150,14 +150,15 @@ pub(super) fn answer(packet: &[u8], nonce: u64) -> Result<Answer, Unusable> {
     };
     let (leap, version, mode) = (packet[0] >> 6, (packet[0] >> 3) & 7, packet[0] & 7);
     let stratum = packet[1];
+    // First of all, or anybody could have the answer refused that is still to come.
+    if long(packet, 24) != nonce {
+        return Err(Unusable::NotOurs);
+    }
     if !(3..=4).contains(&version) {
         return Err(Unusable::Version { version });
     }
     if mode != 4 {
         return Err(Unusable::Mode { mode });
-    }
-    if long(packet, 24) != nonce {
-        return Err(Unusable::NotOurs);
     }
     let code = [packet[12], packet[13], packet[14], packet[15]];
     if stratum == 0 && code.iter().all(u8::is_ascii_graphic) {

@@ -135,7 +135,8 @@ impl RateWatch {
             }
         }
         let (agreeing, contradicting) = (agree.len(), contradict.len());
-        if agreeing >= self.needed && agreeing >= contradicting {
+        // Who has no peers has nobody to compare with.
+        if self.needed > 0 && agreeing >= self.needed && agreeing >= contradicting {
             return ClockRate::Good(agree.into_iter().max().unwrap_or_default());
         }
         match contradict.into_iter().max() {
@@ -270,7 +271,7 @@ mod tests {
         assert!(matches!(told(&[1_000], 60, 200), ClockRate::Bad(_)), "of two nobody knows who");
         assert!(matches!(told(&[1_000, 1_000, 1_000, 0], 60, 200), ClockRate::Bad(_)));
         assert!(is_good(told(&[0, 0, 1_000, 1_000], 60, 200)));
-        assert!(is_good(told(&[], 60, 200)), "alone there is nothing to run apart from");
+        assert_eq!(told(&[], 60, 200), ClockRate::Unknown, "alone there is nobody to ask");
     }
 
     /// Who agreed once does not agree for ever: the planted mistake of a monitor that grants.

@@ -196,8 +196,9 @@ fn verdict(
         }
         Some(Asked::NotYet | Asked::Answered) | None => {}
     }
-    let assumed =
-        || format!("its clock admits no error: {} s are assumed", HOST_CLOCK_ERROR.as_secs());
+    let assumed = || {
+        format!("it does not say how wrong it may be: {} s are assumed", HOST_CLOCK_ERROR.as_secs())
+    };
     let refused = keeper.refused.get(&id);
     match heard {
         Some(status) if is_disputed && !status.is_unfit => {

@@ -24,6 +24,8 @@ const FOR: Duration = Duration::from_secs(60);
 /// Before that: an election takes a while, and a member that knows its leader for a short time
 /// waits for the longest.
 const SETTLE: Duration = Duration::from_secs(3);
+/// More would only keep each other from the processors.
+const BURNERS_MAX: u64 = 256;
 /// Between two looks at the progress.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,9 +43,9 @@ Exit status: 0 nobody was elected, 1 somebody was, or it could not be measured, 
 #[command(after_help = EXAMPLES)]
 pub(in crate::bench) struct Options {
     /// Processes that compute meanwhile; without a number two for each processor
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0")]
-    #[arg(value_parser = clap::value_parser!(u64).range(0..=256))]
-    burn: Option<u64>,
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "auto")]
+    #[arg(default_value = "0", value_parser = burners)]
+    burn: u64,
     /// Writes per second
     #[arg(long, value_name = "OPS", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
@@ -92,7 +94,7 @@ pub(in crate::bench) async fn run(
         watched.push(Watched::start("other", Program::other(path)).await?);
     }
     tokio::time::sleep(SETTLE).await;
-    let burners = Burners::start(options.burners())?;
+    let burners = Burners::start(options.burn)?;
     progress.begin("steady");
     let begun = Instant::now();
     let mut running = JoinSet::new();
@@ -116,15 +118,15 @@ pub(in crate::bench) async fn run(
     Ok(done.iter().all(|one| one.name != "quorate" || one.elections == 0))
 }
 
-impl Options {
-    fn burners(&self) -> u64 {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        match self.burn {
-            None => 0,
-            Some(0) => 2 * processors,
-            Some(number) => number,
-        }
+/// How many processes compute.
+fn burners(text: &str) -> Result<u64, String> {
+    if text == "auto" {
+        return Ok(2 * std::thread::available_parallelism().map_or(1, usize::from) as u64);
     }
+    let number = text.parse().ok().filter(|number: &u64| *number <= BURNERS_MAX);
+    number.ok_or_else(|| {
+        format!("write a number up to {BURNERS_MAX}, or none for two for each processor")
+    })
 }
 
 impl Watched {
@@ -176,8 +178,7 @@ fn show(options: &Options, length: Duration, watched: &[Watched]) {
     output::line(format_args!(
         "three members for {length:?} under {} writes/s; {} processes compute on {processors} \
          processors",
-        options.writes,
-        options.burners()
+        options.writes, options.burn
     ));
     output::line("            elections  acknowledged  longest gap (ms)");
     for one in watched {
@@ -204,7 +205,36 @@ fn show_json(options: &Options, length: Duration, watched: &[Watched]) {
         "bench": "elections",
         "seconds": length.as_secs_f64(),
         "writes_per_second": options.writes,
-        "burners": options.burners(),
+        "burners": options.burn,
         "clusters": each.collect::<Vec<_>>(),
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn burn(words: &[&str]) -> Option<u64> {
+        let words = ["elections"].iter().chain(words);
+        Words::try_parse_from(words).ok().map(|words| words.options.burn)
+    }
+
+    #[test]
+    fn no_burners_are_none_and_no_number_is_two_for_each_processor() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        assert_eq!(burn(&[]), Some(0));
+        assert_eq!(burn(&["--burn=0"]), Some(0));
+        assert_eq!(burn(&["--burn", "8"]), Some(8));
+        assert_eq!(burn(&["--burn"]), Some(2 * processors));
+        assert_eq!(burn(&["--burn", "--writes", "9"]), Some(2 * processors));
+        assert_eq!(burn(&["--burn=257"]), None);
+        assert_eq!(burn(&["--burn=many"]), None);
+    }
 }

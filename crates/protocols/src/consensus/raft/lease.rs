@@ -118,6 +118,8 @@ pub(super) struct Promise {
     until: Time,
     /// Until then somebody vouches for its clock.
     trusted_until: Time,
+    /// Nothing was promised since it began anew, so that doubts which last do not make it last.
+    begun_anew: bool,
 }
 
 impl Raft {
@@ -153,14 +155,15 @@ impl Raft {
         if !self.planted(Mutant::PromiseForgotten) {
             let length = self.config.lease_reads.map_or(Duration::ZERO, |terms| terms.length);
             self.promise.until = now.after(length);
+            self.promise.begun_anew = true;
         }
     }
 
     /// Somebody vouches for the clock until then, or no longer.
     pub(super) fn trust_clock(&mut self, until: Time, now: Time) {
-        let trusted = now < std::mem::replace(&mut self.promise.trusted_until, until);
-        if trusted && until <= now && self.has_promised(now) {
-            // What was measured of it lately may have been too long: it begins anew.
+        self.promise.trusted_until = until;
+        if until <= now && self.has_promised(now) && !self.promise.begun_anew {
+            // What was measured of it lately may have been too long: it begins anew, once.
             self.keep_former_promise(now);
         }
     }
@@ -177,6 +180,7 @@ impl Raft {
         let Some(terms) = self.trusted_terms(now) else { return Duration::ZERO };
         let promise = wanted.min(terms.length);
         self.promise.until = self.promise.until.max(now.after(promise));
+        self.promise.begun_anew = false;
         promise
     }
 
@@ -191,6 +195,7 @@ impl Raft {
     /// what it promised before.
     pub(super) fn hear_promise(&mut self, from: NodeId, round: u64, promise: Duration, now: Time) {
         let Some(terms) = self.config.lease_reads else { return };
+        let promise = promise.min(terms.length); // Nobody was asked for more.
         let margin = !self.planted(Mutant::LeaseMarginForgotten);
         let lasts = if margin { terms.surely(promise) } else { promise };
         let from_answer = self.planted(Mutant::LeaseFromAnswer);
