@@ -25,11 +25,12 @@ const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 /// As whom.
 #[derive(Args, Clone)]
 pub(crate) struct LoginFlags {
+    // Commands have arguments of these names of their own, which are not to be taken for them.
     /// Log in as this user; the password is asked for if it is not given [env: QUORATE_USER]
-    #[arg(long, global = true, value_name = "NAME[:PASSWORD]")]
+    #[arg(id = "login-user", long = "user", global = true, value_name = "NAME[:PASSWORD]")]
     user: Option<String>,
     /// The password, if NAME is alone [env: QUORATE_PASSWORD]
-    #[arg(long, global = true, value_name = "PASSWORD", hide_default_value = true)]
+    #[arg(id = "login-password", long = "password", global = true, value_name = "PASSWORD")]
     password: Option<String>,
 }
 

@@ -11,10 +11,12 @@
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
+//! | `audit` | `audit.rs`: whether somebody has changed an audit log |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
+mod audit;
 mod bench;
 mod check;
 mod client;
@@ -53,6 +55,7 @@ Examples:
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
+  quorate audit verify DIR                has anybody changed the audit log?
   quorate fd bench                        which failure detector suits which link
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
@@ -95,6 +98,8 @@ enum Command {
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
     Fd(fd::Options),
+    /// Find out whether somebody has changed an audit log
+    Audit(audit::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -135,6 +140,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Sim(options) => sim::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
+        Command::Audit(options) => audit::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

@@ -10,6 +10,8 @@ use quorate_server::proto::authpb;
 use quorate_server::proto::etcdserverpb as pb;
 use quorate_server::proto::etcdserverpb::auth_client::AuthClient;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
+use quorate_server::proto::etcdserverpb::lease_client::LeaseClient;
+use quorate_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_server::proto::etcdserverpb::watch_client::WatchClient;
 use quorate_server::proto::etcdserverpb::watch_request::RequestUnion;
 use std::io::Write;
@@ -191,7 +193,9 @@ async fn a_conversation_with_etcdctl_goes_as_with_etcd() {
         }
         if *words == "ANN del w" {
             for (words, expected) in STRICTER {
-                let here = etcdctl(&all, words);
+                // Of several members etcdctl itself refuses to ask for a snapshot.
+                let one = all.split(',').next().expect("there is a first");
+                let here = etcdctl(if words.contains("snapshot") { one } else { &all }, words);
                 assert!(goes_as(&here, expected), "etcdctl {words}\n{here}\nexpected\n{expected}");
             }
         }
@@ -408,13 +412,76 @@ async fn a_running_watch_ends_when_its_right_is_taken_back() {
     assert_eq!(ended.cancel_reason, DENIED);
 }
 
-/// Every method that the definitions have, with an empty message and no token.
+/// Every method that the definitions have, without a token and with such as are none, or none any
+/// more: etcd's errors, and nothing has changed.
 #[tokio::test]
 async fn no_method_answers_nobody_but_those_that_tell_nothing() {
     let cluster = Cluster::start(settings(1)).await;
     enable(&cluster).await;
+    let stale = stale_tokens(&cluster).await;
+    let root = login(&cluster, 0, "root", "rootpw").await;
+    let before = everything(&cluster, &root).await;
     let open = ["/etcdserverpb.Auth/Authenticate", "/etcdserverpb.Maintenance/Status"];
-    let port = cluster.members[0].client_port;
+    let methods = methods(cluster.members[0].client_port);
+    assert!(methods.len() >= 40, "{methods:?}");
+    let cut = &stale[0][..stale[0].len() - 1];
+    let none = ["", "x", "Bearer ", cut, "a.b.c", &"A".repeat(4_000)];
+    let tokens: Vec<&str> = none.into_iter().chain(stale.iter().map(String::as_str)).collect();
+    for path in methods.iter().filter(|path| !open.contains(&&path[..])) {
+        let status = ask(&cluster, path, None).await;
+        assert!(status.message().contains("user name is empty"), "{path}: {status}");
+        for token in &tokens {
+            let status = ask(&cluster, path, Some(token)).await;
+            assert_eq!(status.message(), "etcdserver: invalid auth token", "{path} {token}");
+            assert_eq!(status.code(), Code::Unauthenticated, "{path} {token}");
+        }
+    }
+    assert_eq!(everything(&cluster, &root).await, before, "nothing has changed");
+}
+
+/// Tokens of before authentication was turned on anew, of before another password, and of a user
+/// who is gone.
+async fn stale_tokens(cluster: &Cluster) -> Vec<String> {
+    let mut auth = AuthClient::new(channel(cluster, 0).await);
+    let early = login(cluster, 0, "ann", "annpw").await;
+    let root = login(cluster, 0, "root", "rootpw").await;
+    auth.auth_disable(carrying(pb::AuthDisableRequest {}, &root)).await.expect("root may");
+    auth.auth_enable(pb::AuthEnableRequest {}).await.expect("anybody may");
+    let root = login(cluster, 0, "root", "rootpw").await;
+    let before = login(cluster, 0, "ann", "annpw").await;
+    let named = |name: &str, password: &str| (name.to_owned(), password.to_owned());
+    let (name, password) = named("ann", "fresh");
+    let change = pb::AuthUserChangePasswordRequest { name, password, ..Default::default() };
+    auth.user_change_password(carrying(change, &root)).await.expect("root may");
+    let (name, password) = named("bob", "bobpw");
+    let add = pb::AuthUserAddRequest { name, password, ..Default::default() };
+    auth.user_add(carrying(add, &root)).await.expect("root may");
+    let gone = login(cluster, 0, "bob", "bobpw").await;
+    let delete = pb::AuthUserDeleteRequest { name: "bob".to_owned() };
+    auth.user_delete(carrying(delete, &root)).await.expect("root may");
+    vec![early, before, gone]
+}
+
+/// What would show a change: keys and their history, leases, members, users and roles.
+async fn everything(cluster: &Cluster, root: &str) -> Vec<String> {
+    let channel = channel(cluster, 0).await;
+    let mut maintenance = MaintenanceClient::new(channel.clone());
+    let hash = maintenance.hash_kv(carrying(pb::HashKvRequest { revision: 0 }, root)).await;
+    let hash = hash.expect("root may").into_inner();
+    let mut leases = LeaseClient::new(channel.clone());
+    let leases = leases.lease_leases(carrying(pb::LeaseLeasesRequest {}, root)).await;
+    let mut auth = AuthClient::new(channel);
+    let status = auth.auth_status(carrying(pb::AuthStatusRequest {}, root)).await;
+    let status = status.expect("root may").into_inner();
+    vec![
+        format!("{} {} {}", hash.hash, hash.hash_revision, hash.compact_revision),
+        format!("{:?}", leases.expect("root may").into_inner().leases),
+        format!("{} {}", status.enabled, status.auth_revision),
+    ]
+}
+
+/// Every method of the API, as the member itself counts them.
+fn methods(port: u16) -> Vec<String> {
     let metrics = fetch(port, "/metrics");
     let methods = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix("grpc_server_started_total{")?;
@@ -424,14 +491,7 @@ async fn no_method_answers_nobody_but_those_that_tell_nothing() {
         };
         Some(format!("/{}/{}", label("grpc_service")?, label("grpc_method")?))
     });
-    let methods: Vec<String> = methods.filter(|path| path.starts_with("/etcdserverpb")).collect();
-    assert!(methods.len() >= 40, "{methods:?}");
-    for path in methods.iter().filter(|path| !open.contains(&&path[..])) {
-        for (token, told) in [(None, "user name is empty"), (Some("x"), "invalid auth token")] {
-            let status = ask_nothing(&cluster, path, token).await;
-            assert!(status.message().contains(told), "{path} with {token:?}: {status}");
-        }
-    }
+    methods.filter(|path| path.starts_with("/etcdserverpb")).collect()
 }
 
 /// Messages as they are.
@@ -474,16 +534,23 @@ impl Decoder for Raw {
     }
 }
 
+/// The key `a`, where it is the first field.
+const KEY_A: &[u8] = &[0x0a, 1, b'a'];
+
 /// A `WatchRequest` with a `WatchCreateRequest` for the key `a`.
 const WATCH_A: &[u8] = &[0x0a, 3, 0x0a, 1, b'a'];
 
-/// Sends an empty message to a method; what becomes of it.
-async fn ask_nothing(cluster: &Cluster, path: &str, token: Option<&str>) -> Status {
+/// Sends a small message to a method; what becomes of it.
+async fn ask(cluster: &Cluster, path: &str, token: Option<&str>) -> Status {
     let mut grpc = tonic::client::Grpc::new(channel(cluster, 0).await);
     grpc.ready().await.expect("a connection");
     let (requests, stream) = mpsc::channel(1);
-    // A watch that asks for nothing is told nothing.
-    let message = if path.ends_with("/Watch") { WATCH_A } else { &[] };
+    // A watch that asks for nothing is told nothing, and without a key nobody asks for one.
+    let message = match path.rsplit('/').next().expect("there is a last part") {
+        "Watch" => WATCH_A,
+        "Range" | "RangeStream" | "Put" | "DeleteRange" => KEY_A,
+        _ => &[],
+    };
     requests.send(message.to_vec()).await.expect("room");
     drop(requests);
     let mut request = Request::new(ReceiverStream::new(stream));

@@ -26,6 +26,11 @@
 //! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
 
+mod log;
+
+pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
+
+use crate::audit::{AuditSettings, FILE_BYTES_MIN, FILES_MIN};
 use crate::auth::TokenKind;
 use crate::timekeeping::{
     SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
@@ -159,6 +164,9 @@ pub struct Config {
     /// Work factor of password hashes. Range: 4 to 31.
     pub bcrypt_cost: u32,
 
+    /// Where and how calls are recorded; `None` for not at all.
+    pub audit: Option<AuditSettings>,
+
     /// Servers of the time that are asked over NTP. Range: at most [`SERVERS_MAX`].
     pub time_sources: Vec<TimeSource>,
     /// Between two questions to a peer about the time; zero asks nobody.
@@ -202,50 +210,6 @@ pub enum MetricsDetail {
     Basic,
     /// Histograms per method as well.
     Extensive,
-}
-
-/// What is logged, how and where.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LogConfig {
-    /// The least important lines that are written.
-    pub level: LogLevel,
-    /// How a line looks.
-    pub format: LogFormat,
-    /// Where lines go; each line goes to all of them. At least one.
-    pub outputs: Vec<LogOutput>,
-}
-
-/// Importance of a log line; etcd's `panic` and `fatal` are `Error` here.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// What an operator may want to know.
-    Info,
-    /// What an operator should know.
-    Warn,
-    /// What an operator must know.
-    Error,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// One JSON object per line with `level`, `ts`, `caller`, `msg`, as etcd's.
-    Json,
-    /// For eyes.
-    Text,
-}
-
-/// A place for log lines.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LogOutput {
-    /// Standard error.
-    Stderr,
-    /// Standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
 }
 
 /// Settings that contradict each other or cannot work.
@@ -462,6 +426,7 @@ impl Default for Config {
             auth_token: TokenKind::Simple,
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
+            audit: None,
             time_sources: Vec::new(),
             time_poll: TIME_POLL_DEFAULT,
             clock_error_max: CLOCK_ERROR_DEFAULT,
@@ -486,6 +451,10 @@ impl Config {
         self.validate_urls()?;
         self.validate_time()?;
         range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
+        if let Some(audit) = &self.audit {
+            range("audit-log-file-bytes", audit.file_bytes, FILE_BYTES_MIN, u64::MAX)?;
+            range("audit-log-files", audit.files.into(), FILES_MIN.into(), u32::MAX.into())?;
+        }
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
         range("checkpoint-bytes", self.checkpoint_bytes, 1, u64::MAX)?;

@@ -1,6 +1,7 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod checkpointing;
 mod clock_rate;

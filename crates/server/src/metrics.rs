@@ -3,11 +3,13 @@
 //! Nothing here allocates, locks or formats after the start; how it is told says `api/metrics.rs`.
 //! Two figures read one after the other may belong to different moments.
 
+use crate::audit::Counts;
 use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A number that only grows.
@@ -100,6 +102,8 @@ pub(crate) struct Metrics {
     pub(crate) health_success: Counter,
     /// And those that said no.
     pub(crate) health_failures: Counter,
+    /// Records of the audit log, if one is kept.
+    pub(crate) audit: OnceLock<Arc<Counts>>,
 }
 
 impl Metrics {

@@ -1,6 +1,7 @@
 //! One member, from its configuration to its end.
 
 use crate::api;
+use crate::audit::{Audit, AuditError};
 use crate::auth::{Gate, JwtError, Passwords, Tokens};
 use crate::clock_rate;
 use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
@@ -63,6 +64,8 @@ pub enum RunError {
     Config(ConfigError),
     /// The keys of login tokens cannot be used.
     Jwt(JwtError),
+    /// The audit log cannot be written to.
+    Audit(AuditError),
     /// A member without data is to join a running cluster.
     JoinUnsupported,
     /// The operating system refuses something that we need.
@@ -90,6 +93,7 @@ impl std::fmt::Display for RunError {
             RunError::DiskLost(lost) => lost.fmt(f),
             RunError::Config(error) => error.fmt(f),
             RunError::Jwt(error) => write!(f, "--auth-token: {error}"),
+            RunError::Audit(error) => write!(f, "--audit-log: {error}"),
             RunError::JoinUnsupported => f.write_str(
                 "--initial-cluster-state=existing without data: if this member had some, bring its \
                  disk back. Joining a running cluster is not supported yet; only where none of the \
@@ -202,7 +206,8 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let handle = Handle::new(Arc::clone(&shared));
-    let (stop_api, serving) = open_ports(&config, &handle, client_listeners, metrics_listeners)?;
+    let audit = open_audit(&config, &shared)?;
+    let ports = open_ports(&config, &handle, audit, client_listeners, metrics_listeners)?;
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
     guarantees::start(&shared).map_err(RunError::System)?;
@@ -222,8 +227,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         step_aside(&shared).await;
         shared.watch.stop();
         // Requests that still wait end with the loop; nothing new is taken.
-        let _ = stop_api.send(());
-        let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, serving).await;
+        ports.close().await;
         inbox.stop();
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
@@ -265,16 +269,32 @@ fn serve_monitors(
     }
 }
 
-/// The client port, until it is closed.
-type Serving = JoinHandle<Result<(), api::ServeError>>;
+/// The client port.
+struct Ports {
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), api::ServeError>>,
+    audit: Option<Audit>,
+}
+
+impl Ports {
+    /// Takes nothing new, and waits a while for what is in flight.
+    async fn close(self) {
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, self.serving).await;
+        if let Some(audit) = self.audit {
+            let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, audit.close()).await;
+        }
+    }
+}
 
 /// Serves clients until told to stop, and monitors to the end.
 fn open_ports(
     config: &Config,
     handle: &Handle,
+    audit: Option<Audit>,
     clients: Vec<TcpListener>,
     monitors: Vec<TcpListener>,
-) -> Result<(oneshot::Sender<()>, Serving), RunError> {
+) -> Result<Ports, RunError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
         let _ = stopped.await; // An end of the sender is an end as well.
@@ -283,11 +303,29 @@ fn open_ports(
     let calls = Arc::new(api::Calls::new(config.metrics == MetricsDetail::Extensive));
     let threads = client_threads(config)?;
     let gate = open_gate(config, handle)?;
-    let serving =
-        api::serve(handle.clone(), gate, Arc::clone(&calls), clients, threads, limits, stopped);
-    let serving = tokio::spawn(serving);
+    let serves = api::Serves {
+        handle: handle.clone(),
+        gate,
+        audit: audit.clone(),
+        calls: Arc::clone(&calls),
+    };
+    let serving = tokio::spawn(api::serve(serves, clients, threads, limits, stopped));
     serve_monitors(handle, calls, monitors, limits);
-    Ok((stop, serving))
+    Ok(Ports { stop, serving, audit })
+}
+
+/// Where calls are recorded, if they are to be.
+fn open_audit(config: &Config, shared: &Arc<Shared>) -> Result<Option<Audit>, RunError> {
+    let Some(settings) = &config.audit else { return Ok(None) };
+    let told = Arc::downgrade(shared);
+    let tell = move |what| {
+        if let Some(shared) = told.upgrade() {
+            shared.set_condition("audit", what);
+        }
+    };
+    let audit = Audit::start(settings.clone(), shared.member_id, tell).map_err(RunError::Audit)?;
+    shared.metrics.audit.get_or_init(|| audit.counts());
+    Ok(Some(audit))
 }
 
 /// Who lets the requests of clients in.

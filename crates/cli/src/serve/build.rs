@@ -3,6 +3,7 @@
 use crate::serve::error::UsageError;
 use crate::serve::settings::Settings;
 use quorate_server::Config;
+use quorate_server::audit::{AuditCalls, AuditSettings, FILE_BYTES_DEFAULT, FILES_DEFAULT};
 use quorate_server::auth::{JwtError, JwtSettings, TokenKind};
 use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
@@ -186,6 +187,7 @@ fn auto_compaction(settings: &Settings) -> Result<Option<AutoCompaction>, UsageE
 fn access(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.switch("enable-grpc-gateway", &mut config.enable_grpc_gateway);
     settings.number("bcrypt-cost", &mut config.bcrypt_cost)?;
+    config.audit = audit(settings)?;
     let second = Duration::from_secs(1);
     settings.duration_in("auth-token-ttl", second, &mut config.auth_token_ttl)?;
     config.auth_token = match settings.text("auth-token") {
@@ -199,6 +201,20 @@ fn access(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
         }
     };
     Ok(())
+}
+
+/// Flags of a log that is not kept are looked at all the same.
+fn audit(settings: &Settings) -> Result<Option<AuditSettings>, UsageError> {
+    let calls = match settings.text("audit-log-calls") {
+        None | Some("changes") => AuditCalls::Changes,
+        Some("all") => AuditCalls::All,
+        Some(_) => return Err(settings.bad("audit-log-calls", "changes or all")),
+    };
+    let (mut file_bytes, mut files) = (FILE_BYTES_DEFAULT, FILES_DEFAULT);
+    settings.number("audit-log-file-bytes", &mut file_bytes)?;
+    settings.number("audit-log-files", &mut files)?;
+    let dir = settings.text("audit-log").filter(|dir| !dir.is_empty());
+    Ok(dir.map(|dir| AuditSettings { dir: dir.into(), calls, file_bytes, files }))
 }
 
 fn jwt_error(settings: &Settings, error: JwtError) -> UsageError {

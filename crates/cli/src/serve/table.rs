@@ -266,6 +266,10 @@ const AUTH: &[Flag] = &[
     ),
     Flag::used("bcrypt-cost", Count, "10", "work factor of password hashes, 4 to 31"),
     Flag::used("auth-token-ttl", Count, "300", "seconds a login token lives"),
+    Flag::used("audit-log", Text, "", "directory of the audit log; without it none is kept"),
+    Flag::used("audit-log-calls", Text, "changes", "which calls it holds: changes or all"),
+    Flag::used("audit-log-file-bytes", Count, "67108864", "a fuller file is followed by the next"),
+    Flag::used("audit-log-files", Count, "16", "so many files are kept, the oldest goes"),
 ];
 
 const MONITORING: &[Flag] = &[

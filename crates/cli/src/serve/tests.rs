@@ -3,6 +3,7 @@
 use crate::serve::flag::{Kind, Standing};
 use crate::serve::{Request, UsageError, request, table};
 use quorate_server::Config;
+use quorate_server::audit::{AuditCalls, AuditSettings};
 use quorate_server::auth::{JwtSettings, TokenKind};
 use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
@@ -33,7 +34,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 53] = [
+const ALL_USED: [(&str, &str); 57] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -70,6 +71,10 @@ const ALL_USED: [(&str, &str); 53] = [
     ("auth-token", "jwt,priv-key=k,sign-method=HS256,ttl=10m"),
     ("bcrypt-cost", "4"),
     ("auth-token-ttl", "301"),
+    ("audit-log", "/a"),
+    ("audit-log-calls", "all"),
+    ("audit-log-file-bytes", "65536"),
+    ("audit-log-files", "3"),
     ("metrics", "extensive"),
     ("listen-metrics-urls", "http://127.0.0.1:3"),
     ("log-outputs", "stdout,/var/log/quorate.log"),
@@ -175,6 +180,12 @@ fn everything() -> Config {
         }),
         auth_token_ttl: Duration::from_secs(301),
         bcrypt_cost: 4,
+        audit: Some(AuditSettings {
+            dir: "/a".into(),
+            calls: AuditCalls::All,
+            file_bytes: 65_536,
+            files: 3,
+        }),
         time_sources: vec![
             "ntp://10.0.0.9:123".parse().expect("a source"),
             "ntp://[::1]:1123".parse().expect("a source"),
@@ -346,8 +357,11 @@ fn mistakes_are_named_with_what_to_do() {
         ("--auto-compaction-mode=revision --auto-compaction-retention=5m", "number of revisions"),
         ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls is required"),
         ("--auth-token=jwt", "--auth-token: jwt needs sign-method"),
-        ("--auth-token=jwt,sign-method=RS256,priv-key=k", "jwt needs pub-key"),
+        ("--auth-token=jwt,sign-method=RS256", "jwt needs pub-key"),
         ("--auth-token=jwt,sign-method=none", "is not supported; write RS256"),
+        ("--audit-log-calls=some", "write changes or all"),
+        ("--audit-log=a --audit-log-files=1", "--audit-log-files=1 is out of range; write 2 to"),
+        ("--audit-log=a --audit-log-file-bytes=9", "--audit-log-file-bytes=9 is out of range"),
         ("--auth-token=complex", "simple or jwt,sign-method=..,.."),
         ("--listen-peer-urls=unix:///tmp/s", "unix sockets are not supported"),
         ("--listen-peer-urls=https://127.0.0.1:1", "https is not supported yet"),

@@ -6,17 +6,16 @@
 
 use super::errors::ApiError;
 use super::header::Headers;
-use crate::auth::Gate;
+use crate::audit::What;
+use crate::auth::{Asker, Gate};
 use crate::handle::Handle;
 use crate::proto::authpb;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::auth_server;
 use bytes::Bytes;
 use quorate_replica::store::auth::TOKEN_KEY_BYTES;
-use quorate_replica::store::{
-    Access, Asking, AuthCommand, Command, Credential, Keys, Outcome, Permission,
-};
-use tonic::{Extensions, Request, Response, Status};
+use quorate_replica::store::{Access, Asking, AuthCommand, Command, Keys, Outcome, Permission};
+use tonic::{Request, Response, Status};
 
 /// The service, over one replica.
 #[derive(Clone, Debug)]
@@ -24,11 +23,6 @@ pub(crate) struct Auth {
     handle: Handle,
     headers: Headers,
     gate: Gate,
-}
-
-/// Who asks, as the gate has found out.
-pub(super) fn credential(extensions: &Extensions) -> Credential {
-    extensions.get::<Credential>().cloned().unwrap_or_default()
 }
 
 impl Auth {
@@ -40,11 +34,11 @@ impl Auth {
 
     async fn change(
         &self,
-        credential: &Credential,
+        asker: &Asker,
         command: AuthCommand,
     ) -> Result<Option<pb::ResponseHeader>, ApiError> {
         let name = command.name();
-        let applied = self.gate.write(credential, &Command::Auth(command)).await?;
+        let applied = self.gate.write(asker, &Command::Auth(command)).await?;
         let outcome = applied.outcome?;
         assert_eq!(outcome, Outcome::Auth, "a change of users and roles was answered otherwise");
         tracing::info!(change = name, "users or roles have changed");
@@ -91,7 +85,9 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
+        let asker = Asker::of(request.extensions());
         let pb::AuthenticateRequest { name, password } = request.into_inner();
+        asker.asks(|| What::login(&name));
         let token = self.gate.login(&name, &password).await?;
         let status = self.handle.status();
         let header = Some(self.headers.at(status.revision, status.term));
@@ -103,7 +99,7 @@ impl auth_server::Auth for Auth {
         request: Request<pb::AuthEnableRequest>,
     ) -> Result<Response<pb::AuthEnableResponse>, Status> {
         let command = AuthCommand::Enable { token_key: token_key()? };
-        let header = self.change(&credential(request.extensions()), command).await?;
+        let header = self.change(&Asker::of(request.extensions()), command).await?;
         Ok(Response::new(pb::AuthEnableResponse { header }))
     }
 
@@ -111,8 +107,8 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthDisableRequest>,
     ) -> Result<Response<pb::AuthDisableResponse>, Status> {
-        let credential = credential(request.extensions());
-        let header = self.change(&credential, AuthCommand::Disable).await?;
+        let asker = Asker::of(request.extensions());
+        let header = self.change(&asker, AuthCommand::Disable).await?;
         Ok(Response::new(pb::AuthDisableResponse { header }))
     }
 
@@ -120,8 +116,8 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthStatusRequest>,
     ) -> Result<Response<pb::AuthStatusResponse>, Status> {
-        let credential = credential(request.extensions());
-        let snapshot = self.gate.judged_snapshot(&credential, Asking::Root).await?;
+        let asker = Asker::of(request.extensions());
+        let snapshot = self.gate.judged_snapshot(&asker, Asking::Root).await?;
         let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
         let auth = snapshot.store.auth();
         let (enabled, auth_revision) = (auth.is_enabled(), auth.revision());
@@ -132,7 +128,7 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserAddRequest>,
     ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let pb::AuthUserAddRequest { name, password, options, .. } = request.into_inner();
         if name.is_empty() {
             return Err(ApiError::UserEmpty.into());
@@ -142,7 +138,7 @@ impl auth_server::Auth for Auth {
             false => Some(self.hash(password).await?),
         };
         let command = AuthCommand::UserAdd { name: Bytes::from(name), hash };
-        let header = self.change(&credential, command).await?;
+        let header = self.change(&asker, command).await?;
         Ok(Response::new(pb::AuthUserAddResponse { header }))
     }
 
@@ -150,10 +146,10 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserGetRequest>,
     ) -> Result<Response<pb::AuthUserGetResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let name = request.into_inner().name;
         let asking = Asking::User(name.as_bytes());
-        let snapshot = self.gate.judged_snapshot(&credential, asking).await?;
+        let snapshot = self.gate.judged_snapshot(&asker, asking).await?;
         let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
         let user = snapshot.store.auth().user(name.as_bytes()).ok_or(ApiError::UserNotFound)?;
         let roles = user.roles.iter().map(text).collect();
@@ -164,8 +160,8 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserListRequest>,
     ) -> Result<Response<pb::AuthUserListResponse>, Status> {
-        let credential = credential(request.extensions());
-        let snapshot = self.gate.judged_snapshot(&credential, Asking::Root).await?;
+        let asker = Asker::of(request.extensions());
+        let snapshot = self.gate.judged_snapshot(&asker, Asking::Root).await?;
         let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
         let users = snapshot.store.auth().users().map(|(name, _)| text(name)).collect();
         Ok(Response::new(pb::AuthUserListResponse { header, users }))
@@ -175,9 +171,9 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserDeleteRequest>,
     ) -> Result<Response<pb::AuthUserDeleteResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let name = Bytes::from(request.into_inner().name);
-        let header = self.change(&credential, AuthCommand::UserDelete { name }).await?;
+        let header = self.change(&asker, AuthCommand::UserDelete { name }).await?;
         Ok(Response::new(pb::AuthUserDeleteResponse { header }))
     }
 
@@ -185,11 +181,11 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Result<Response<pb::AuthUserChangePasswordResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let pb::AuthUserChangePasswordRequest { name, password, .. } = request.into_inner();
         let hash = self.hash(password).await?;
         let command = AuthCommand::UserPassword { name: Bytes::from(name), hash };
-        let header = self.change(&credential, command).await?;
+        let header = self.change(&asker, command).await?;
         Ok(Response::new(pb::AuthUserChangePasswordResponse { header }))
     }
 
@@ -197,10 +193,10 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserGrantRoleRequest>,
     ) -> Result<Response<pb::AuthUserGrantRoleResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let pb::AuthUserGrantRoleRequest { user, role } = request.into_inner();
         let command = AuthCommand::UserGrantRole { user: user.into(), role: role.into() };
-        let header = self.change(&credential, command).await?;
+        let header = self.change(&asker, command).await?;
         Ok(Response::new(pb::AuthUserGrantRoleResponse { header }))
     }
 
@@ -208,10 +204,10 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthUserRevokeRoleRequest>,
     ) -> Result<Response<pb::AuthUserRevokeRoleResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let pb::AuthUserRevokeRoleRequest { name, role } = request.into_inner();
         let command = AuthCommand::UserRevokeRole { user: name.into(), role: role.into() };
-        let header = self.change(&credential, command).await?;
+        let header = self.change(&asker, command).await?;
         Ok(Response::new(pb::AuthUserRevokeRoleResponse { header }))
     }
 
@@ -219,9 +215,9 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthRoleAddRequest>,
     ) -> Result<Response<pb::AuthRoleAddResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let name = Bytes::from(request.into_inner().name);
-        let header = self.change(&credential, AuthCommand::RoleAdd { name }).await?;
+        let header = self.change(&asker, AuthCommand::RoleAdd { name }).await?;
         Ok(Response::new(pb::AuthRoleAddResponse { header }))
     }
 
@@ -229,10 +225,10 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthRoleGetRequest>,
     ) -> Result<Response<pb::AuthRoleGetResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let name = request.into_inner().role;
         let asking = Asking::Role(name.as_bytes());
-        let snapshot = self.gate.judged_snapshot(&credential, asking).await?;
+        let snapshot = self.gate.judged_snapshot(&asker, asking).await?;
         let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
         let role = snapshot.store.auth().role(name.as_bytes()).ok_or(ApiError::RoleNotFound)?;
         let perm = role.permissions().iter().map(wire).collect();
@@ -243,8 +239,8 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthRoleListRequest>,
     ) -> Result<Response<pb::AuthRoleListResponse>, Status> {
-        let credential = credential(request.extensions());
-        let snapshot = self.gate.judged_snapshot(&credential, Asking::Root).await?;
+        let asker = Asker::of(request.extensions());
+        let snapshot = self.gate.judged_snapshot(&asker, Asking::Root).await?;
         let header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
         let roles = snapshot.store.auth().roles().map(|(name, _)| text(name)).collect();
         Ok(Response::new(pb::AuthRoleListResponse { header, roles }))
@@ -254,9 +250,9 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthRoleDeleteRequest>,
     ) -> Result<Response<pb::AuthRoleDeleteResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let name = Bytes::from(request.into_inner().role);
-        let header = self.change(&credential, AuthCommand::RoleDelete { name }).await?;
+        let header = self.change(&asker, AuthCommand::RoleDelete { name }).await?;
         Ok(Response::new(pb::AuthRoleDeleteResponse { header }))
     }
 
@@ -264,11 +260,11 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthRoleGrantPermissionRequest>,
     ) -> Result<Response<pb::AuthRoleGrantPermissionResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let pb::AuthRoleGrantPermissionRequest { name, perm } = request.into_inner();
         let permission = permission(perm)?;
         let command = AuthCommand::RoleGrant { role: Bytes::from(name), permission };
-        let header = self.change(&credential, command).await?;
+        let header = self.change(&asker, command).await?;
         Ok(Response::new(pb::AuthRoleGrantPermissionResponse { header }))
     }
 
@@ -276,11 +272,11 @@ impl auth_server::Auth for Auth {
         &self,
         request: Request<pb::AuthRoleRevokePermissionRequest>,
     ) -> Result<Response<pb::AuthRoleRevokePermissionResponse>, Status> {
-        let credential = credential(request.extensions());
+        let asker = Asker::of(request.extensions());
         let pb::AuthRoleRevokePermissionRequest { role, key, range_end } = request.into_inner();
         let keys = Keys { key, range_end };
         let command = AuthCommand::RoleRevoke { role: Bytes::from(role), keys };
-        let header = self.change(&credential, command).await?;
+        let header = self.change(&asker, command).await?;
         Ok(Response::new(pb::AuthRoleRevokePermissionResponse { header }))
     }
 }

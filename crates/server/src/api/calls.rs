@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic::codegen::http::HeaderMap;
 
 /// Codes of gRPC, by their numbers.
-pub(super) const CODES: [&str; 17] = [
+pub(crate) const CODES: [&str; 17] = [
     "OK",
     "Canceled",
     "Unknown",

@@ -27,7 +27,8 @@ use super::kv::Kv;
 use super::lease::Lease;
 use super::maintenance::Maintenance;
 use super::watch::Watch;
-use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http, large};
+use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, Serves, http, large};
+use crate::audit::{Audit, Open};
 use crate::auth::Gate;
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
@@ -66,11 +67,13 @@ pub(crate) struct Dispatch {
     watch: Watch,
     http: Router,
     calls: Arc<Calls>,
+    audit: Option<Audit>,
 }
 
 impl Dispatch {
     /// Everyone, over one replica.
-    pub(crate) fn new(handle: Handle, gate: Gate, calls: Arc<Calls>, limits: &Limits) -> Dispatch {
+    pub(crate) fn new(serves: Serves, limits: &Limits) -> Dispatch {
+        let Serves { handle, gate, audit, calls } = serves;
         let message_bytes_max = limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES_MAX);
         let admitted = store::Limits {
             txn_ops_max: limits.txn_ops_max,
@@ -91,13 +94,14 @@ impl Dispatch {
             watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
             http: http::router(handle.clone(), Arc::clone(&calls)),
             calls,
+            audit,
             gate,
             handle,
         }
     }
 
     /// Answers one request; a failure is an answer too.
-    pub(crate) fn answer<B>(self: &Arc<Dispatch>, request: Request<B>) -> Answering
+    pub(crate) fn answer<B>(self: &Arc<Dispatch>, mut request: Request<B>) -> Answering
     where
         B: AnyBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send,
@@ -105,12 +109,14 @@ impl Dispatch {
         if is_grpc(request.version(), request.headers()) {
             let call = self.calls.begin(request.uri().path());
             let counted = Some((call, Arc::clone(&self.calls)));
-            return Answering { answer: self.answer_grpc(request), counted };
+            let recorded =
+                self.audit.as_ref().map(|audit| Box::new(Open::begin(audit, &mut request)));
+            return Answering { answer: self.answer_grpc(request), counted, recorded };
         }
         let mut http = self.http.clone();
         let request = request.map(axum::body::Body::new);
         let answer = async move { Ok(http.call(request).await?.map(Body::new)) };
-        Answering { answer: Box::pin(answer), counted: None }
+        Answering { answer: Box::pin(answer), counted: None, recorded: None }
     }
 
     fn answer_grpc<B>(self: &Arc<Dispatch>, mut request: Request<B>) -> Answer
@@ -175,6 +181,8 @@ pub(crate) struct Answering {
     answer: Answer,
     /// Of a gRPC call: where it is counted.
     counted: Option<(Call, Arc<Calls>)>,
+    /// And where it is recorded, if anywhere.
+    recorded: Option<Box<Open>>,
 }
 
 impl Future for Answering {
@@ -185,6 +193,9 @@ impl Future for Answering {
         let Some((call, calls)) = &self.counted else { return Poll::Ready(Ok(response)) };
         let response = finished(response);
         calls.end(call, response.headers());
+        if let Some(recorded) = self.recorded.take() {
+            recorded.end(response.headers());
+        }
         Poll::Ready(Ok(response))
     }
 }

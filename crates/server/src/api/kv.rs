@@ -3,18 +3,17 @@
 //! Each method is request -> plan, one question to the replica, outcome -> answer; the first and
 //! the last are pure functions of `convert.rs`. Nothing is spawned, logged or copied on the way.
 
-use super::auth::credential;
 use super::convert::{self, Plan};
 use super::errors::ApiError;
 use super::freshness;
 use super::header::Headers;
 use super::large::{self, Answer};
-use crate::auth::Gate;
+use crate::auth::{Asker, Gate};
 use crate::handle::{Applied, Consistency, Handle, Read, Refusal};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
 use quorate_replica::store::{
-    Asking, Command, Credential, Found, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
+    Asking, Command, Found, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -47,11 +46,11 @@ impl Kv {
 
     async fn write(
         &self,
-        credential: &Credential,
+        asker: &Asker,
         command: &Command,
     ) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
         self.limits.admit(command)?;
-        self.opened(self.gate.write(credential, command).await?)
+        self.opened(self.gate.write(asker, command).await?)
     }
 
     /// A read that was refused.
@@ -76,7 +75,7 @@ impl kv_server::Kv for Kv {
         self.limits.admit_range(&range).map_err(ApiError::from)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
-        Gate::judge_read(&snapshot.store, &credential(&extensions), Asking::Range(&range))?;
+        Gate::judge_read(&snapshot.store, &Asker::of(&extensions), Asking::Range(&range))?;
         if !large::is_short(&range) {
             let staleness = snapshot.staleness;
             let header = self.headers.at(snapshot.store.revision(), snapshot.term);
@@ -114,7 +113,7 @@ impl kv_server::Kv for Kv {
         self.limits.admit_range(&range).map_err(ApiError::from)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
-        Gate::judge_read(&snapshot.store, &credential(&extensions), Asking::Range(&range))?;
+        Gate::judge_read(&snapshot.store, &Asker::of(&extensions), Asking::Range(&range))?;
         let staleness = snapshot.staleness;
         let header = self.headers.at(snapshot.store.revision(), snapshot.term);
         // Filters have to visit the whole range before the first page.
@@ -133,7 +132,7 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<pb::PutResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
         let command = Command::Put(convert::put(request));
-        let (header, outcome) = self.write(&credential(&extensions), &command).await?;
+        let (header, outcome) = self.write(&Asker::of(&extensions), &command).await?;
         Ok(Response::new(convert::put_response(header, outcome)))
     }
 
@@ -143,7 +142,7 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
         let command = Command::DeleteRange(convert::delete_range(request));
-        let (header, outcome) = self.write(&credential(&extensions), &command).await?;
+        let (header, outcome) = self.write(&Asker::of(&extensions), &command).await?;
         Ok(Response::new(convert::delete_response(header, outcome)))
     }
 
@@ -152,7 +151,7 @@ impl kv_server::Kv for Kv {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        let credential = credential(&extensions);
+        let asker = Asker::of(&extensions);
         let mut staleness = None;
         let (header, outcome) = match convert::plan_txn(request)? {
             Plan::Read(txn, consistency) => {
@@ -160,12 +159,12 @@ impl kv_server::Kv for Kv {
                 self.limits.admit_txn(&txn).map_err(ApiError::from)?;
                 let snapshot = self.handle.snapshot(consistency).await;
                 let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
-                Gate::judge_read(&snapshot.store, &credential, Asking::Txn(&txn))?;
+                Gate::judge_read(&snapshot.store, &asker, Asking::Txn(&txn))?;
                 let applied = self.handle.read_of(snapshot, Read::Txn(txn)).await;
                 staleness = applied.staleness;
                 self.opened(applied)?
             }
-            Plan::Write(command) => self.write(&credential, &command).await?,
+            Plan::Write(command) => self.write(&asker, &command).await?,
         };
         let response = Response::new(convert::txn_response(header, outcome));
         Ok(freshness::stamp(response, staleness))
@@ -179,7 +178,7 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
         let command = convert::compact(request)?;
-        let (header, outcome) = self.write(&credential(&extensions), &command).await?;
+        let (header, outcome) = self.write(&Asker::of(&extensions), &command).await?;
         assert!(matches!(outcome, Outcome::Compact), "a compaction was answered otherwise");
         Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
     }

@@ -5,18 +5,17 @@
 //! keep-alives is answered in its order, with at most [`IN_FLIGHT_MAX`] on their way: further ones
 //! stay in the connection, which holds the client back.
 
-use super::auth::credential;
 use super::convert;
 use super::dispatch::requires_leader;
 use super::errors::ApiError;
 use super::header::Headers;
-use crate::auth::Gate;
+use crate::auth::{Asker, Gate};
 use crate::handle::{Consistency, Handle, LeaseReceiver};
 use crate::identity::random;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::lease_server;
 use bytes::Bytes;
-use quorate_replica::store::{Asking, Command, Credential, Limits, Outcome, Store};
+use quorate_replica::store::{Asking, Command, Limits, Outcome, Store};
 use quorate_replica::{LeaseAnswer, LeaseAsk, Refusal};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -65,11 +64,11 @@ impl Lease {
 
     async fn write(
         &self,
-        credential: &Credential,
+        asker: &Asker,
         command: &Command,
     ) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
         self.limits.admit(command)?;
-        let applied = self.gate.write(credential, command).await?;
+        let applied = self.gate.write(asker, command).await?;
         Ok((self.headers.at(applied.revision, applied.term), applied.outcome?))
     }
 
@@ -86,13 +85,13 @@ impl lease_server::Lease for Lease {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let credential = credential(&extensions);
+        let asker = Asker::of(&extensions);
         let ttl = u64::try_from(request.ttl).unwrap_or(0).max(self.ttl_min);
         for draw in 1.. {
             let id = if request.id == 0 { drawn_id()? } else { request.id };
             // The leader writes its clock into the command.
             let command = Command::LeaseGrant { id, ttl, at: Default::default() };
-            let (header, outcome) = match self.write(&credential, &command).await {
+            let (header, outcome) = match self.write(&asker, &command).await {
                 Err(ApiError::LeaseExists) if request.id == 0 && draw < DRAWS_MAX => continue,
                 answer => answer?,
             };
@@ -112,7 +111,7 @@ impl lease_server::Lease for Lease {
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         let (_, extensions, pb::LeaseRevokeRequest { id }) = request.into_parts();
         let command = Command::LeaseRevoke { id };
-        let (header, _) = self.write(&credential(&extensions), &command).await?;
+        let (header, _) = self.write(&Asker::of(&extensions), &command).await?;
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(header) }))
     }
 
@@ -141,7 +140,7 @@ impl lease_server::Lease for Lease {
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
         let pb::LeaseTimeToLiveRequest { id, keys } = request;
-        let credential = credential(&extensions);
+        let asker = Asker::of(&extensions);
         let ask = LeaseAsk::TimeToLive { id };
         let receiver = self.handle.ask_lease(ask).map_err(ApiError::from)?;
         let answer = receiver.await.unwrap_or(Err(Refusal::Stopping)).map_err(ApiError::from)?;
@@ -150,7 +149,7 @@ impl lease_server::Lease for Lease {
         if keys && answer != LeaseAnswer::Gone {
             let snapshot = self.handle.snapshot(Consistency::Linearizable).await;
             let snapshot = snapshot.map_err(ApiError::from)?;
-            Gate::judge_read(&snapshot.store, &credential, Asking::LeaseKeys(id))?;
+            Gate::judge_read(&snapshot.store, &asker, Asking::LeaseKeys(id))?;
             response.header = Some(self.headers.at(snapshot.store.revision(), snapshot.term));
             match keys_of(snapshot.store, id).await {
                 Some(keys) => response.keys = keys,

@@ -6,6 +6,7 @@
 use super::Limits;
 use super::authority::Tolerant;
 use super::threads::Threads;
+use crate::audit::PeerAddress;
 use crate::metrics::Metrics;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -203,8 +204,14 @@ async fn connection<A, F>(
         }
     }
     let builder = protocols(limits);
-    let mut served =
-        pin!(builder.serve_connection(TokioIo::new(Tolerant::new(stream)), service_fn(answer)));
+    let from = stream.stream.peer_addr().ok().map(PeerAddress);
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(from) = from {
+            request.extensions_mut().insert(from);
+        }
+        answer(request)
+    });
+    let mut served = pin!(builder.serve_connection(TokioIo::new(Tolerant::new(stream)), answer));
     tokio::select! {
         _ = served.as_mut() => return,
         _ = stopped.changed() => {}

@@ -1,19 +1,18 @@
 //! The Maintenance service: what operators ask of one member.
 
 use super::alarm::{self, Plan};
-use super::auth::credential;
 use super::errors::ApiError;
 use super::header::Headers;
 use super::snapshot::{self, Pieces};
 use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION, convert};
-use crate::auth::Gate;
+use crate::auth::{Asker, Gate};
 use crate::guarantees;
 use crate::handle::{Consistency, Handle, Status as MemberStatus};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server;
 use quorate_core::NodeId;
-use quorate_replica::store::{Command, Credential, KvError, Outcome, Revision, Store};
+use quorate_replica::store::{Command, KvError, Outcome, Revision, Store};
 
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -37,7 +36,7 @@ impl Maintenance {
 
     async fn on_alarms(
         &self,
-        credential: &Credential,
+        asker: &Asker,
         request: &pb::AlarmRequest,
     ) -> Result<pb::AlarmResponse, ApiError> {
         let action = match alarm::plan(request)? {
@@ -49,7 +48,7 @@ impl Maintenance {
             Plan::Nothing => return Ok(alarm::response(self.header(), [])),
             Plan::Write(action) => action,
         };
-        let applied = self.gate.write(credential, &Command::Alarm(action)).await?;
+        let applied = self.gate.write(asker, &Command::Alarm(action)).await?;
         let header = self.headers.at(applied.revision, applied.term);
         let outcome = applied.outcome?;
         let Outcome::Alarms(alarms) = outcome else { panic!("alarms answered with {outcome:?}") };
@@ -78,8 +77,8 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        let credential = credential(request.extensions());
-        Ok(Response::new(self.on_alarms(&credential, request.get_ref()).await?))
+        let asker = Asker::of(request.extensions());
+        Ok(Response::new(self.on_alarms(&asker, request.get_ref()).await?))
     }
 
     /// Space is reclaimed as it becomes free, so there is nothing to wait for.

@@ -209,6 +209,12 @@ fn disk(page: &mut Page, metrics: &Metrics, _: &Status) {
     let name = "quorate_checkpoint_duration_seconds";
     page.family(Kind::Histogram, name, "Writing a checkpoint.");
     page.histogram(&[], &metrics.checkpoint);
+    if let Some(audit) = metrics.audit.get() {
+        let name = "quorate_audit_records_written_total";
+        page.counter(name, audit.written.get(), "Calls that are in the audit log.");
+        let name = "quorate_audit_records_lost_total";
+        page.counter(name, audit.lost.get(), "Calls that should be in the audit log and are not.");
+    }
 }
 
 /// Every state is a series, so that a rule can ask for one of them.

@@ -49,11 +49,12 @@ pub(crate) use header::Headers;
 pub use listen::ServeError;
 pub(crate) use threads::Threads;
 
+use crate::audit::Audit;
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
-pub(crate) use calls::Calls;
+pub(crate) use calls::{CODES, Calls};
 use dispatch::Dispatch;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -127,21 +128,32 @@ impl From<&Config> for Limits {
     }
 }
 
+/// What every request goes through.
+#[derive(Debug)]
+pub(crate) struct Serves {
+    /// The replica.
+    pub(crate) handle: Handle,
+    /// Who lets requests in.
+    pub(crate) gate: Gate,
+    /// Who records them, if somebody does.
+    pub(crate) audit: Option<Audit>,
+    /// Who counts them.
+    pub(crate) calls: Arc<Calls>,
+}
+
 /// Serves the API on `listeners` until `shutdown` completes: then nothing new is accepted, and
 /// what is in flight is finished within [`Limits::drain`].
 ///
 /// Errors: if there is no listener, or one cannot accept any more.
 pub(crate) async fn serve(
-    handle: Handle,
-    gate: Gate,
-    calls: Arc<Calls>,
+    serves: Serves,
     listeners: Vec<TcpListener>,
     threads: Threads,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let metrics = Arc::clone(handle.metrics());
-    let dispatch = Arc::new(Dispatch::new(handle, gate, calls, &limits));
+    let metrics = Arc::clone(serves.handle.metrics());
+    let dispatch = Arc::new(Dispatch::new(serves, &limits));
     let answer = move |request| dispatch.answer(request);
     listen::serve(answer, listeners, threads, limits, metrics, shutdown).await
 }

@@ -8,9 +8,10 @@
 //! Requests are read by the same body, and only while their answers do not pile up. When the client
 //! has closed its side, the stream goes on, as in etcd.
 
-use super::auth::credential;
 use super::errors::ApiError;
 use super::header::Headers;
+use crate::audit::Entry;
+use crate::auth::Asker;
 use crate::handle::{Consistency, Handle};
 use crate::proto::etcdserverpb::WatchRequest;
 use crate::watch::{Client, Conversation, End, Session, Settings, Stream};
@@ -22,6 +23,7 @@ use quorate_core::Time;
 use quorate_drivers::live::monotonic_now;
 use quorate_replica::store;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
@@ -69,8 +71,9 @@ impl Watch {
                 .into_http();
         }
         let auth = self.handle.auth();
-        let asked_by = match auth.resolve(&credential(request.extensions())) {
-            Ok(caller) => caller,
+        let Asker { credential, entry } = Asker::of(request.extensions());
+        let asked_by = match auth.resolve(&credential) {
+            Ok(caller) => (caller, entry),
             Err(why) => return Status::from(ApiError::from(why)).into_http(),
         };
         match self.open(requires_leader).await {
@@ -90,7 +93,7 @@ impl Watch {
     fn begin<B>(
         &self,
         stream: Stream,
-        asked_by: store::Caller,
+        (asked_by, entry): (store::Caller, Option<Arc<Entry>>),
         requests: B,
         requires_leader: bool,
     ) -> Response<Body>
@@ -108,8 +111,8 @@ impl Watch {
         let max = Some(self.message_bytes_max);
         let requests = Some(Streaming::new_request(decoder, requests, None, max));
         let caller = Caller { requests, progress_every, next_tick: None };
-        let conversation =
-            Conversation::new(Session::new(stream, settings).asked_by(asked_by), caller);
+        let session = Session::new(stream, settings).asked_by(asked_by).recorded_in(entry);
+        let conversation = Conversation::new(session, caller);
         let body = Messages { conversation, ended: false };
         let mut response = Response::new(Body::new(body));
         let grpc = HeaderValue::from_static("application/grpc");

@@ -14,6 +14,7 @@ use super::passwords::{Busy, PASSWORD_BYTES_MAX, Passwords};
 use super::rules::{Rule, rule};
 use super::tokens::Tokens;
 use crate::api::ApiError;
+use crate::audit::{Entry, What};
 use crate::handle::{Applied, Consistency, Handle};
 use bytes::Bytes;
 use hyper::Request;
@@ -28,6 +29,30 @@ const TOKEN: [&str; 2] = ["token", "authorization"];
 /// A command is judged by the state that carries it out. If users or roles change in between, it is
 /// asked again as whoever the client is then, so often.
 const ATTEMPTS: usize = 3;
+
+/// Who asks, and where it is told what is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asker {
+    /// As the gate has found out.
+    pub(crate) credential: Credential,
+    /// Where it is recorded, if it is.
+    pub(crate) entry: Option<Arc<Entry>>,
+}
+
+impl Asker {
+    /// From the extensions of a request that was let in.
+    pub(crate) fn of(extensions: &Extensions) -> Asker {
+        let credential = extensions.get::<Credential>().cloned().unwrap_or_default();
+        Asker { credential, entry: extensions.get::<Arc<Entry>>().cloned() }
+    }
+
+    /// What is asked, if it is recorded.
+    pub(crate) fn asks(&self, what: impl FnOnce() -> What) {
+        if let Some(entry) = &self.entry {
+            entry.asks(what);
+        }
+    }
+}
 
 /// Who lets requests in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -90,6 +115,9 @@ impl Gate {
             Rule::Content => Asking::Anything,
         };
         let credential = self.credential(auth, headers, extensions)?;
+        if let Some(entry) = extensions.get::<Arc<Entry>>() {
+            entry.is_of(&credential);
+        }
         let caller = auth.resolve(&credential)?;
         auth.may_ask(&caller, asking)?;
         Ok(credential)
@@ -117,13 +145,14 @@ impl Gate {
     /// Errors: it is refused.
     pub(crate) fn judge_read(
         store: &Store,
-        credential: &Credential,
+        asker: &Asker,
         asking: Asking<'_>,
     ) -> Result<(), ApiError> {
+        asker.asks(|| What::of_asking(&asking));
         if !store.auth().is_enabled() {
             return Ok(());
         }
-        let caller = store.auth().resolve(credential)?;
+        let caller = store.auth().resolve(&asker.credential)?;
         Ok(store.authorize(&caller, asking)?)
     }
 
@@ -151,9 +180,11 @@ impl Gate {
     /// is refused before it takes room in the log.
     pub(crate) async fn write(
         &self,
-        credential: &Credential,
+        asker: &Asker,
         command: &Command,
     ) -> Result<Applied, ApiError> {
+        asker.asks(|| What::of_command(command));
+        let credential = &asker.credential;
         for attempt in 1.. {
             let caller = self.caller(credential, Asking::of(command)).await?;
             let applied = self.handle.write_as(&caller, command).await?;
@@ -220,11 +251,11 @@ impl Gate {
     /// Errors: it is refused.
     pub(crate) async fn judged_snapshot(
         &self,
-        credential: &Credential,
+        asker: &Asker,
         asking: Asking<'_>,
     ) -> Result<crate::host::Snapshot, ApiError> {
         let snapshot = self.handle.snapshot(Consistency::Linearizable).await?;
-        Gate::judge_read(&snapshot.store, credential, asking)?;
+        Gate::judge_read(&snapshot.store, asker, asking)?;
         Ok(snapshot)
     }
 }

@@ -14,6 +14,9 @@
 use bytes::Bytes;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use quorate_replica::store::{Credential, Denied};
+use ring::rand::SystemRandom;
+use ring::rsa::PublicKeyComponents;
+use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -59,8 +62,8 @@ impl FromStr for Algorithm {
 /// What is configured about signed tokens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JwtSettings {
-    /// File of the public key, in PEM. It can be left out with a private one only if that is a
-    /// shared secret.
+    /// File of the public key, in PEM. It follows from the private one and can be left out with
+    /// that.
     pub pub_key: Option<PathBuf>,
     /// File of the private key, in PEM, or of the shared secret. Without it this member takes
     /// tokens and makes none.
@@ -167,7 +170,7 @@ impl JwtSettings {
         let algorithm = algorithm.ok_or(JwtError::Missing { name: "sign-method" })?;
         match (algorithm, &pub_key, &priv_key) {
             (Algorithm::Hmac(_), _, None) => Err(JwtError::Missing { name: "priv-key" }),
-            (Algorithm::Pair(_), None, _) => Err(JwtError::Missing { name: "pub-key" }),
+            (Algorithm::Pair(_), None, None) => Err(JwtError::Missing { name: "pub-key" }),
             _ => Ok(JwtSettings { pub_key, priv_key, algorithm, ttl }),
         }
     }
@@ -206,14 +209,20 @@ impl Jwt {
                 let secret = read(file.ok_or(JwtError::Missing { name: "priv-key" })?)?;
                 (Some(EncodingKey::from_secret(&secret)), DecodingKey::from_secret(&secret))
             }
-            (Algorithm::Pair(_), None) => return Err(JwtError::Missing { name: "pub-key" }),
-            (Algorithm::Pair(_), Some(file)) => {
-                let verifying = public(algorithm, &read(file)?);
-                let verifying = verifying.map_err(|error| bad_key(file, &error))?;
+            (Algorithm::Pair(_), given) => {
                 let private = |file: &PathBuf| {
                     private(algorithm, &read(file)?).map_err(|error| bad_key(file, &error))
                 };
-                (settings.priv_key.as_ref().map(private).transpose()?, verifying)
+                let signing = settings.priv_key.as_ref().map(private).transpose()?;
+                let verifying = match (given, &settings.priv_key) {
+                    (Some(file), _) => {
+                        public(algorithm, &read(file)?).map_err(|error| bad_key(file, &error))
+                    }
+                    (None, Some(file)) => public_of(algorithm, &read(file)?)
+                        .map_err(|error| JwtError::Key { file: file.clone(), error }),
+                    (None, None) => Err(JwtError::Missing { name: "pub-key" }),
+                };
+                (signing, verifying?)
             }
         };
         let jwt = Jwt { algorithm, signing, verifying, ttl: settings.ttl };
@@ -288,14 +297,37 @@ fn private(algorithm: jsonwebtoken::Algorithm, pem: &[u8]) -> Result<EncodingKey
     }
 }
 
+/// The public half of a private key.
+///
+/// Errors: it is no key of the algorithm, in words.
+fn public_of(algorithm: jsonwebtoken::Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
+    use jsonwebtoken::Algorithm as A;
+    let pem = pem::parse(pem).map_err(|error| error.to_string())?;
+    let der = pem.contents();
+    let rejected = |error: ring::error::KeyRejected| error.to_string();
+    let curve = match algorithm {
+        A::ES256 => &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        A::ES384 => &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
+        A::EdDSA => {
+            let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(rejected)?;
+            return Ok(DecodingKey::from_ed_der(pair.public_key().as_ref()));
+        }
+        _ => {
+            let pair = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der));
+            let pair = pair.map_err(rejected)?;
+            let public: PublicKeyComponents<Vec<u8>> = pair.public().into();
+            return Ok(DecodingKey::from_rsa_raw_components(&public.n, &public.e));
+        }
+    };
+    let pair = EcdsaKeyPair::from_pkcs8(curve, der, &SystemRandom::new()).map_err(rejected)?;
+    Ok(DecodingKey::from_ec_der(pair.public_key().as_ref()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-    use ring::rand::SystemRandom;
-    use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
-
     fn pem(kind: &str, der: &[u8]) -> String {
         let lines = STANDARD.encode(der);
         let lines: Vec<&str> = lines
@@ -367,6 +399,53 @@ mod tests {
     }
 
     #[test]
+    fn a_private_key_is_enough() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["ES256", "EdDSA"] {
+            let both = settings(dir.path(), name);
+            let alone = JwtSettings { pub_key: None, ..both.clone() };
+            let (both, alone) = (Jwt::load(&both).expect("good"), Jwt::load(&alone).expect("good"));
+            let token = alone.sign(b"ann", 7, 1_000).expect("a token");
+            assert!(alone.verify(&token, 1_050).is_ok(), "{name}");
+            assert_eq!(both.verify(&token, 1_050), alone.verify(&token, 1_050), "{name}");
+        }
+        let text = Some(write(dir.path(), "text", "no key"));
+        let garbage =
+            JwtSettings { pub_key: None, priv_key: text, ..settings(dir.path(), "ES256") };
+        assert!(matches!(Jwt::load(&garbage), Err(JwtError::Key { .. })));
+    }
+
+    /// `ring` makes no keys of RSA, so somebody else has to; of both forms of a private key.
+    #[test]
+    #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+    fn keys_of_rsa_are_read_in_both_forms() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| dir.path().join(name).display().to_string();
+        let (key, old, public) = (file("key"), file("old"), file("public"));
+        let openssl = |words: &str| {
+            let output = std::process::Command::new("openssl").args(words.split(' ')).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !openssl("version") {
+            eprintln!("SKIPPED: openssl not found on PATH");
+            return;
+        }
+        assert!(openssl(&format!("genpkey -algorithm RSA -out {key}")));
+        assert!(openssl(&format!("rsa -in {key} -traditional -out {old}")));
+        assert!(openssl(&format!("pkey -in {key} -pubout -out {public}")));
+        let (priv_key, pub_key) = (Some(PathBuf::from(&key)), Some(PathBuf::from(&public)));
+        let algorithm = "RS256".parse().expect("it is known");
+        let both = JwtSettings { pub_key, priv_key, algorithm, ttl: Duration::from_secs(60) };
+        let alone = JwtSettings { pub_key: None, ..both.clone() };
+        let older = JwtSettings { priv_key: Some(old.into()), ..alone.clone() };
+        let all = [both, alone, older].map(|settings| Jwt::load(&settings).expect("good keys"));
+        for signer in &all {
+            let token = signer.sign(b"ann", 7, 1_000).expect("a token");
+            assert!(all.iter().all(|other| other.verify(&token, 1_050).is_ok()));
+        }
+    }
+
+    #[test]
     fn the_token_does_not_choose_its_algorithm() {
         let dir = tempfile::tempdir().expect("a directory");
         let settings = settings(dir.path(), "ES256");
@@ -421,7 +500,7 @@ mod tests {
         for (text, wrong) in [
             ("", JwtError::Missing { name: "sign-method" }),
             ("sign-method=HS256", JwtError::Missing { name: "priv-key" }),
-            ("sign-method=RS256,priv-key=k", JwtError::Missing { name: "pub-key" }),
+            ("sign-method=RS256", JwtError::Missing { name: "pub-key" }),
             ("sign-method=none", JwtError::Algorithm { name: "none".to_owned() }),
             ("ttl=5", JwtError::Ttl { text: "5".to_owned() }),
             ("ttl=0s", JwtError::Ttl { text: "0s".to_owned() }),

@@ -41,7 +41,7 @@ mod passwords;
 mod rules;
 mod tokens;
 
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Asker, Gate};
 pub use jwt::{Algorithm, JwtError, JwtSettings};
 pub(crate) use known::Known;
 pub(crate) use passwords::Passwords;

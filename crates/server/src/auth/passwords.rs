@@ -132,6 +132,7 @@ impl Passwords {
         known.get(mark).is_some_and(|since| since.elapsed() < KNOWN_FOR)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "each entry stays or goes by itself")]
     fn remember(&self, mark: [u8; 32]) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {

@@ -140,6 +140,7 @@ impl Tokens {
     }
 
     /// Without room the token is as good as before, and not renewed by being used.
+    #[expect(clippy::disallowed_methods, reason = "each entry stays or goes by itself")]
     fn note(&self, token: &str, seen: Use, now: Instant) {
         let mut all = self.seen();
         let due = all.swept.is_none_or(|at| now.duration_since(at) > Duration::from_secs(1));

@@ -21,6 +21,7 @@ use super::{
     ANSWERS_MAX, KEY_BYTES_MAX, LAG_REVISIONS_MAX, STREAM_WATCHERS_MAX, STUCK_AFTER, WATCHERS_MAX,
 };
 use crate::api::{ApiError, Headers};
+use crate::audit::Entry;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use quorate_core::Time;
 use quorate_replica::store::{Caller, Denied, Keys, Revision};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// The id in answers which are about no watcher in particular.
 const NO_WATCHER: i64 = -1;
@@ -127,6 +129,8 @@ pub(crate) struct Session {
     pub(super) handed: Option<Time>,
     /// Who has opened the stream.
     caller: Caller,
+    /// Where it is recorded what is watched, if it is.
+    entry: Option<Arc<Entry>>,
     /// How often users and roles had changed when the watchers were last judged.
     pub(super) judged: u64,
 }
@@ -162,6 +166,7 @@ impl Session {
             stamp: 0,
             handed: None,
             caller: Caller::Anonymous,
+            entry: None,
             judged: 0,
         }
     }
@@ -169,6 +174,12 @@ impl Session {
     /// The same stream, opened by this caller.
     pub(crate) fn asked_by(mut self, caller: Caller) -> Session {
         self.caller = caller;
+        self
+    }
+
+    /// The same stream, recorded there.
+    pub(crate) fn recorded_in(mut self, entry: Option<Arc<Entry>>) -> Session {
+        self.entry = entry;
         self
     }
 
@@ -184,6 +195,11 @@ impl Session {
         for slot in 0..self.watchers.len() {
             let Some(watcher) = &self.watchers[slot] else { continue };
             if let Some(why) = reasons[watcher.class as usize] {
+                if let (Some(entry), Some(class)) =
+                    (&self.entry, &self.classes[watcher.class as usize])
+                {
+                    entry.watches(&class.keys, Some(&ApiError::from(why).into()));
+                }
                 self.cancel(slot as u32, view.latest().revision(), reason(why));
             }
         }
@@ -243,7 +259,11 @@ impl Session {
     fn create(&mut self, create: pb::WatchCreateRequest, view: &View) {
         let latest = view.latest().revision();
         let keys = keys(&create);
-        if let Err(why) = view.latest().auth().may_watch(&self.caller, &keys) {
+        let denied = view.latest().auth().may_watch(&self.caller, &keys).err();
+        if let Some(entry) = &self.entry {
+            entry.watches(&keys, denied.map(|why| ApiError::from(why).into()).as_ref());
+        }
+        if let Some(why) = denied {
             return self.refuse(latest, reason(why));
         }
         let ranged = !create.range_end.is_empty() && create.range_end != b"\0"[..];
