@@ -13,6 +13,7 @@
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/AuthStatus, Authenticate    here
 //!                             any other                     Unimplemented, with its name
+//! anything below /v3/          JSON over HTTP                the gateway, and by it one of these
 //! anything else               /version /health /metrics     http.rs
 //!                             /livez /readyz /guarantees
 //! ```
@@ -27,6 +28,7 @@ use super::lease::Lease;
 use super::maintenance::Maintenance;
 use super::watch::Watch;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, http, large};
+use crate::gateway::Gateway;
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
@@ -64,6 +66,8 @@ pub(crate) struct Dispatch {
     health: HealthServer<Health>,
     watch: Watch,
     http: Router,
+    /// Absent if it is switched off.
+    gateway: Option<Gateway>,
     calls: Arc<Calls>,
 }
 
@@ -89,6 +93,7 @@ impl Dispatch {
             health: HealthServer::new(Health::new(handle.clone())),
             watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
             http: http::router(handle.clone(), Arc::clone(&calls)),
+            gateway: limits.gateway.then(|| Gateway::new(message_bytes_max)),
             calls,
             handle,
         }
@@ -105,10 +110,25 @@ impl Dispatch {
             let counted = Some((call, Arc::clone(&self.calls)));
             return Answering { answer: self.answer_grpc(request), counted };
         }
+        if let Some(gateway) = self.gateway_to(request.uri().path()) {
+            let dispatch = self.clone();
+            let request = request.map(Body::new);
+            // The bodies of such calls are of one type, so that this does not nest for ever.
+            let serve = async move |request: Request<Body>| {
+                dispatch.answer(request).await.unwrap_or_else(|never| match never {})
+            };
+            let answer = async move { Ok(gateway.answer(request, serve).await) };
+            return Answering { answer: Box::pin(answer), counted: None };
+        }
         let mut http = self.http.clone();
         let request = request.map(axum::body::Body::new);
         let answer = async move { Ok(http.call(request).await?.map(Body::new)) };
         Answering { answer: Box::pin(answer), counted: None }
+    }
+
+    /// The gateway, if that path is one of its.
+    fn gateway_to(&self, path: &str) -> Option<Gateway> {
+        self.gateway.clone().filter(|_| Gateway::serves(path))
     }
 
     fn answer_grpc<B>(&self, request: Request<B>) -> Answer
