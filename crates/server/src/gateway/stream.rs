@@ -141,10 +141,7 @@ impl HttpBody for Lines {
             Some(first) => Some(Ok(first)),
             None => ready!(self.frames.poll_next(cx)),
         };
-        let line = match next {
-            None => None,
-            Some(framed) => Some(framed.and_then(|framed| self.line(framed.message))),
-        };
+        let line = next.map(|framed| framed.and_then(|framed| self.line(framed.message)));
         self.ended = !matches!(line, Some(Ok(_)));
         let text = line.map(|line| line.unwrap_or_else(|status| status::last_line(&status)));
         Poll::Ready(text.map(|text| Ok(Frame::data(Bytes::from(text)))))

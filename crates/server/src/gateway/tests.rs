@@ -225,6 +225,9 @@ async fn refusals_have_the_words_of_the_original() {
     let wanted = format!(r#"{{"error":"{words}","message":"{words}","code":9}}"#);
     assert_eq!(text(response).await, wanted);
     let line = String::from_utf8(status::last_line(&Status::unavailable("gone"))).expect("text");
-    let wanted = r#"{"error":{"grpc_code":14,"http_code":503,"message":"gone","http_status":"Service Unavailable"}}"#;
+    let wanted = concat!(
+        r#"{"error":{"grpc_code":14,"http_code":503,"message":"gone","#,
+        r#""http_status":"Service Unavailable"}}"#,
+    );
     assert_eq!(line.trim_end(), wanted);
 }
