@@ -494,6 +494,36 @@ fn methods(port: u16) -> Vec<String> {
     methods.filter(|path| path.starts_with("/etcdserverpb")).collect()
 }
 
+/// The API as JSON, whose calls go through the same gate.
+#[tokio::test]
+async fn calls_as_json_need_the_same_rights() {
+    let cluster = Cluster::start(settings(1)).await;
+    enable(&cluster).await;
+    let port = cluster.members[0].client_port;
+    // A message, a token; the status and a part of the answer.
+    let post = |path: &str, body: &str, token: &str| {
+        let token = if token.is_empty() { "" } else { &format!("Authorization: {token}\r\n") };
+        let (length, rest) = (body.len(), format!("Connection: close\r\n\r\n{body}"));
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n");
+        exchange(port, &format!("{head}{token}{rest}"))
+    };
+    let answer = post("/v3/auth/authenticate", r#"{"name":"ann","password":"annpw"}"#, "");
+    let (_, token) = answer.split_once(r#""token":""#).expect("a token");
+    let token = token.split('"').next().expect("its end");
+    for (key, token, wanted) in [
+        ("YQ==", token, "HTTP/1.1 200 OK"),
+        ("YQ==", &format!("Bearer {token}"), "HTTP/1.1 200 OK"),
+        ("Yg==", token, "HTTP/1.1 403 Forbidden"),
+        ("YQ==", "x", "HTTP/1.1 401 Unauthorized"),
+        ("YQ==", "", "HTTP/1.1 400 Bad Request"),
+    ] {
+        let answer = post("/v3/kv/put", &format!(r#"{{"key":"{key}"}}"#), token);
+        assert!(answer.starts_with(wanted), "{key} {token}: {answer}");
+    }
+    let wrong = post("/v3/auth/authenticate", r#"{"name":"ann","password":"guess"}"#, "");
+    assert!(wrong.contains("authentication failed, invalid user ID or password"), "{wrong}");
+}
+
 /// Messages as they are.
 #[derive(Clone, Copy, Default)]
 struct Raw;
@@ -571,8 +601,11 @@ async fn ask(cluster: &Cluster, path: &str, token: Option<&str>) -> Status {
 }
 
 fn fetch(port: u16, path: &str) -> String {
+    exchange(port, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
+fn exchange(port: u16, request: &str) -> String {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).expect("answered");

@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use support::client::Freshness;
 use support::cluster::{Cluster, Program, SOON, Settings};
+use support::missing;
 
 /// Commands, what is typed into them, and what they print. `!` begins an error.
 const CONVERSATION: &[(&str, &str, &str)] = &[
@@ -68,15 +69,6 @@ const CONVERSATION: &[(&str, &str, &str)] = &[
     ("compaction --physical 8", "", "compacted revision 8"),
     ("get --prefix \"\"", "", ""),
 ];
-
-/// Says which client is missing, so that a skipped test is seen.
-fn missing(program: &str) -> bool {
-    let found = Command::new(program).arg("version").output().is_ok();
-    if !found {
-        eprintln!("SKIPPED: {program} not found on PATH; install etcd-client and etcd-server");
-    }
-    !found
-}
 
 fn etcdctl(endpoints: &str, words: &str, typed: &str) -> Output {
     let words = words.split(' ').map(|word| if word == "\"\"" { "" } else { word });

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::client::Freshness;
 use support::cluster::{Cluster, Program, SOON, Settings};
+use support::missing;
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -209,15 +210,6 @@ async fn leases_are_answered_as_by_the_original() {
     let settings = Settings { program: Program::Etcd, ..Settings::of(1) };
     let theirs = Cluster::start(settings).await;
     assert_eq!(here, conversation(&theirs).await);
-}
-
-fn missing(program: &str) -> bool {
-    let found = Command::new(program).arg("version").output().is_ok()
-        || Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        eprintln!("SKIPPED: {program} not found on PATH; install etcd-client and etcd-server");
-    }
-    !found
 }
 
 fn etcdctl(cluster: &Cluster, words: &str) -> String {

@@ -148,7 +148,7 @@ pub struct Config {
     pub grpc_keepalive_interval: Duration,
     /// How long the server waits for the answer to such a ping; zero for ever.
     pub grpc_keepalive_timeout: Duration,
-    /// Serve a JSON gateway on the client addresses. Nothing depends on it yet: there is none.
+    /// Serve the API as JSON below `/v3/` on the client addresses, too.
     pub enable_grpc_gateway: bool,
     /// How often an idle watch is told how far it has come.
     pub watch_progress_notify_interval: Duration,

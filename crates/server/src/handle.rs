@@ -114,7 +114,7 @@ pub struct Status {
 struct Unserved<'a>(Option<&'a Shared>);
 
 impl Unserved<'_> {
-    fn is_served(mut self) {
+    fn serve(mut self) {
         self.0 = None;
     }
 }
@@ -170,7 +170,7 @@ impl Handle {
         // A host that drops its replies has ended; the command may be on its way to the leader.
         let unserved = Unserved(Some(&self.shared));
         let answer = answer.await.map_err(|_| Refusal::Stopping)??;
-        unserved.is_served();
+        unserved.serve();
         let quorate_replica::Answer { revision, term, outcome } = answer;
         Ok(Applied { revision, term, outcome, staleness: None })
     }
@@ -203,7 +203,7 @@ impl Handle {
             Consistency::Serializable => self.present().await,
             Consistency::Bounded { at_most } => self.bounded(at_most).await,
         }?;
-        unserved.is_served();
+        unserved.serve();
         Ok(snapshot)
     }
 

@@ -8,6 +8,7 @@ mod clock_rate;
 mod codec;
 pub mod config;
 pub mod echo;
+mod gateway;
 pub mod guarantees;
 mod handle;
 mod host;

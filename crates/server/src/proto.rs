@@ -5,6 +5,9 @@
 #![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "generated code")]
 #![allow(clippy::all, reason = "generated code")]
 
+/// What the definitions say, for who looks at messages without knowing their types.
+pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Users, roles, permissions.
 pub mod authpb {
     tonic::include_proto!("authpb");

@@ -21,7 +21,6 @@ const LEASES: &str = "how leases outlive a leader is not configurable";
 const PACED: &str = "compaction frees the store in slices of bounded work by itself";
 const NO_DEFRAG: &str = "space is reused without defragmentation";
 const NO_TRACES: &str = "distributed tracing is not supported yet";
-const NO_GATEWAY: &str = "there is no JSON gateway yet: /v3 answers 404; use gRPC";
 const ROTATION: &str = "log rotation is not supported yet; let logrotate (copytruncate) do it";
 
 /// All flags in the order of `--help`.
@@ -88,7 +87,7 @@ const MEMBER: &[Flag] = &[
         .yaml("socket-options.reuse-port"),
     Flag::accepted("socket-reuse-address", Bool, "false", "listeners always reuse addresses")
         .yaml("socket-options.reuse-address"),
-    Flag::accepted("enable-grpc-gateway", Bool, "true", NO_GATEWAY),
+    Flag::used("enable-grpc-gateway", Bool, "true", "serve the API as JSON below /v3/, too"),
     Flag::accepted("raft-read-timeout", Duration, "5s", "peer streams have their own deadlines"),
     Flag::accepted("raft-write-timeout", Duration, "5s", "peer streams have their own deadlines"),
     Flag::accepted("memory-mlock", Bool, "false", "no memory-mapped file has to stay in memory"),

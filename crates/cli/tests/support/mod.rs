@@ -35,3 +35,12 @@ pub(crate) mod workload;
 pub(crate) fn report(what: impl std::fmt::Display) {
     eprintln!("{what}");
 }
+
+/// Whether a program to compare with is missing; says so, so that a skipped test is seen.
+pub(crate) fn missing(program: &str) -> bool {
+    let found = std::process::Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        eprintln!("SKIPPED: {program} not found on PATH; install etcd-client and etcd-server");
+    }
+    !found
+}

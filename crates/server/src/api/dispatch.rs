@@ -14,6 +14,7 @@
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/*          auth.rs
 //!                             any other                     Unimplemented, with its name
+//! anything below /v3/          JSON over HTTP                the gateway, and by it one of these
 //! anything else               /version /health /metrics     http.rs
 //!                             /livez /readyz /guarantees
 //! ```
@@ -28,8 +29,9 @@ use super::lease::Lease;
 use super::maintenance::Maintenance;
 use super::watch::Watch;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, Serves, http, large};
-use crate::audit::{Audit, Open};
+use crate::audit::{Audit, Open, PeerAddress};
 use crate::auth::Gate;
+use crate::gateway::Gateway;
 use crate::handle::Handle;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
@@ -66,6 +68,8 @@ pub(crate) struct Dispatch {
     health: HealthServer<Health>,
     watch: Watch,
     http: Router,
+    /// Absent if it is switched off.
+    gateway: Option<Gateway>,
     calls: Arc<Calls>,
     audit: Option<Audit>,
 }
@@ -93,6 +97,7 @@ impl Dispatch {
             health: HealthServer::new(Health::new(handle.clone())),
             watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
             http: http::router(handle.clone(), Arc::clone(&calls)),
+            gateway: limits.gateway.then(|| Gateway::new(message_bytes_max)),
             calls,
             audit,
             gate,
@@ -113,10 +118,28 @@ impl Dispatch {
                 self.audit.as_ref().map(|audit| Box::new(Open::begin(audit, &mut request)));
             return Answering { answer: self.answer_grpc(request), counted, recorded };
         }
+        if let Some(gateway) = self.gateway_to(request.uri().path()) {
+            let dispatch = Arc::clone(self);
+            // A certificate stands for no user here, as in etcd.
+            let from = request.extensions().get::<PeerAddress>().copied();
+            let request = request.map(Body::new);
+            // The bodies of such calls are of one type, so that this does not nest for ever.
+            let serve = async move |mut request: Request<Body>| {
+                from.map(|from| request.extensions_mut().insert(from));
+                dispatch.answer(request).await.unwrap_or_else(|never| match never {})
+            };
+            let answer = async move { Ok(gateway.answer(request, serve).await) };
+            return Answering { answer: Box::pin(answer), counted: None, recorded: None };
+        }
         let mut http = self.http.clone();
         let request = request.map(axum::body::Body::new);
         let answer = async move { Ok(http.call(request).await?.map(Body::new)) };
         Answering { answer: Box::pin(answer), counted: None, recorded: None }
+    }
+
+    /// The gateway, if that path is one of its.
+    fn gateway_to(&self, path: &str) -> Option<Gateway> {
+        self.gateway.clone().filter(|_| Gateway::serves(path))
     }
 
     fn answer_grpc<B>(self: &Arc<Dispatch>, mut request: Request<B>) -> Answer

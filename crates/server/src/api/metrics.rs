@@ -193,6 +193,9 @@ fn store(page: &mut Page, sources: &Sources<'_>, status: &Status) {
     let ranges = ranges.map(|(_, tally)| tally.started.get()).sum();
     page.counter("etcd_mvcc_range_total", ranges, "Ranges asked of this member.");
     page.counter("etcd_debugging_mvcc_range_total", ranges, "The same under its former name.");
+    let (streams, watchers) = sources.handle.watch().counts();
+    page.gauge("etcd_debugging_mvcc_watch_stream_total", streams, "Open streams of watches.");
+    page.gauge("etcd_debugging_mvcc_watcher_total", watchers, "Watchers on them.");
     let name = "etcd_mvcc_db_total_size_in_bytes";
     page.gauge(name, status.db_size, "Bytes of log and checkpoints on disk.");
     let name = "etcd_mvcc_db_total_size_in_use_in_bytes";

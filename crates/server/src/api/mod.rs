@@ -107,6 +107,8 @@ pub struct Limits {
     pub pong_within: Duration,
     /// How often a watcher that hears nothing else is told how far it has come, if it wants that.
     pub watch_progress_every: Duration,
+    /// Whether the API is served as JSON, too.
+    pub gateway: bool,
     /// How long requests in flight may take when stopping; then their connections are cut.
     pub drain: Duration,
 }
@@ -123,6 +125,7 @@ impl From<&Config> for Limits {
             ping_every: config.grpc_keepalive_interval,
             pong_within: config.grpc_keepalive_timeout,
             watch_progress_every: config.watch_progress_notify_interval,
+            gateway: config.enable_grpc_gateway,
             drain: DRAIN,
         }
     }

@@ -271,6 +271,12 @@ impl Hub {
         self.open.load(Ordering::SeqCst) > 0
     }
 
+    /// Streams and the watchers on them.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let table = lock(&self.table);
+        (self.open.load(Ordering::SeqCst), table.index.len())
+    }
+
     /// The term of this member, for headers.
     pub(crate) fn set_term(&self, term: Term) {
         self.term.store(term.0, Ordering::Relaxed);

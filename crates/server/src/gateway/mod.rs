@@ -1,0 +1,132 @@
+//! The API for who speaks JSON over HTTP and no gRPC: `curl`, Patroni, etcd3gw.
+//!
+//! ```text
+//!    POST /v3/kv/put   {"key":"Zm9v","value":"YmFy"}
+//!      | routes.rs    which method that is
+//!      | json.rs      JSON -> message, by the descriptor of its type
+//!      v
+//!    the dispatch of the client port: the very services, limits and permissions of gRPC
+//!      |
+//!      | frames.rs    bytes -> messages, as large as memory allows
+//!      | json.rs      message -> JSON
+//!      v
+//!    {"header":{"cluster_id":"1...","revision":"2",...}}
+//! ```
+//!
+//! Nothing here knows what a request means, so a method that gRPC serves is served here too, as
+//! soon as [`routes`] names its path. Answers are written as etcd 3.5 does with the first version
+//! of grpc-gateway: names of fields as in the definitions, 64-bit integers as strings, bytes in
+//! base64, what is zero or empty left out. In requests both spellings of names are understood, and
+//! unknown fields are passed over.
+//!
+//! | of a method | request | answer |
+//! |---|---|---|
+//! | unary | one object; what follows is not looked at | one object |
+//! | streaming | objects one after another, also while answers come | a line `{"result":…}` each |
+//!
+//! A refusal is `{"error":…,"message":…,"code":…}` with the status of HTTP that belongs to the code
+//! of gRPC; on a stream that has begun it is a line `{"error":{…}}`.
+//!
+//! Bounds: a request as for gRPC, in base64; an answer of [`ANSWER_BYTES_MAX`], all answers that
+//! wait together [`WAITING_BYTES_MAX`]. What is larger is refused, and says so.
+
+mod call;
+mod frames;
+mod json;
+mod routes;
+mod status;
+mod stream;
+
+use crate::api::ApiError;
+use crate::proto::DESCRIPTORS;
+use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Request, Response, StatusCode};
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+use std::future::Future;
+use std::sync::{Arc, LazyLock};
+use tokio::sync::Semaphore;
+use tonic::Status;
+use tonic::body::Body;
+
+/// Bytes of one answer, in the encoding of gRPC; as JSON it is about half as much again.
+pub(crate) const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of all answers together that are gathered or wait for slow readers, in the encoding of
+/// gRPC. Beyond that an answer is refused with `ResourceExhausted`.
+pub(crate) const WAITING_BYTES_MAX: usize = 128 << 20;
+
+/// What the definitions of the API say about their messages.
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the compiler made it"));
+
+/// The gateway of one client port.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    limits: Limits,
+}
+
+/// What calls may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of one request, as JSON.
+    request_bytes_max: usize,
+    /// A permit for each KiB of answers.
+    waiting: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// A gateway to methods that receive messages of up to `message_bytes_max` bytes.
+    pub(crate) fn new(message_bytes_max: usize) -> Gateway {
+        // Four letters for three bytes; names and punctuation are in what gRPC has to spare.
+        let request_bytes_max = message_bytes_max.saturating_add(message_bytes_max / 3 + 1);
+        let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX / frames::PERMIT_BYTES));
+        Gateway { limits: Limits { request_bytes_max, waiting } }
+    }
+
+    /// Whether a path is of the gateway.
+    pub(crate) fn serves(path: &str) -> bool {
+        routes::is_below(path)
+    }
+
+    /// Answers one request by `serve`, which answers gRPC; a failure is an answer too.
+    pub(crate) async fn answer<F, A>(&self, request: Request<Body>, serve: F) -> Response<Body>
+    where
+        F: FnOnce(Request<Body>) -> A,
+        A: Future<Output = Response<Body>>,
+    {
+        let Some(method) = method(request.uri().path()) else {
+            return plain(StatusCode::NOT_FOUND, "Not Found\n");
+        };
+        if request.method() != Method::POST {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        }
+        let answer = if method.is_client_streaming() || method.is_server_streaming() {
+            stream::answer(&method, &self.limits, request, serve).await
+        } else {
+            call::answer(&method, &self.limits, request, serve).await
+        };
+        answer.unwrap_or_else(|status| status::refusal(&status))
+    }
+}
+
+fn method(path: &str) -> Option<MethodDescriptor> {
+    let (service, method) = routes::method(path)?;
+    let service = POOL.get_service_by_name(service)?;
+    service.methods().find(|of| of.name() == method)
+}
+
+fn plain(code: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::new(text.to_owned()));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn too_large() -> Status {
+    Status::from(ApiError::RequestTooLarge)
+}
+
+#[cfg(test)]
+mod tests;
