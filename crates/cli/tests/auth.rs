@@ -265,6 +265,31 @@ async fn our_own_client_manages_users_and_roles() {
     }
 }
 
+/// What asks every member needs a user for their names and for whether they serve.
+#[tokio::test]
+async fn the_members_are_asked_as_a_user() {
+    let cluster = Cluster::start(settings(1)).await;
+    enable(&cluster).await;
+    let endpoint = format!("127.0.0.1:{}", cluster.members[0].client_port);
+    let status = |words: &str| {
+        let mut command = Command::new(binary());
+        command.args(["status", "--json", "--endpoints", &endpoint]).args(words.split(' '));
+        let output = run(command, "");
+        let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), printed)
+    };
+    let (code, report) = status("--user root:rootpw");
+    assert_eq!((code, &report["serves"]), (Some(0), &true.into()), "{report}");
+    assert_eq!(report["members"][0]["name"], cluster.members[0].name, "{report}");
+    assert!(report["warning"].is_null(), "{report}");
+    let (_, report) = status("--user root:guess");
+    let warning = report["warning"].as_str().expect("a warning");
+    assert!(warning.contains("root could not log in: etcdserver: authentication"), "{report}");
+    assert!(report["members"][0]["name"].is_null(), "{report}");
+    let refused = Command::new(binary()).args(["status", "--password", "x"]).output();
+    assert_eq!(refused.expect("it runs").status.code(), Some(2), "a password of nobody");
+}
+
 async fn channel(cluster: &Cluster, i: usize) -> Channel {
     let address = format!("http://127.0.0.1:{}", cluster.members[i].client_port);
     Channel::from_shared(address).expect("a URI").connect().await.expect("the member listens")

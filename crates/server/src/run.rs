@@ -205,9 +205,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
-    let handle = Handle::new(Arc::clone(&shared));
-    let audit = open_audit(&config, &shared)?;
-    let ports = open_ports(&config, &handle, audit, client_listeners, metrics_listeners)?;
+    let ports = open_ports(&config, &shared, client_listeners, metrics_listeners)?;
     tokio::spawn(announce(Arc::clone(&shared), config.clone()));
     upkeep::start(&shared, &config);
     guarantees::start(&shared).map_err(RunError::System)?;
@@ -290,11 +288,12 @@ impl Ports {
 /// Serves clients until told to stop, and monitors to the end.
 fn open_ports(
     config: &Config,
-    handle: &Handle,
-    audit: Option<Audit>,
+    shared: &Arc<Shared>,
     clients: Vec<TcpListener>,
     monitors: Vec<TcpListener>,
 ) -> Result<Ports, RunError> {
+    let handle = &Handle::new(Arc::clone(shared));
+    let audit = open_audit(config, shared)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
         let _ = stopped.await; // An end of the sender is an end as well.

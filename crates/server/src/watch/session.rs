@@ -189,17 +189,16 @@ impl Session {
         let auth = view.latest().auth();
         let refused = |class: &Option<Class>| {
             let class = class.as_ref()?;
-            auth.may_watch(&self.caller, &class.keys).err()
+            let why = auth.may_watch(&self.caller, &class.keys).err()?;
+            if let Some(entry) = &self.entry {
+                entry.watches(&class.keys, Some(&ApiError::from(why).into()));
+            }
+            Some(why)
         };
         let reasons: Vec<Option<Denied>> = self.classes.iter().map(refused).collect();
         for slot in 0..self.watchers.len() {
             let Some(watcher) = &self.watchers[slot] else { continue };
             if let Some(why) = reasons[watcher.class as usize] {
-                if let (Some(entry), Some(class)) =
-                    (&self.entry, &self.classes[watcher.class as usize])
-                {
-                    entry.watches(&class.keys, Some(&ApiError::from(why).into()));
-                }
                 self.cancel(slot as u32, view.latest().revision(), reason(why));
             }
         }
