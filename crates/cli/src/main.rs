@@ -10,6 +10,7 @@
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
+//! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //!
@@ -32,6 +33,7 @@ mod sim;
 mod status;
 mod time;
 mod up;
+mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use quorate_server::Supervisor;
@@ -52,6 +54,7 @@ Examples:
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
+  quorate verify m1.etcd                  is this data directory whole?
   quorate fd bench                        which failure detector suits which link
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
@@ -90,6 +93,8 @@ enum Command {
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
     Sim(Box<sim::Options>),
+    /// Look at the data directory of a stopped member: is every byte as it was written?
+    Verify(verify::Options),
     /// Check what clients saw: is there an order that one copy could have shown?
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
@@ -132,6 +137,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
         Command::Completions { shell } => {

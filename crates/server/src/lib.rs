@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod timekeeping;
 mod upkeep;
 pub mod url;
+pub mod verify;
 mod wal_log;
 pub mod watch;
 mod witness;
