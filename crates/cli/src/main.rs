@@ -11,6 +11,7 @@
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
+//! | `pki` | `pki.rs`: a CA, and certificates for members and clients |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
@@ -27,6 +28,7 @@ mod nearest;
 mod neighbours;
 mod output;
 mod parent;
+mod pki;
 mod serve;
 mod sim;
 mod status;
@@ -53,6 +55,7 @@ Examples:
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
   quorate fd bench                        which failure detector suits which link
+  quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -94,6 +97,8 @@ enum Command {
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
     Fd(fd::Options),
+    /// Make a CA, and certificates for members and clients
+    Pki(pki::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -134,6 +139,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Sim(options) => sim::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
+        Command::Pki(options) => pki::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);
