@@ -1,8 +1,8 @@
 //! `quorate pki`: a CA, and certificates for members and clients, without another tool.
 //!
 //! ```text
-//! DIR/ca.crt     what everybody trusts            DIR/ca.key     who has it can sign: keep it apart
-//! DIR/NAME.crt   a certificate of the CA          DIR/NAME.key   its key, mode 0600
+//! DIR/ca.crt     what everybody trusts       DIR/ca.key     who has it can sign: keep it apart
+//! DIR/NAME.crt   a certificate of the CA     DIR/NAME.key   its key, mode 0600
 //! ```
 
 use crate::output;

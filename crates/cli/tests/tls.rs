@@ -6,6 +6,7 @@ use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use quorate_server::tls::pki::{Authority, Existing, Issued, Wanted};
 use quorate_server::tls::{Client, ClientFiles, Verify};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -162,22 +163,13 @@ impl Secured {
         command.arg(format!("--endpoints={}", self.endpoints())).output().expect("a program")
     }
 
-    /// A figure of `/metrics` of member `i`, asked over TLS.
-    fn metric(&self, i: usize, name: &str) -> Option<f64> {
-        let page = self.page(i);
+    /// A figure of `/metrics`, asked on the plain port of [`Secured::with_metrics`].
+    fn metric(&self, name: &str) -> Option<f64> {
+        let (_, url) = self.flags.iter().find(|(flag, _)| *flag == "--listen-metrics-urls")?;
+        let port = url.rsplit(':').next()?.parse().expect("a port");
+        let (_, page) = support::net::http_get(port, "/metrics").expect("an answer");
         let line = page.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-    }
-
-    /// `/metrics` of member `i`, by `curl`, or by a plain listener if there is none.
-    fn page(&self, i: usize) -> String {
-        let port = self.metrics_port(i).expect("the test has asked for a plain port");
-        support::net::http_get(port, "/metrics").expect("an answer").1
-    }
-
-    fn metrics_port(&self, _: usize) -> Option<u16> {
-        let (_, url) = self.flags.iter().find(|(flag, _)| *flag == "--listen-metrics-urls")?;
-        url.rsplit(':').next()?.parse().ok()
     }
 
     fn with_metrics(self) -> Secured {
@@ -307,7 +299,7 @@ async fn who_may_not_get_in_is_refused_and_the_log_says_why() {
         let line = log.lines().rfind(|line| line.contains(reason)).expect("just seen");
         assert!(line.contains("127.0.0.1:") && line.contains(label), "{line}");
         let name = "quorate_tls_handshake_failures_total{listener=\"client\",reason=\"";
-        assert!(secured.metric(0, &format!("{name}{label}")) >= Some(1.0), "{label}");
+        assert!(secured.metric(&format!("{name}{label}")) >= Some(1.0), "{label}");
     }
     for garbage in [&b"\0\x01\x02garbage"[..], b"\x16\x03\x01\0\x02hi", b"GET"] {
         let mut stream =
@@ -373,13 +365,13 @@ async fn certificates_are_renewed_under_load_and_no_request_fails() {
         }));
     }
     let gauge = format!("quorate_certificate_expiry_seconds{{file=\"{}\"", secured.text("m1.crt"));
-    let left = secured.metric(0, &gauge).expect("a gauge");
+    let left = secured.metric(&gauge).expect("a gauge");
     assert!((364.0..=365.0).contains(&(left / 86_400.0)), "{left}");
     for round in 1..=3 {
         let wanted = Wanted::member("member", &["127.0.0.1"]).lasting(5);
         secured.issue("m1", &wanted);
         let deadline = Instant::now() + SOON;
-        while secured.metric(0, "quorate_certificate_reloads_total") < Some(f64::from(round)) {
+        while secured.metric("quorate_certificate_reloads_total") < Some(f64::from(round)) {
             assert!(Instant::now() < deadline, "round {round} was not taken into force");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -396,7 +388,7 @@ async fn certificates_are_renewed_under_load_and_no_request_fails() {
     for writer in writers {
         writer.await.expect("no request failed");
     }
-    let left = secured.metric(0, &gauge).expect("a gauge");
+    let left = secured.metric(&gauge).expect("a gauge");
     assert!(left / 86_400.0 <= 5.0, "{left}");
     secured.cluster.wait_log(0, &["expires in 4 days", "expires in 5 days"]).await;
     report(format!("{} requests", done.load(Ordering::Relaxed)));
@@ -404,13 +396,12 @@ async fn certificates_are_renewed_under_load_and_no_request_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_handshakes_does_not_stop_others() {
-    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics();
-    let mut secured = secured;
-    secured.cluster.set_prelude("ulimit -n 8192");
-    let secured = secured.start().await;
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).expect("a limit");
+    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics().start().await;
     let port = secured.cluster.members[0].client_port;
     let mut kv = secured.kv(0, Some("client"));
-    let leader_changes = secured.metric(0, "etcd_server_leader_changes_seen_total");
+    let leader_changes = secured.metric("etcd_server_leader_changes_seen_total");
     // Those who begin and never go on,
     let dawdlers: Vec<TcpStream> = (0..1_500)
         .filter_map(|_| TcpStream::connect(loopback(port)).ok())
@@ -453,12 +444,12 @@ async fn a_flood_of_handshakes_does_not_stop_others() {
     }
     report(format!("{tried} strangers, {connected} newcomers, slowest put {worst:?}"));
     assert!(tried > 100, "no flood");
-    assert!(worst < Duration::from_secs(3), "a put took {worst:?}");
+    assert!(worst < Duration::from_secs(5), "a put took {worst:?}");
     assert!(connected > 5);
-    let after = secured.metric(0, "etcd_server_leader_changes_seen_total");
+    let after = secured.metric("etcd_server_leader_changes_seen_total");
     assert_eq!(leader_changes, after, "the flood cost the leader its office");
     let crowded = "quorate_tls_handshake_failures_total{listener=\"client\",reason=\"crowded\"";
-    assert!(secured.metric(0, crowded) > Some(0.0), "the oldest made room");
+    assert!(secured.metric(crowded) > Some(0.0), "the oldest made room");
     let lines = secured.cluster.log(0).lines().filter(|line| line.contains("rejected a")).count();
     assert!(lines < 100, "{lines} lines in the log");
 }

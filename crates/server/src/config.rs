@@ -22,8 +22,9 @@
 //! The salt is 0 for members of the first configuration; a member added later gets a salt that
 //! was never used (for example the log index of the change), because the id of a removed member
 //! must not return even if its URLs do. The scheme says how a member is reached and not who it is,
-//! so that a cluster can be moved to TLS with its data. Lengths are hashed so that no two lists of URLs collide by
-//! concatenation. This definition is stored data: changing it orphans every existing member.
+//! so that a cluster can be moved to TLS with its data. Lengths are hashed so that no two lists of
+//! URLs collide by concatenation. This definition is stored data: changing it orphans every
+//! existing member.
 //!
 //! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.

@@ -17,8 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer. With TLS a call
-/// counts from the end of its handshake on, and one too many is cut off.
+/// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer. With TLS a
+/// call counts from the end of its handshake on, and one too many is cut off.
 const CALLS_MAX: usize = 256;
 /// Questions and answers about the time that one connection may bring in a second; the others are
 /// dropped. An honest peer sends a few.

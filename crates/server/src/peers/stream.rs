@@ -79,7 +79,7 @@ impl AsyncWrite for Stream {
 pub(super) struct Sent {
     /// So many of them need not be given again.
     pub(super) taken: usize,
-    /// True if some of those have not left yet: `try_write` again, with nothing if there is nothing.
+    /// True if some of those have not left yet: `try_write` again, if need be with nothing.
     pub(super) left_over: bool,
 }
 

@@ -180,8 +180,8 @@ fn certificate(why: &CertificateError) -> Failure {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Failure::new(
                 Reason::Certificate,
-                "its certificate is made for another purpose: who calls needs the extended key usage \
-             clientAuth, who serves needs serverAuth, members need both",
+                "its certificate is made for another purpose: who calls needs the extended key \
+             usage clientAuth, who serves needs serverAuth, members need both",
             )
         }
         CertificateError::Other(other) => match other.0.downcast_ref::<Denied>() {
