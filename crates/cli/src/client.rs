@@ -56,17 +56,21 @@ impl Endpoint {
     }
 }
 
-/// The flags of commands that ask members over TLS; etcdctl's.
+/// The flags of commands that ask members over TLS; etcdctl's. Their ids are not their names: a
+/// command may have a KEY of another kind.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Security {
     /// CA whose signature the members' certificates must have [default: those of this machine]
-    #[arg(long, global = true, value_name = "FILE", env = "ETCDCTL_CACERT", hide_env = true)]
+    #[arg(id = "tls-cacert", long = "cacert", global = true, value_name = "FILE")]
+    #[arg(env = "ETCDCTL_CACERT", hide_env = true)]
     cacert: Option<PathBuf>,
     /// Certificate to show to the members
-    #[arg(long, global = true, value_name = "FILE", env = "ETCDCTL_CERT", hide_env = true)]
+    #[arg(id = "tls-cert", long = "cert", global = true, value_name = "FILE")]
+    #[arg(env = "ETCDCTL_CERT", hide_env = true)]
     cert: Option<PathBuf>,
     /// Its key
-    #[arg(long, global = true, value_name = "FILE", env = "ETCDCTL_KEY", hide_env = true)]
+    #[arg(id = "tls-key", long = "key", global = true, value_name = "FILE")]
+    #[arg(env = "ETCDCTL_KEY", hide_env = true)]
     key: Option<PathBuf>,
     /// Do not look at the members' certificates: anybody may answer
     #[arg(long, global = true, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY", hide_env = true)]

@@ -11,7 +11,6 @@ use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{RangeRequest, StatusResponse};
-use quorate_server::url::Url;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
