@@ -3,217 +3,26 @@
 mod support;
 
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
-use quorate_server::proto::etcdserverpb::{PutRequest, RangeRequest};
-use quorate_server::tls::pki::{Authority, Existing, Issued, Wanted};
-use quorate_server::tls::{Client, ClientFiles, Verify};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use quorate_server::tls::pki::{Authority, Wanted};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::cluster::{Cluster, SOON, Settings, binary};
 use support::net::{free_ports, loopback};
 use support::report;
-use tempfile::TempDir;
-use tonic::transport::{Channel, Endpoint};
-
-/// Members over TLS, and the CA that has signed for them.
-struct Secured {
-    cluster: Cluster,
-    ca: Authority,
-    pki: TempDir,
-    flags: Vec<(&'static str, String)>,
-}
-
-impl Secured {
-    /// A CA, a certificate for each member and one for the client `root`; no process yet.
-    fn prepare(settings: Settings) -> Secured {
-        let pki = tempfile::tempdir().expect("a directory");
-        let ca = Authority::create("test CA", 100).expect("a CA");
-        let cluster = Cluster::prepare(settings);
-        let secured = Secured { cluster, ca, pki, flags: Vec::new() };
-        fs::write(secured.path("ca.crt"), secured.ca.own().cert_pem()).expect("a file");
-        for member in &secured.cluster.members {
-            secured.issue(&member.name, &Wanted::member("member", &["127.0.0.1"]));
-        }
-        secured.issue("client", &Wanted::client("root"));
-        secured
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.pki.path().join(file)
-    }
-
-    fn text(&self, file: &str) -> String {
-        self.path(file).display().to_string()
-    }
-
-    fn keep(&self, name: &str, issued: &Issued) {
-        let (cert, key) = (self.path(&format!("{name}.crt")), self.path(&format!("{name}.key")));
-        issued.write(&cert, &key, Existing::Replace).expect("two files");
-    }
-
-    fn issue(&self, name: &str, wanted: &Wanted) {
-        self.keep(name, &self.ca.issue(wanted).expect("a certificate"));
-    }
-
-    fn with(mut self, flag: &'static str, value: impl Into<String>) -> Secured {
-        self.flags.push((flag, value.into()));
-        self
-    }
-
-    /// Certificates are wanted of clients and of peers.
-    fn closed(self) -> Secured {
-        let ca = self.text("ca.crt");
-        self.with("--trusted-ca-file", ca.clone()).with("--peer-trusted-ca-file", ca)
-    }
-
-    /// The flags of member `i`, all of whose URLs are https.
-    fn flags(&self, i: usize) -> Vec<String> {
-        let https = |word: String| word.replace("http://", "https://");
-        let mut flags: Vec<String> = self.cluster.flags(i).into_iter().map(https).collect();
-        let name = &self.cluster.members[i].name;
-        let own = [
-            ("--cert-file", format!("{name}.crt")),
-            ("--key-file", format!("{name}.key")),
-            ("--peer-cert-file", format!("{name}.crt")),
-            ("--peer-key-file", format!("{name}.key")),
-        ];
-        flags.extend(own.iter().flat_map(|(flag, file)| [(*flag).to_owned(), self.text(file)]));
-        flags.extend(
-            self.flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]),
-        );
-        flags
-    }
-
-    fn spawn(&mut self, i: usize) {
-        let flags = self.flags(i);
-        self.cluster.spawn_with(i, &flags);
-    }
-
-    async fn start(mut self) -> Secured {
-        for i in 0..self.cluster.members.len() {
-            self.spawn(i);
-        }
-        for i in 0..self.cluster.members.len() {
-            self.wait_ready(i).await;
-        }
-        self
-    }
-
-    /// Waits until member `i` answers a linearizable read.
-    async fn wait_ready(&mut self, i: usize) {
-        let deadline = Instant::now() + SOON;
-        let mut kv = self.kv(i, Some("client"));
-        loop {
-            let read = RangeRequest { key: "ready?".into(), ..RangeRequest::default() };
-            let failure = match kv.range(read).await {
-                Ok(_) => return,
-                Err(failure) => failure,
-            };
-            assert!(self.cluster.is_alive(i), "member {i} ended while it started");
-            assert!(Instant::now() < deadline, "member {i} is not ready: {failure}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// How one calls who shows the pair of that name.
-    fn client(&self, pair: Option<&str>) -> Client {
-        let file = |ending: &str| pair.map(|name| self.path(&format!("{name}.{ending}")));
-        let ca = Some(self.path("ca.crt"));
-        let files = ClientFiles { ca, cert: file("crt"), key: file("key"), verify: Verify::Server };
-        Client::new(&files).expect("good files")
-    }
-
-    fn endpoint(&self, i: usize) -> Endpoint {
-        let url = format!("https://127.0.0.1:{}", self.cluster.members[i].client_port);
-        Endpoint::from_shared(url).expect("a URL")
-    }
-
-    fn kv(&self, i: usize, pair: Option<&str>) -> KvClient<Channel> {
-        KvClient::new(self.client(pair).channel(&self.endpoint(i)))
-    }
-
-    fn endpoints(&self) -> String {
-        let ports = self.cluster.members.iter().map(|member| member.client_port);
-        ports.map(|port| format!("https://127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
-    }
-
-    /// A command of `program` that trusts the CA and shows the pair of that name.
-    fn tool(&self, program: &Tool, pair: Option<&str>, words: &str) -> Output {
-        let mut command = match program {
-            Tool::Etcdctl => Command::new("etcdctl"),
-            Tool::Ours => {
-                let mut command = Command::new(binary());
-                command.arg("ctl");
-                command
-            }
-        };
-        command.env("ETCDCTL_API", "3").args(words.split(' '));
-        command.arg(format!("--cacert={}", self.text("ca.crt")));
-        if let Some(name) = pair {
-            command.arg(format!("--cert={}", self.text(&format!("{name}.crt"))));
-            command.arg(format!("--key={}", self.text(&format!("{name}.key"))));
-        }
-        command.arg(format!("--endpoints={}", self.endpoints())).output().expect("a program")
-    }
-
-    /// A figure of `/metrics`, asked on the plain port of [`Secured::with_metrics`].
-    fn metric(&self, name: &str) -> Option<f64> {
-        let (_, url) = self.flags.iter().find(|(flag, _)| *flag == "--listen-metrics-urls")?;
-        let port = url.rsplit(':').next()?.parse().expect("a port");
-        let (_, page) = support::net::http_get(port, "/metrics").expect("an answer");
-        let line = page.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-    }
-
-    fn with_metrics(self) -> Secured {
-        let port = support::net::free_port();
-        self.with("--listen-metrics-urls", format!("http://127.0.0.1:{port}"))
-    }
-}
-
-enum Tool {
-    Etcdctl,
-    Ours,
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
-}
-
-/// The tools that are here; ours always is.
-fn tools() -> Vec<Tool> {
-    let mut tools = vec![Tool::Ours];
-    if Command::new("etcdctl").arg("version").output().is_ok() {
-        tools.push(Tool::Etcdctl);
-    } else {
-        report("SKIPPED: etcdctl not found on PATH; install etcd-client");
-    }
-    tools
-}
-
-fn put(key: &str, value: impl ToString) -> PutRequest {
-    PutRequest {
-        key: key.to_owned().into(),
-        value: value.to_string().into(),
-        ..PutRequest::default()
-    }
-}
+use support::secured::{Secured, Tool, put, said, tools};
 
 #[tokio::test]
 async fn clients_are_served_over_tls_and_only_over_tls() {
     let secured = Secured::prepare(Settings::of(1)).start().await;
     for tool in tools() {
-        let done = secured.tool(&tool, None, "put hello world");
-        assert!(done.status.success(), "{}", said(&done));
-        let done = secured.tool(&tool, None, "get hello");
+        secured.tool_soon(&tool, None, "put hello world");
+        let done = secured.tool_soon(&tool, None, "get hello");
         assert_eq!(said(&done).lines().collect::<Vec<_>>(), ["hello", "world"]);
     }
     // Who trusts another CA refuses the member.
@@ -248,25 +57,19 @@ async fn three_members_over_mutual_tls_lose_one_and_take_it_back() {
     let settings = Settings::of(3).with("--checkpoint-bytes", 20_000).with("--log-retain-bytes", 1);
     let mut secured = Secured::prepare(settings).closed().start().await;
     for tool in tools() {
-        let done = secured.tool(&tool, Some("client"), "put hello world");
-        assert!(done.status.success(), "{}", said(&done));
+        secured.tool_soon(&tool, Some("client"), "put hello world");
+        let done = secured.tool_soon(&tool, Some("client"), "get hello");
+        assert_eq!(said(&done).lines().collect::<Vec<_>>(), ["hello", "world"]);
     }
     secured.cluster.kill(2);
-    let mut kv = secured.kv(0, Some("client"));
     for number in 0..200 {
-        let large = put(&format!("key-{number}"), "x".repeat(1_000));
-        let deadline = Instant::now() + SOON;
-        while let Err(failure) = kv.put(large.clone()).await {
-            assert!(Instant::now() < deadline, "no majority serves: {failure}");
-        }
+        secured.put_soon(0, &format!("key-{number}"), "x".repeat(1_000)).await;
     }
     secured.spawn(2);
     secured.wait_ready(2).await;
     // It came back by a checkpoint, which travels on a lane of its own.
     secured.cluster.wait_log(2, &["received a checkpoint"]).await;
-    let read = RangeRequest { key: "key-199".into(), ..RangeRequest::default() };
-    let answer = secured.kv(2, Some("client")).range(read).await.expect("an answer");
-    assert_eq!(answer.into_inner().count, 1);
+    assert_eq!(secured.count_soon(2, "key-199").await, 1);
     for i in 0..3 {
         let log = secured.cluster.log(i);
         assert!(!log.contains("PRIVATE KEY"), "a key in a log");
@@ -275,7 +78,7 @@ async fn three_members_over_mutual_tls_lose_one_and_take_it_back() {
 
 #[tokio::test]
 async fn who_may_not_get_in_is_refused_and_the_log_says_why() {
-    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics();
+    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics_of(0);
     let revoked = secured.ca.issue(&Wanted::client("root")).expect("a certificate");
     secured.keep("revoked", &revoked);
     let list = secured.ca.revoke(&[revoked.serial()]).expect("a list");
@@ -310,7 +113,7 @@ async fn who_may_not_get_in_is_refused_and_the_log_says_why() {
         let _ = stream.read_to_end(&mut answer); // However it ends.
         assert!(answer.len() < 200, "{answer:?}");
     }
-    secured.kv(0, Some("client")).put(put("a", 1)).await.expect("who may is served");
+    secured.put_soon(0, "a", 1).await; // Who may is served.
 }
 
 #[tokio::test]
@@ -344,7 +147,7 @@ async fn a_peer_without_tls_and_one_with_too_much_are_told() {
 
 #[tokio::test]
 async fn certificates_are_renewed_under_load_and_no_request_fails() {
-    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics().start().await;
+    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics_of(0).start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicU64::new(0));
     let mut writers = Vec::new();
@@ -394,64 +197,71 @@ async fn certificates_are_renewed_under_load_and_no_request_fails() {
     report(format!("{} requests", done.load(Ordering::Relaxed)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_handshakes_does_not_stop_others() {
-    let files = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).expect("a limit");
-    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics().start().await;
-    let port = secured.cluster.members[0].client_port;
-    let mut kv = secured.kv(0, Some("client"));
-    let leader_changes = secured.metric("etcd_server_leader_changes_seen_total");
-    // Those who begin and never go on,
-    let dawdlers: Vec<TcpStream> = (0..1_500)
-        .filter_map(|_| TcpStream::connect(loopback(port)).ok())
-        .map(|mut stream| {
-            let _ = stream.write_all(b"\x16\x03\x01"); // It may have been cut off already.
-            stream
-        })
-        .collect();
-    assert!(dawdlers.len() > 1_100, "{} dawdlers", dawdlers.len());
-    // and those who shake hands as fast as they can, without a certificate.
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut strangers = Vec::new();
-    for _ in 0..16 {
-        let (stop, client, endpoint) =
-            (Arc::clone(&stop), secured.client(None), secured.endpoint(0));
-        strangers.push(tokio::spawn(async move {
-            let mut tried = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                let _ = client.connect(endpoint.clone()).await; // It is refused, sooner or later.
-                tried += 1;
-            }
-            tried
-        }));
+#[tokio::test]
+async fn what_ends_soon_is_told_in_the_log_and_by_metrics() {
+    let secured = Secured::prepare(Settings::of(1)).closed().with_metrics_of(0);
+    // Three files with three ends; that of the CA is far.
+    let lasting = |days| Wanted::member("member", &["127.0.0.1"]).lasting(days);
+    let ends = [("m1", 29), ("caller", 6), ("checked", 1)];
+    ends.iter().for_each(|(name, days)| secured.issue(name, &lasting(*days)));
+    let pair =
+        |name: &str| (secured.text(&format!("{name}.crt")), secured.text(&format!("{name}.key")));
+    let (caller, checked) = (pair("caller"), pair("checked"));
+    let secured = secured
+        .with("--peer-client-cert-file", caller.0)
+        .with("--peer-client-key-file", caller.1)
+        .with("--client-cert-file", checked.0)
+        .with("--client-key-file", checked.1)
+        .start()
+        .await;
+    let told = [("m1", "28 days"), ("caller", "5 days"), ("checked", "23 hours")];
+    for (name, left) in told {
+        let line = format!("{} expires in {left}, at 20", secured.text(&format!("{name}.crt")));
+        secured.cluster.wait_log(0, &[&line]).await;
     }
-    let began = Instant::now();
-    let mut worst = Duration::ZERO;
-    let mut connected = 0;
-    while began.elapsed() < Duration::from_secs(5) {
-        let asked = Instant::now();
-        kv.put(put("a", 1)).await.expect("who is known is served");
-        worst = worst.max(asked.elapsed());
-        let mut newcomer = secured.kv(0, Some("client"));
-        newcomer.put(put("b", 1)).await.expect("who comes with a certificate is served");
-        connected += 1;
+    let gauge = |name: &str| {
+        let file = secured.text(&format!("{name}.crt"));
+        secured.metric(&format!("quorate_certificate_expiry_seconds{{file=\"{file}\"")).expect(name)
+    };
+    for (name, days) in ends.into_iter().chain([("ca", 100)]) {
+        let left = gauge(name) / 86_400.0;
+        assert!(left <= f64::from(days) && left > f64::from(days) - 0.5, "{name}: {left} days");
     }
-    stop.store(true, Ordering::Relaxed);
-    let mut tried = 0;
-    for stranger in strangers {
-        tried += stranger.await.expect("no panic");
+    let log = secured.cluster.log(0);
+    assert_eq!(log.matches(" expires in ").count(), 4, "each once, m1 for either port:\n{log}");
+    // What is replaced is told no more, and its figure follows.
+    secured.issue("m1", &lasting(200));
+    let deadline = Instant::now() + SOON;
+    while gauge("m1") < 199.0 * 86_400.0 {
+        assert!(Instant::now() < deadline, "the new certificate is not in force");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    report(format!("{tried} strangers, {connected} newcomers, slowest put {worst:?}"));
-    assert!(tried > 100, "no flood");
-    assert!(worst < Duration::from_secs(5), "a put took {worst:?}");
-    assert!(connected > 5);
-    let after = secured.metric("etcd_server_leader_changes_seen_total");
-    assert_eq!(leader_changes, after, "the flood cost the leader its office");
-    let crowded = "quorate_tls_handshake_failures_total{listener=\"client\",reason=\"crowded\"";
-    assert!(secured.metric(crowded) > Some(0.0), "the oldest made room");
-    let lines = secured.cluster.log(0).lines().filter(|line| line.contains("rejected a")).count();
-    assert!(lines < 100, "{lines} lines in the log");
+    assert_eq!(secured.cluster.log(0).matches(" expires in ").count(), 4);
+}
+
+#[tokio::test]
+async fn an_expired_peer_is_told_from_when_by_both_sides_and_comes_back_renewed() {
+    let secured = Secured::prepare(Settings::of(3)).closed();
+    let mut secured = secured.with_metrics_of(1);
+    secured.issue("m3", &Wanted::member("member", &["127.0.0.1"]).lasting(-1));
+    for i in 0..3 {
+        secured.spawn(i);
+    }
+    secured.wait_ready(0).await;
+    secured.wait_ready(1).await;
+    // Who calls it, who is called by it, and itself.
+    let called = "no TLS with the peer: its certificate has expired: good until 20";
+    secured.cluster.wait_log(1, &[called]).await;
+    let calls = "rejected a connection: its certificate has expired: good until 20";
+    secured.cluster.wait_log(1, &[calls]).await;
+    secured.cluster.wait_log(2, &["m3.crt expired 24 hours ago, at 20"]).await;
+    secured.cluster.wait_log(2, &["it says that our certificate has expired"]).await;
+    let refused = "quorate_tls_handshake_failures_total{listener=\"peer\",reason=\"expired\"}";
+    assert!(secured.metric(refused) >= Some(1.0));
+    secured.put_soon(0, "without", 3).await;
+    secured.issue("m3", &Wanted::member("member", &["127.0.0.1"]));
+    secured.wait_ready(2).await;
+    assert_eq!(secured.count_soon(2, "without").await, 1);
 }
 
 #[tokio::test]
@@ -488,16 +298,17 @@ async fn a_cluster_moves_to_tls_with_its_data() {
     let mut secured = Secured::prepare(Settings::of(3)).closed();
     secured.cluster.spawn_all();
     secured.cluster.wait_ready().await;
-    let client = secured.cluster.client(0);
-    let mut client = client;
-    client.put("before", "1").await.expect("a write");
+    let mut client = secured.cluster.client(0);
+    let deadline = Instant::now() + SOON;
+    while let Err(failure) = client.put("before", "1").await {
+        assert!(Instant::now() < deadline, "nothing can be written: {failure}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     for i in 0..3 {
         assert!(secured.cluster.stop(i).success());
     }
     let secured = secured.start().await;
-    let read = RangeRequest { key: "before".into(), ..RangeRequest::default() };
-    let answer = secured.kv(1, Some("client")).range(read).await.expect("an answer");
-    assert_eq!(answer.into_inner().count, 1, "TLS makes nobody another");
+    assert_eq!(secured.count_soon(1, "before").await, 1, "TLS makes nobody another");
 }
 
 #[test]

@@ -282,9 +282,26 @@ fn flags_variables_and_file_mean_the_same() {
     let (config, _) = ask(&[], &variables, None).expect("variables");
     assert_eq!(config, everything());
 
-    let file: String = ALL_USED.iter().map(|(name, v)| format!("{name}: {v}\n")).collect();
-    let (config, _) = by_file(&file).expect("a file");
+    let (config, _) = by_file(&all_in_a_file()).expect("a file");
     assert_eq!(config, everything());
+}
+
+/// What is about TLS stands in sections.
+fn all_in_a_file() -> String {
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in ALL_USED {
+        let key = table::find(name).expect(name).yaml;
+        let (section, line) = match key.split_once('.') {
+            Some((section, key)) => (section, format!("  {key}: {value}\n")),
+            None => ("", format!("{key}: {value}\n")),
+        };
+        sections.entry(section).or_default().push_str(&line);
+    }
+    let section = |(name, lines): (&str, String)| match name {
+        "" => lines,
+        name => format!("{name}:\n{lines}"),
+    };
+    sections.into_iter().map(section).collect()
 }
 
 #[test]

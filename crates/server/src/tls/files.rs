@@ -217,7 +217,7 @@ pub(super) fn malformed(path: &Path, wanted: &'static str, why: String) -> FileE
 /// What is told of a certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Facts {
-    /// Empty if it has none.
+    /// That of its subject. Empty if it has none.
     pub(crate) common_name: String,
     /// Host names that it is good for.
     pub(crate) dns_names: Vec<String>,
@@ -231,7 +231,8 @@ impl Facts {
     /// Reads a certificate. Errors: why it is none.
     pub(crate) fn of(der: &CertificateDer<'_>) -> Result<Facts, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| "it is no X.509")?;
-        let common_name = certificate.subject().iter_common_name().next();
+        // Of several the last, as in Go: who is let in under which name must not depend on who asks.
+        let common_name = certificate.subject().iter_common_name().last();
         let common_name = common_name.and_then(|name| name.as_str().ok()).unwrap_or_default();
         let mut facts = Facts {
             common_name: common_name.to_owned(),
@@ -335,5 +336,17 @@ mod tests {
         let facts = Facts::of(&der).expect("X.509");
         assert_eq!(facts.common_name, "m1");
         assert_eq!(facts.names(), "m1.example, 10.0.0.1, ::1");
+    }
+
+    #[test]
+    fn of_several_common_names_the_last_counts() {
+        let mut params = rcgen::CertificateParams::default();
+        let mut subject = rcgen::DistinguishedName::new();
+        subject.push(rcgen::DnType::CommonName, "root");
+        subject.push(rcgen::DnType::CustomDnType(vec![2, 5, 4, 3]), "mallory");
+        params.distinguished_name = subject;
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        assert_eq!(Facts::of(certificate.der()).expect("X.509").common_name, "mallory");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::accept::Terminator;
 use super::client::{Client, ClientFiles, call};
+use super::files::{FILE_BYTES_MAX, FileError};
 use super::gauges::Gauges;
 use super::keeper::{Door, Keeper, Origin, Terms};
 use super::pki::{Authority, Existing, Issued, Wanted};
@@ -62,8 +63,12 @@ impl Scene {
     }
 
     fn keeper(&self, door: Door, side: Side) -> Arc<Keeper> {
+        self.open(door, side).expect("good files")
+    }
+
+    fn open(&self, door: Door, side: Side) -> Result<Arc<Keeper>, FileError> {
         let terms = Terms { door, side, policy: Policy::usual(), origin: Origin::Given };
-        Keeper::open(terms, Arc::clone(&self.gauges)).expect("good files")
+        Keeper::open(terms, Arc::clone(&self.gauges))
     }
 
     async fn port(&self, keeper: &Arc<Keeper>) -> Port {
@@ -302,4 +307,51 @@ async fn who_is_revoked_later_is_refused_from_then_on() {
     scene.write("crl.pem", "nonsense");
     keeper.look();
     assert!(port.meet(&scene.caller(Some("a"))).await.0.is_none(), "the list stays in force");
+}
+
+/// How a file can be wrong.
+const WRONG: [&str; 8] = ["gone", "dir", "empty", "words", "half", "noise", "other", "huge"];
+
+#[test]
+fn each_file_that_is_wrong_in_any_way_is_an_error_that_names_it() {
+    let scene = Scene::new();
+    scene.write("crl.pem", &scene.ca.revoke(&[]).expect("a list"));
+    let whole = |name: &str| fs::read_to_string(scene.path(name)).expect("a file");
+    let [certificate, key, list] = ["server.crt", "server.key", "crl.pem"].map(whole);
+    fs::create_dir(scene.path("dir")).expect("a directory");
+    scene.write("empty", "");
+    scene.write("words", "-----BEGIN SOMETHING-----\nAAAA\n-----END SOMETHING-----\n");
+    scene.write("huge", &"#".repeat(FILE_BYTES_MAX as usize + 1));
+    // By what should be there: half of it, something in its place, and what is there instead.
+    let mut tried = 0;
+    let mut attempt = |text: &str, other: &str, place: &dyn Fn(&mut Side, PathBuf)| {
+        let label = text.lines().next().expect("PEM").trim_matches('-').replace("BEGIN ", "");
+        scene.write("half", &text[..text.len() / 2]);
+        scene.write("noise", &format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n"));
+        scene.write("other", other);
+        for name in WRONG {
+            for door in [Door::Client, Door::Peer] {
+                let mut side = Side {
+                    crl_file: Some(scene.path("crl.pem")),
+                    dial_cert_file: Some(scene.path("server.crt")),
+                    dial_key_file: Some(scene.path("server.key")),
+                    ..scene.guarded()
+                };
+                scene.open(door, side.clone()).expect("all files are good");
+                place(&mut side, scene.path(name));
+                let error = scene.open(door, side).expect_err(name).to_string();
+                assert!(error.contains(&*scene.path(name).to_string_lossy()), "{name}: {error}");
+                let secret = key.lines().nth(1).expect("a line of base64");
+                assert!(!error.contains(&secret[..20]), "{error}");
+                tried += 1;
+            }
+        }
+    };
+    attempt(&certificate, &key, &|side, path| side.cert_file = Some(path));
+    attempt(&key, &certificate, &|side, path| side.key_file = Some(path));
+    attempt(&certificate, &key, &|side, path| side.dial_cert_file = Some(path));
+    attempt(&key, &certificate, &|side, path| side.dial_key_file = Some(path));
+    attempt(&certificate, &key, &|side, path| side.trusted_ca_file = Some(path));
+    attempt(&list, &certificate, &|side, path| side.crl_file = Some(path));
+    assert_eq!(tried, 6 * 2 * WRONG.len());
 }
