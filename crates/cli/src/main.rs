@@ -12,6 +12,7 @@
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
+//! | `pki` | `pki.rs`: a CA, and certificates for members and clients |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
@@ -28,6 +29,7 @@ mod nearest;
 mod neighbours;
 mod output;
 mod parent;
+mod pki;
 mod serve;
 mod sim;
 mod status;
@@ -56,6 +58,7 @@ Examples:
   quorate check history.edn               was it linearizable?
   quorate verify m1.etcd                  is this data directory whole?
   quorate fd bench                        which failure detector suits which link
+  quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -99,6 +102,8 @@ enum Command {
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
     Fd(fd::Options),
+    /// Make a CA, and certificates for members and clients
+    Pki(pki::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -140,6 +145,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
+        Command::Pki(options) => pki::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

@@ -15,13 +15,16 @@
 //! hash(parts)    = mix(fnv1a64(for each part: its length as u64 little-endian, then its bytes))
 //! mix(h)         = the 64-bit finalizer of MurmurHash3 (fmix64); a result of 0 becomes 1
 //! member id      = hash("quorate member", token, salt as u64 little-endian, each peer URL, sorted)
+//!                  where a URL is written with http:// even if its scheme is https
 //! cluster id     = hash("quorate cluster", token, each member id as u64 little-endian, sorted)
 //! ```
 //!
 //! The salt is 0 for members of the first configuration; a member added later gets a salt that
 //! was never used (for example the log index of the change), because the id of a removed member
-//! must not return even if its URLs do. Lengths are hashed so that no two lists of URLs collide by
-//! concatenation. This definition is stored data: changing it orphans every existing member.
+//! must not return even if its URLs do. The scheme says how a member is reached and not who it is,
+//! so that a cluster can be moved to TLS with its data. Lengths are hashed so that no two lists of
+//! URLs collide by concatenation. This definition is stored data: changing it orphans every
+//! existing member.
 //!
 //! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
@@ -29,7 +32,8 @@
 use crate::timekeeping::{
     SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
 };
-use crate::url::{Url, UrlError};
+use crate::tls::{TlsConfig, TlsConfigError};
+use crate::url::{Scheme, Url, UrlError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -151,6 +155,8 @@ pub struct Config {
     /// A warning is logged if a unary request takes longer.
     pub warning_unary_request_duration: Duration,
 
+    /// Certificates, who is let in by them, and which TLS is spoken.
+    pub tls: TlsConfig,
     /// How long a login token lives.
     pub auth_token_ttl: Duration,
     /// Work factor of password hashes. Range: 4 to 31.
@@ -346,6 +352,8 @@ pub enum ConfigError {
         /// The address.
         url: Url,
     },
+    /// What is said of TLS contradicts itself.
+    Tls(TlsConfigError),
 }
 
 impl fmt::Display for ConfigError {
@@ -407,6 +415,7 @@ impl fmt::Display for ConfigError {
             ConfigError::DuplicateUrl { url } => {
                 write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
             }
+            ConfigError::Tls(error) => error.fmt(f),
         }
     }
 }
@@ -456,6 +465,7 @@ impl Default for Config {
             watch_progress_notify_interval: Duration::from_secs(10 * 60),
             warning_apply_duration: Duration::from_millis(100),
             warning_unary_request_duration: Duration::from_millis(300),
+            tls: TlsConfig::default(),
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
             time_sources: Vec::new(),
@@ -481,6 +491,7 @@ impl Config {
         self.validate_timing()?;
         self.validate_urls()?;
         self.validate_time()?;
+        self.tls.validate(self).map_err(ConfigError::Tls)?;
         range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
@@ -655,7 +666,8 @@ impl Config {
 
 /// The id of a member; see the essay of this module. Range: never 0.
 pub fn member_id(token: &str, peer_urls: &[Url], salt: u64) -> u64 {
-    let mut urls: Vec<String> = peer_urls.iter().map(Url::to_string).collect();
+    let plain = |url: &Url| url.clone().with_scheme(Scheme::Http).to_string();
+    let mut urls: Vec<String> = peer_urls.iter().map(plain).collect();
     urls.sort();
     let salt = salt.to_le_bytes();
     let mut parts = vec![&b"quorate member"[..], token.as_bytes(), &salt];

@@ -19,6 +19,7 @@ mod run;
 pub mod shelf;
 pub mod snapshot;
 pub mod timekeeping;
+pub mod tls;
 mod upkeep;
 pub mod url;
 pub mod verify;
