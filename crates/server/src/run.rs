@@ -166,8 +166,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let life = Life(random().map_err(RunError::System)?);
     let members = members(&config);
     let time = Arc::new(Timekeeper::new(&config));
-    let inboxed = Arc::clone(&inbox);
-    let kept = Arc::clone(&time);
+    let (inboxed, kept) = (Arc::clone(&inbox), Arc::clone(&time));
     let shared = Arc::new(Shared::new(cluster, me, life, members, inboxed, kept, gauges));
     shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
     let desk = Arc::new(CheckpointDesk::new(checkpoints));

@@ -1,8 +1,8 @@
 //! What a member would find on its disk, without a member and without a change.
 //!
-//! **Problem.** Whether a data directory is whole is best known before it is needed: of a backup, of
-//! a disk that made noises, of a member that was stopped. To start a member on it repairs what it
-//! can, which destroys evidence, and needs the rest of the cluster.
+//! **Problem.** Whether a data directory is whole is best known before it is needed: of a backup,
+//! of a disk that made noises, of a member that was stopped. To start a member on it repairs what
+//! it can, which destroys evidence, and needs the rest of the cluster.
 //!
 //! **Idea.** The very code that a member starts with runs on a [`Shadow`] of the directory. So what
 //! is said here is what a member would do, and each checksum is looked at that a member looks at.

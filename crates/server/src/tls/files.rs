@@ -231,7 +231,8 @@ impl Facts {
     /// Reads a certificate. Errors: why it is none.
     pub(crate) fn of(der: &CertificateDer<'_>) -> Result<Facts, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| "it is no X.509")?;
-        // Of several the last, as in Go: who is let in under which name must not depend on who asks.
+        // Of several the last, as in Go: under which name somebody is let in must not depend on
+        // who asks.
         let common_name = certificate.subject().iter_common_name().last();
         let common_name = common_name.and_then(|name| name.as_str().ok()).unwrap_or_default();
         let mut facts = Facts {
