@@ -78,8 +78,7 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url: Url =
             format!("https://{}", tcp.local_addr().expect("bound")).parse().expect("a URL");
-        let mut config = Config::default();
-        config.listen_client_urls = vec![url.clone()];
+        let mut config = Config { listen_client_urls: vec![url.clone()], ..Config::default() };
         config.tls.client.cert_file = Some(cert);
         config.tls.client.key_file = Some(key);
         config.tls.client.trusted_ca_file = needs_one.then(|| trusted.clone());

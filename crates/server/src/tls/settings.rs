@@ -326,9 +326,11 @@ mod tests {
 
     fn secured() -> Config {
         let urls = |text| Url::parse_list(text).expect(text);
-        let mut config = Config::default();
-        config.listen_client_urls = urls("https://127.0.0.1:1");
-        config.listen_peer_urls = urls("https://127.0.0.1:2");
+        let mut config = Config {
+            listen_client_urls: urls("https://127.0.0.1:1"),
+            listen_peer_urls: urls("https://127.0.0.1:2"),
+            ..Config::default()
+        };
         for side in [&mut config.tls.client, &mut config.tls.peer] {
             side.cert_file = path("c");
             side.key_file = path("k");
