@@ -10,8 +10,10 @@
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
+//! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
 //! | `audit` | `audit.rs`: whether somebody has changed an audit log |
+//! | `pki` | `pki.rs`: a CA, and certificates for members and clients |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
@@ -30,11 +32,13 @@ mod nearest;
 mod neighbours;
 mod output;
 mod parent;
+mod pki;
 mod serve;
 mod sim;
 mod status;
 mod time;
 mod up;
+mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use quorate_server::Supervisor;
@@ -56,7 +60,9 @@ Examples:
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
   quorate audit verify DIR                has anybody changed the audit log?
+  quorate verify m1.etcd                  is this data directory whole?
   quorate fd bench                        which failure detector suits which link
+  quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
 
@@ -94,12 +100,16 @@ enum Command {
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
     Sim(Box<sim::Options>),
+    /// Look at the data directory of a stopped member: is every byte as it was written?
+    Verify(verify::Options),
     /// Check what clients saw: is there an order that one copy could have shown?
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
     Fd(fd::Options),
     /// Find out whether somebody has changed an audit log
     Audit(audit::Options),
+    /// Make a CA, and certificates for members and clients
+    Pki(pki::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -138,9 +148,11 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
         Command::Audit(options) => audit::run(&options),
+        Command::Pki(options) => pki::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

@@ -1,8 +1,8 @@
 //! Whom to ask: the endpoints given, or also the members that one of them knows.
 
-use crate::client::Channel;
+use crate::client::{self, Channel, Endpoint};
 use crate::login::{Login, LoginFlags};
-use crate::{client, output};
+use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::MemberListRequest;
 use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
@@ -25,6 +25,8 @@ pub(crate) struct Whom {
     /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
     #[arg(long, value_name = "HOST:PORT,..")]
     endpoints: Option<String>,
+    #[command(flatten)]
+    security: client::Security,
     /// Seconds to wait for each answer
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -38,9 +40,9 @@ pub(crate) struct Whom {
 
 impl Whom {
     /// Where to begin. None, with a line that says why, if what was given names nobody.
-    pub(crate) fn endpoints(&self) -> Option<Vec<Url>> {
+    pub(crate) fn endpoints(&self) -> Option<Vec<Endpoint>> {
         let given = self.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-        client::parse_endpoints(given)
+        client::parse_endpoints(given, &self.security)
             .map_err(|error| output::complain(format_args!("--endpoints: {error}")))
             .ok()
     }
@@ -72,7 +74,7 @@ pub(crate) struct Unread;
 /// Names by id, from the first endpoint that answers `login`, or anybody; adds the members that it
 /// knows to `endpoints` if they are to be asked.
 pub(crate) async fn find(
-    endpoints: &mut Vec<Url>,
+    endpoints: &mut Vec<Endpoint>,
     login: Option<&Login>,
     scope: Scope,
     timeout: Duration,
@@ -89,7 +91,7 @@ pub(crate) async fn find(
             names.insert(id, name);
             let Some(url) = url else { continue };
             if scope == Scope::WithNeighbours && !endpoints.iter().any(|known| same(known, &url)) {
-                endpoints.push(url);
+                endpoints.push(endpoint.beside(url));
             }
         }
         break;

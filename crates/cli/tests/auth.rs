@@ -14,10 +14,12 @@ use quorate_server::proto::etcdserverpb::lease_client::LeaseClient;
 use quorate_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_server::proto::etcdserverpb::watch_client::WatchClient;
 use quorate_server::proto::etcdserverpb::watch_request::RequestUnion;
+use quorate_server::tls::pki::Wanted;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use support::cluster::{Cluster, Program, SOON, Settings, binary};
+use support::secured::{self, Secured, Tool};
 use tokio::sync::mpsc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
@@ -547,6 +549,39 @@ async fn calls_as_json_need_the_same_rights() {
     }
     let wrong = post("/v3/auth/authenticate", r#"{"name":"ann","password":"guess"}"#, "");
     assert!(wrong.contains("authentication failed, invalid user ID or password"), "{wrong}");
+}
+
+/// A common name is a user, but not before a token.
+#[tokio::test]
+async fn a_certificate_stands_for_its_user() {
+    let mut plain = settings(1);
+    plain.extra.push("--client-cert-auth=true".to_owned());
+    let secured = Secured::prepare(plain).closed().start().await;
+    for name in ["ann", "stranger"] {
+        secured.issue(name, &Wanted::client(name));
+    }
+    // The pair "client" is root's.
+    let ctl =
+        |pair: &str, words: &str| secured::said(&secured.tool(&Tool::Ours, Some(pair), words));
+    for (pair, words, wanted) in [
+        ("client", "user add root --no-password", "User root created"),
+        ("client", "user grant-role root root", "Role root is granted to user root"),
+        ("client", "user add ann --no-password", "User ann created"),
+        ("client", "user add bob:bobpw", "User bob created"),
+        ("client", "role add r", "Role r created"),
+        ("client", "role grant-permission r readwrite a", "Role r updated"),
+        ("client", "user grant-role ann r", "Role r is granted to user ann"),
+        ("client", "auth enable", "Authentication Enabled"),
+        ("ann", "put a 1", "OK"),
+        ("ann", "put b 1", "etcdserver: permission denied"),
+        ("ann", "user list", "etcdserver: permission denied"),
+        ("ann", "put a 2 --user bob:bobpw", "etcdserver: permission denied"),
+        ("client", "put b 1", "OK"),
+        ("stranger", "put a 1", "etcdserver: permission denied"),
+    ] {
+        let here = ctl(pair, words);
+        assert!(here.contains(wanted), "{pair}: {words}: {here}\nexpected {wanted}");
+    }
 }
 
 /// Messages as they are.

@@ -4,6 +4,7 @@
 //! Two figures read one after the other may belong to different moments.
 
 use crate::audit::Counts;
+use crate::tls;
 use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
@@ -104,15 +105,17 @@ pub(crate) struct Metrics {
     pub(crate) health_failures: Counter,
     /// Records of the audit log, if one is kept.
     pub(crate) audit: OnceLock<Arc<Counts>>,
+    /// Handshakes and certificates.
+    pub(crate) tls: Arc<tls::Gauges>,
 }
 
 impl Metrics {
     /// Of a member with these peers.
-    pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Metrics {
+    pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>, tls: Arc<tls::Gauges>) -> Metrics {
         let peers: BTreeMap<_, _> =
             peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
         let clues = peers.keys().map(|peer| (*peer, Default::default())).collect();
-        Metrics { peers, clues, ..Metrics::default() }
+        Metrics { peers, clues, tls, ..Metrics::default() }
     }
 
     /// Linearizable reads that were answered on this ground.

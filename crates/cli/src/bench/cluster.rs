@@ -4,9 +4,8 @@ use super::cpu::Processes;
 use super::leases::Leases;
 use super::ledger::Ledger;
 use super::verdict::Verdict;
-use crate::client::{self, Channel};
+use crate::client::{self, Channel, Endpoint};
 use crate::login::Login;
-use quorate_server::url::Url;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +26,7 @@ pub(super) struct Cluster {
     /// What it is.
     pub(super) kind: Kind,
     /// Where it serves clients; at least one.
-    pub(super) endpoints: Vec<Url>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// As whom it is asked, if as somebody.
     pub(super) login: Option<Arc<Login>>,
     /// Who serves there.
@@ -44,7 +43,12 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// A cluster of which nothing is known but this.
-    pub(super) fn new(kind: Kind, name: String, endpoints: Vec<Url>, ledger: Ledger) -> Cluster {
+    pub(super) fn new(
+        kind: Kind,
+        name: String,
+        endpoints: Vec<Endpoint>,
+        ledger: Ledger,
+    ) -> Cluster {
         Cluster {
             name,
             kind,
@@ -61,7 +65,7 @@ impl Cluster {
     /// A connection to one of its endpoints, logged in if that was asked for.
     ///
     /// Errors: why there is none.
-    pub(super) async fn connect(&self, endpoint: &Url) -> Result<Channel, String> {
+    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, String> {
         let channel = client::connect(endpoint).await;
         let mut channel = channel.map_err(|error| client::root_cause(&error))?;
         if let Some(login) = &self.login {
@@ -73,6 +77,6 @@ impl Cluster {
 
     /// Its endpoints as a user writes them.
     pub(super) fn authorities(&self) -> Vec<String> {
-        self.endpoints.iter().map(Url::authority).collect()
+        self.endpoints.iter().map(|endpoint| endpoint.authority()).collect()
     }
 }

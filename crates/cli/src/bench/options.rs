@@ -12,7 +12,6 @@ use crate::login::{LoginError, LoginFlags};
 use crate::serve::duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use quorate_server::url::UrlError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -119,6 +118,8 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     #[arg(default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
+    #[command(flatten)]
+    security: client::Security,
     /// A cluster to compare with, round by round in turn; may be given again
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     against: Vec<String>,
@@ -176,7 +177,7 @@ pub(super) struct Common {
 #[derive(Debug)]
 pub(super) enum UsageError {
     /// No list of endpoints.
-    Endpoints { flag: &'static str, error: UrlError },
+    Endpoints { flag: &'static str, error: client::EndpointsError },
     /// The password cannot be read.
     Login(LoginError),
     /// More neighbours than keys.
@@ -391,7 +392,7 @@ impl Common {
         let login = self.login.read().map_err(UsageError::Login)?.map(Arc::new);
         let mut clusters = Vec::new();
         for (number, (flag, list)) in lists.enumerate() {
-            let endpoints = client::parse_endpoints(list)
+            let endpoints = client::parse_endpoints(list, &self.security)
                 .map_err(|error| UsageError::Endpoints { flag, error })?;
             let letter = char::from(b'A' + u8::try_from(number % 26).expect("below 26"));
             let cluster = Cluster::new(Kind::Store, letter.to_string(), endpoints, ledger());

@@ -22,7 +22,7 @@ mod txn;
 mod upkeep;
 mod watch;
 
-use crate::client;
+use crate::client::{self, Endpoint, EndpointsError};
 use crate::login::{Login, LoginError, LoginFlags};
 use crate::output;
 use crate::serve::duration;
@@ -35,7 +35,6 @@ use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
 };
-use quorate_server::url::{Url, UrlError};
 use serde_json::json;
 use snapshot::SnapshotError;
 use std::fmt;
@@ -109,6 +108,8 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     #[arg(default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
+    #[command(flatten)]
+    security: client::Security,
     /// Seconds to wait for the answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -222,7 +223,7 @@ struct Txn {
 /// Why a command did nothing, or may have done something.
 #[derive(Debug)]
 enum CtlError {
-    Endpoints(UrlError),
+    Endpoints(EndpointsError),
     Login(LoginError),
     Input { what: String, error: std::io::Error },
     Txn(txn::TxnError),
@@ -283,14 +284,14 @@ impl From<SnapshotError> for CtlError {
 
 /// Does it.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let done = client::parse_endpoints(&options.endpoints).map_err(CtlError::Endpoints).and_then(
-        |endpoints| {
+    let done = client::parse_endpoints(&options.endpoints, &options.security)
+        .map_err(CtlError::Endpoints)
+        .and_then(|endpoints| {
             let timeout = Duration::from_secs(options.timeout);
             let login = options.login.read().map_err(CtlError::Login)?;
             let caller = Caller { endpoints, timeout, login, json: options.json };
             client::block_on(dispatch(options, &caller))
-        },
-    );
+        });
     let Err(error) = done else { return ExitCode::SUCCESS };
     if options.json {
         let message = error.to_string();
@@ -302,7 +303,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 struct Caller {
-    endpoints: Vec<Url>,
+    endpoints: Vec<Endpoint>,
     timeout: Duration,
     /// As whom, if as somebody.
     login: Option<Login>,

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `listen.rs` `threads.rs` | accepting, connections, stopping; who serves them |
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
+//! | `certificate.rs` | whose certificate a request came with |
 //! | `dispatch.rs` | which service answers |
 //! | `alarm.rs` | what is asked of alarms, pure |
 //! | `auth.rs` `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
@@ -24,6 +25,7 @@ mod alarm;
 mod auth;
 mod authority;
 mod calls;
+mod certificate;
 mod checks;
 mod cluster;
 mod convert;
@@ -44,6 +46,7 @@ mod threads;
 mod watch;
 mod watched;
 
+pub use certificate::ClientCertificate;
 pub use errors::ApiError;
 pub(crate) use header::Headers;
 pub use listen::ServeError;
@@ -54,6 +57,7 @@ use crate::auth::Gate;
 use crate::config::Config;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
+use crate::tls::Listener;
 pub(crate) use calls::{CODES, Calls};
 use dispatch::Dispatch;
 use hyper::Request;
@@ -62,7 +66,6 @@ use quorate_replica::lease_ttl_min;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
@@ -150,7 +153,7 @@ pub(crate) struct Serves {
 /// Errors: if there is no listener, or one cannot accept any more.
 pub(crate) async fn serve(
     serves: Serves,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     threads: Threads,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -165,7 +168,7 @@ pub(crate) async fn serve(
 pub(crate) async fn serve_http(
     handle: Handle,
     calls: Arc<Calls>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {

@@ -9,11 +9,10 @@
 //! up for, nothing is let in from what it has. What it *allows* from an old state is read from that
 //! same state, or is written, and then judged again by all members when it is carried out.
 
-use super::CommonName;
 use super::passwords::{Busy, PASSWORD_BYTES_MAX, Passwords};
 use super::rules::{Rule, rule};
 use super::tokens::Tokens;
-use crate::api::ApiError;
+use crate::api::{ApiError, ClientCertificate};
 use crate::audit::{Entry, What};
 use crate::handle::{Applied, Consistency, Handle};
 use bytes::Bytes;
@@ -54,18 +53,33 @@ impl Asker {
     }
 }
 
+/// What the certificate of a client is good for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Certificates {
+    /// Its common name is a user, as in etcd with `--client-cert-auth`.
+    StandForUsers,
+    /// To be connected.
+    LetIn,
+}
+
 /// Who lets requests in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     handle: Handle,
     tokens: Arc<Tokens>,
     passwords: Arc<Passwords>,
+    certificates: Certificates,
 }
 
 impl Gate {
     /// In front of one replica.
-    pub(crate) fn new(handle: Handle, tokens: Arc<Tokens>, passwords: Arc<Passwords>) -> Gate {
-        Gate { handle, tokens, passwords }
+    pub(crate) fn new(
+        handle: Handle,
+        tokens: Arc<Tokens>,
+        passwords: Arc<Passwords>,
+        certificates: Certificates,
+    ) -> Gate {
+        Gate { handle, tokens, passwords, certificates }
     }
 
     /// Who asks, if the method is open to it. To be judged further by what the request contains.
@@ -134,10 +148,12 @@ impl Gate {
             let text = value.to_str().map_err(|_| Denied::BadToken)?;
             return self.tokens.read(text.strip_prefix("Bearer ").unwrap_or(text), auth);
         }
-        let certified = extensions.get::<CommonName>().filter(|name| !name.0.is_empty());
-        Ok(certified.map_or(Credential::Nobody, |CommonName(name)| Credential::Certified {
-            user: Bytes::copy_from_slice(name.as_bytes()),
-        }))
+        if self.certificates == Certificates::LetIn {
+            return Ok(Credential::Nobody);
+        }
+        let name = extensions.get().map_or("", ClientCertificate::common_name);
+        let user = Bytes::copy_from_slice(name.as_bytes());
+        Ok(if user.is_empty() { Credential::Nobody } else { Credential::Certified { user } })
     }
 
     /// Judges a read by the state that it reads.

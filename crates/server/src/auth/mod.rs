@@ -41,14 +41,9 @@ mod passwords;
 mod rules;
 mod tokens;
 
-pub(crate) use gate::{Asker, Gate};
+pub(crate) use gate::{Asker, Certificates, Gate};
 pub use jwt::{Algorithm, JwtError, JwtSettings};
 pub(crate) use known::Known;
 pub(crate) use passwords::Passwords;
 pub use tokens::TokenKind;
 pub(crate) use tokens::Tokens;
-
-/// The common name of a client's certificate. Whoever takes TLS off a connection puts it among the
-/// extensions of its requests, if certificates are to stand for users.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CommonName(pub String);
