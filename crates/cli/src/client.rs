@@ -20,6 +20,11 @@ pub(crate) const ENDPOINTS_DEFAULT: &str = "127.0.0.1:2379";
 /// How long dialling may take before the next endpoint is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A member that owes an answer is asked so often for a sign of life,
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// and given up if it gives none within this time.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
+
 /// A longer answer to a plain HTTP GET is cut off.
 const HTTP_BYTES_MAX: u64 = 1 << 20;
 
@@ -79,6 +84,13 @@ impl Service<Request<Body>> for Channel {
 /// Connects now, so that a failure is known to precede every request.
 pub(crate) async fn connect(endpoint: &Url) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(endpoint.to_string()).expect("a checked URL is a URI");
+    endpoint.connect_timeout(DIAL_TIMEOUT).connect().await.map(Channel::from)
+}
+
+/// As [`connect`]; a member that falls silent while a request waits breaks the connection.
+pub(crate) async fn connect_alert(endpoint: &Url) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(endpoint.to_string()).expect("a checked URL is a URI");
+    let endpoint = endpoint.http2_keep_alive_interval(PING_EVERY).keep_alive_timeout(PONG_WITHIN);
     endpoint.connect_timeout(DIAL_TIMEOUT).connect().await.map(Channel::from)
 }
 
