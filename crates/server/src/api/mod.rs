@@ -19,6 +19,7 @@
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
+//! | `conditions.rs` | locks and names that a write may carry, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
 mod alarm;
@@ -27,6 +28,7 @@ mod authority;
 mod calls;
 mod checks;
 mod cluster;
+pub mod conditions;
 mod convert;
 mod dispatch;
 mod election;
