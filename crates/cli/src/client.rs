@@ -25,6 +25,11 @@ pub(crate) const ENDPOINTS_DEFAULT: &str = "127.0.0.1:2379";
 /// How long dialling may take before the next endpoint is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A member that owes an answer is asked so often for a sign of life,
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// and given up if it gives none within this time.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
+
 /// A longer answer to an HTTP GET is cut off.
 const HTTP_BYTES_MAX: u64 = 1 << 20;
 
@@ -66,7 +71,7 @@ impl From<Transport> for Channel {
 
 impl Service<Request<Body>> for Channel {
     type Response = Response<Body>;
-    type Error = tonic::transport::Error;
+    type Error = transport::Error;
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -95,6 +100,14 @@ impl Endpoint {
     fn dial(&self) -> transport::Endpoint {
         let uri = transport::Endpoint::from_shared(self.url.to_string());
         uri.expect("a checked URL is a URI").connect_timeout(DIAL_TIMEOUT)
+    }
+
+    async fn connect(&self, dial: transport::Endpoint) -> Result<Channel, transport::Error> {
+        let transport = match &self.tls {
+            Some(tls) if self.is_https() => tls.connect(dial).await?,
+            _ => dial.connect().await?,
+        };
+        Ok(transport.into())
     }
 }
 
@@ -191,11 +204,13 @@ pub(crate) fn parse_endpoints(
 
 /// Connects now, so that a failure is known to precede every request.
 pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
-    let transport = match &endpoint.tls {
-        Some(tls) if endpoint.is_https() => tls.connect(endpoint.dial()).await?,
-        _ => endpoint.dial().connect().await?,
-    };
-    Ok(transport.into())
+    endpoint.connect(endpoint.dial()).await
+}
+
+/// As [`connect`]; a member that falls silent while a request waits breaks the connection.
+pub(crate) async fn connect_alert(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
+    let alert = endpoint.dial().http2_keep_alive_interval(PING_EVERY);
+    endpoint.connect(alert.keep_alive_timeout(PONG_WITHIN)).await
 }
 
 /// A connection that is made when it is first needed, and again when it breaks.

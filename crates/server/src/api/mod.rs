@@ -16,9 +16,11 @@
 //! | `auth.rs` `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
 //! | | services |
 //! | `checks.rs` `metrics.rs` `calls.rs` | what probes and monitors ask |
+//! | `lock.rs` `election.rs` `queue.rs` | the line for a lock or for leadership |
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
+//! | `conditions.rs` | locks and names that a write may carry, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
 mod alarm;
@@ -28,8 +30,10 @@ mod calls;
 mod certificate;
 mod checks;
 mod cluster;
+pub mod conditions;
 mod convert;
 mod dispatch;
+mod election;
 mod errors;
 pub mod freshness;
 mod header;
@@ -39,8 +43,10 @@ mod kv;
 mod large;
 mod lease;
 mod listen;
+mod lock;
 mod maintenance;
 mod metrics;
+mod queue;
 mod snapshot;
 mod threads;
 mod watch;
