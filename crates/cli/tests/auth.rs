@@ -251,7 +251,7 @@ async fn our_own_client_manages_users_and_roles() {
             "auth status --user root:rootpw",
             "",
             None,
-            "Authentication Status: true\nAuthRevision: 11",
+            "Authentication Status: true\nAuthRevision: 10",
         ),
         ("auth disable --user root:rootpw", "", None, "Authentication Disabled"),
         ("put config/a 3", "", None, "OK"),
