@@ -133,7 +133,10 @@ sql() {
     PGPASSWORD=super PGCONNECT_TIMEOUT=2 timeout 10 "$BIN/psql" -XAtq -h 127.0.0.1 \
         -p "$(sql_port "$1")" -U postgres -d postgres -c "$2"
 }
-timeline() { sql "$1" 'select timeline_id from pg_control_checkpoint()'; }
+# Of a primary: it begins the name of the file that is written.
+timeline() {
+    sql "$1" "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
+}
 # What Patroni keeps in quorate: who leads, under a lease.
 leader_key() {
     "$QUORATE_BIN" ctl get /service/tour/leader --endpoints "$ENDPOINTS" 2>/dev/null | tail -n 1
@@ -206,8 +209,9 @@ more_than() { [ "$(acknowledged)" -gt "$1" ]; }
 # Every acknowledged row is at the primary.
 all_there() {
     local missing
-    sql "$1" 'select n from rows order by n' | sort >"$ROOT/found"
+    # In this order: what is acknowledged later need not be found.
     sort "$ROOT/acknowledged" >"$ROOT/wanted"
+    sql "$1" 'select n from rows' | sort >"$ROOT/found"
     missing="$(comm -13 "$ROOT/found" "$ROOT/wanted" | tr '\n' ' ')"
     [ -z "$missing" ] || fail "acknowledged, and not at $1: $missing"
     say "all $(wc -l <"$ROOT/wanted") acknowledged rows are at $1"
