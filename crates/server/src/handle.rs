@@ -8,6 +8,7 @@ use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_drivers::live::monotonic_now;
+use quorate_replica::members::{Members, MembersCommand, MembersError};
 use quorate_replica::store::{Alarm, Command, KvError, Outcome, Range, Revision, Store, Txn};
 use quorate_replica::{AppliedCommands, LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
@@ -268,6 +269,36 @@ impl Handle {
         let ask = Ask::MoveLeader { to: target, reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         done.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Changes the members. Answers with the members after it.
+    ///
+    /// Errors: the inner one is definite; of the outer one [`Refusal::is_definite`] tells.
+    pub async fn change_members(
+        &self,
+        command: &MembersCommand,
+    ) -> Result<Result<Members, MembersError>, Refusal> {
+        if !self.shared.may_change() {
+            return Ok(Err(MembersError::NotCapable));
+        }
+        let (reply, answer) = self.reply()?;
+        let ticket = Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let mut envelope = Vec::new();
+        seal(self.shared.life, ticket, &mut envelope);
+        command.encode(&mut envelope);
+        let ask = Ask::Change { ticket, envelope: Bytes::from(envelope), reply };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// True if this member does not vote, and so serves little.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.shared.is_learner()
+    }
+
+    /// The table of the members, as this one knows it.
+    pub fn table(&self) -> Members {
+        self.shared.table()
     }
 
     /// Requests that wait for an answer.

@@ -1,12 +1,15 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
+mod admission;
 pub mod api;
 pub mod checkpointing;
 mod clock_rate;
 mod codec;
 pub mod config;
 pub mod echo;
+mod force;
 mod gateway;
+mod genesis;
 pub mod guarantees;
 mod handle;
 mod host;

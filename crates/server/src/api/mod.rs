@@ -26,7 +26,7 @@ mod authority;
 mod calls;
 mod certificate;
 mod checks;
-mod cluster;
+pub mod cluster;
 mod convert;
 mod dispatch;
 mod errors;
