@@ -38,7 +38,7 @@ mod up;
 mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use quorate_server::Supervisor;
+use quorate_server::{RunError, Supervisor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -61,6 +61,9 @@ Examples:
   quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
+
+/// A member that was removed from its cluster: starting it again is in vain.
+pub(crate) const EXIT_REMOVED: u8 = 3;
 
 /// Usage or environment: nothing has been done.
 pub(crate) const EXIT_USAGE: u8 = 2;
@@ -92,6 +95,8 @@ enum Command {
     Time(time::Options),
     /// Read, write and watch keys; leases, history, alarms, snapshots
     Ctl(ctl::Options),
+    /// Show the members; add, remove, promote, replace them
+    Member(ctl::MemberOptions),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
@@ -140,6 +145,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Guarantees(options) => guarantees::run(&options),
         Command::Time(options) => time::run(&options),
         Command::Ctl(options) => ctl::run(&options),
+        Command::Member(options) => ctl::run_member(options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Verify(options) => verify::run(&options),
@@ -186,7 +192,10 @@ fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::from(EXIT_USAGE)
+            match error {
+                RunError::Removed { .. } => ExitCode::from(EXIT_REMOVED),
+                _ => ExitCode::from(EXIT_USAGE),
+            }
         }
     }
 }

@@ -200,6 +200,10 @@ impl Progress {
                 reporter.stopped(name, &how, again_in);
                 crash_loop_begins
             }
+            News::Left => {
+                reporter.left(name);
+                false
+            }
             News::SpawnFailed { error, crash_loop_begins } => {
                 reporter.spawn_failed(name, &error);
                 crash_loop_begins
