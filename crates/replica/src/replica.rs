@@ -599,21 +599,7 @@ impl Protocol for Replica {
             Request::Read { ticket } => self.read(ticket, cx),
             Request::Lease { ticket, ask } => self.ask_about_lease(ticket, ask, cx),
             Request::Change { ticket, envelope } => self.change(ticket, envelope, cx),
-            Request::MoveLeader { to } => {
-                let why = match () {
-                    () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
-                    () if !self.configuration.incoming.contains(&to) => {
-                        Some(Refusal::BadTransferee)
-                    }
-                    () => None,
-                };
-                if let Some(why) = why {
-                    return cx.indicate(Indication::LeaderMoved { to, outcome: Err(why) });
-                }
-                let request = raft::Request::TransferLeadership { to };
-                let heard = cx.child(|cx| self.raft.on_request(request, cx));
-                self.hear(heard, cx);
-            }
+            Request::MoveLeader { to } => self.move_leader(to, cx),
             Request::Install(checkpoint) => self.install(*checkpoint, cx),
             Request::CheckpointSent { to, position } => {
                 let request = raft::Request::SnapshotSent { to, position };

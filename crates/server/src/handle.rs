@@ -1,8 +1,9 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
 use crate::guarantees::{View, Vitals};
-use crate::host::{Ask, Reply, Shared, Snapshot};
+use crate::host::{Ask, Shared, Snapshot};
 use crate::metrics::Metrics;
+use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::watch::Hub;
 use bytes::Bytes;
@@ -298,7 +299,7 @@ impl Handle {
 
     /// The table of the members, as this one knows it.
     pub fn table(&self) -> Members {
-        self.shared.table()
+        self.shared.register.table()
     }
 
     /// Requests that wait for an answer.
@@ -313,7 +314,7 @@ impl Handle {
 
     /// The members as this one knows them.
     pub fn members(&self) -> Vec<Member> {
-        self.shared.members()
+        self.shared.register.members()
     }
 
     /// This member's view of itself.

@@ -3,10 +3,12 @@
 
 use crate::checkpointing::{Checkpointing, Supply};
 use crate::guarantees::{Guard, Vitals};
-use crate::handle::{Member, Status};
+use crate::handle::Status;
 use crate::metrics::{Metrics, PeerMetrics};
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{Link, Shared as PeersShared};
+use crate::register::Register;
+use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::tls::Gauges;
 use crate::watch::{Feeder, Hub};
@@ -15,7 +17,7 @@ use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
 use quorate_protocols::consensus::raft::Configuration;
-use quorate_replica::members::{Members, MembersError, Wanted};
+use quorate_replica::members::{Members, MembersError};
 use quorate_replica::store::Store;
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
@@ -25,48 +27,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Pause before news that must not be lost are offered to a full inbox again.
 pub(crate) const INSIST_PAUSE: Duration = Duration::from_millis(10);
-
-/// The place of an answer that somebody waits for. Counts as a waiting request until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Reply<T> {
-    sender: oneshot::Sender<T>,
-    slot: Slot,
-}
-
-/// One waiting request; counted down when dropped.
-#[derive(Debug)]
-struct Slot(Arc<AtomicUsize>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<T> Reply<T> {
-    /// None if `max` requests wait already.
-    pub(crate) fn new(
-        waiting: &Arc<AtomicUsize>,
-        max: usize,
-    ) -> Option<(Reply<T>, oneshot::Receiver<T>)> {
-        if waiting.fetch_add(1, Ordering::Relaxed) >= max {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let (sender, receiver) = oneshot::channel();
-        Some((Reply { sender, slot: Slot(Arc::clone(waiting)) }, receiver))
-    }
-
-    fn send(self, answer: T) {
-        drop(self.slot);
-        // Whoever asked may have gone away; the answer is then of no use to anybody.
-        let _ = self.sender.send(answer);
-    }
-}
 
 /// A frozen copy of the store, and where it stood.
 #[derive(Clone, Debug)]
@@ -112,24 +76,14 @@ pub(crate) enum Ask {
     CheckpointSent { to: NodeId, outcome: Result<Position, String> },
 }
 
-/// What is known of the members.
-#[derive(Debug, Default)]
-struct Directory {
-    /// What is wanted, from the log.
-    table: Members,
-    /// What is, from the log.
-    configuration: Configuration,
-    /// What each told of itself when a connection began: until the log says so as well.
-    told: BTreeMap<u64, (String, Vec<String>)>,
-}
-
 /// What the API's tasks see of the loop thread.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) cluster_id: u64,
     pub(crate) member_id: u64,
     pub(crate) life: Life,
-    directory: RwLock<Directory>,
+    /// Who the members are.
+    pub(crate) register: Register,
     /// This member does not vote.
     is_learner: AtomicBool,
     /// The links, once there are some.
@@ -182,7 +136,7 @@ impl Shared {
             cluster_id,
             member_id,
             life,
-            directory: RwLock::default(),
+            register: Register::default(),
             is_learner: AtomicBool::new(false),
             peers: OnceLock::new(),
             removed: watch::Sender::new(false),
@@ -290,46 +244,23 @@ impl Shared {
         }
     }
 
-    /// The members, as the log says, with what they told of themselves.
-    pub(crate) fn members(&self) -> Vec<Member> {
-        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
-        let stays = directory.table.iter().filter(|(_, seat)| seat.wanted != Wanted::Gone);
-        let member = |(id, seat): (NodeId, &quorate_replica::members::Seat)| {
-            let told = directory.told.get(&id.0).filter(|_| !seat.started);
-            let (name, client_urls) = match told {
-                Some((name, client_urls)) => (name.clone(), client_urls.clone()),
-                None => (seat.name.clone(), seat.client_urls.clone()),
-            };
-            let is_learner = !directory.configuration.is_voter(id);
-            Member { id: id.0, name, peer_urls: seat.peer_urls.clone(), client_urls, is_learner }
-        };
-        stays.map(member).collect()
-    }
-
-    /// The table of the members.
-    pub(crate) fn table(&self) -> Members {
-        self.directory.read().unwrap_or_else(PoisonError::into_inner).table.clone()
-    }
-
     /// The members are these now.
     pub(crate) fn set_members(&self, table: Members) {
         let others = table.iter().map(|(id, _)| id).filter(|id| id.0 != self.member_id);
         self.metrics.follow(others);
-        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
-        directory.told.retain(|id, _| table.get(NodeId(*id)).is_some());
-        directory.table = table;
+        self.register.want(table);
     }
 
     /// The configuration is this one now.
     pub(crate) fn set_configuration(&self, configuration: Configuration) {
-        self.set_learner(!configuration.is_voter(NodeId(self.member_id)));
-        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
-        directory.configuration = configuration;
+        let is_learner = !configuration.is_voter(NodeId(self.member_id));
+        self.is_learner.store(is_learner, Ordering::Relaxed);
+        self.register.configure(configuration);
     }
 
     /// Puts in the links. Panics: there are some already.
     pub(crate) fn set_peers(&self, peers: Arc<PeersShared>) {
-        assert!(self.peers.set(peers).is_ok(), "a member has its links once");
+        self.peers.set(peers).expect("a member has its links once");
     }
 
     /// True if changes of members may be put into the log.
@@ -340,18 +271,6 @@ impl Shared {
     /// True if this member does not vote.
     pub(crate) fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
-    }
-
-    fn set_learner(&self, is_learner: bool) {
-        self.is_learner.store(is_learner, Ordering::Relaxed);
-    }
-
-    /// Takes in what a member tells of itself. What is said of who is no member is not kept.
-    pub(crate) fn introduce(&self, id: u64, name: String, client_urls: Vec<String>) {
-        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
-        if directory.table.get(NodeId(id)).is_some() {
-            directory.told.insert(id, (name, client_urls));
-        }
     }
 
     /// Returns when this member was removed from the cluster; never otherwise.
@@ -595,7 +514,7 @@ impl ReplicaHost {
         status.db_size = self.log.bytes() + self.desk.shelf().bytes();
         status.db_size_in_use = node.store().bytes_in_use();
         status.is_learner = !raft.configuration().is_voter(NodeId(self.shared.member_id));
-        self.shared.set_learner(status.is_learner);
+        self.shared.is_learner.store(status.is_learner, Ordering::Relaxed);
         status.applied_commands = node.applied_commands();
         status.alarms.clear();
         status.alarms.extend(node.store().alarms());

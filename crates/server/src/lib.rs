@@ -18,6 +18,8 @@ mod metrics;
 mod peers;
 pub mod proto;
 pub mod recover;
+mod register;
+mod reply;
 mod run;
 pub mod shelf;
 pub mod snapshot;

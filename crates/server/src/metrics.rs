@@ -1,7 +1,7 @@
 //! What is counted: relaxed atomic additions where it happens, read by whoever wants to know.
 //!
-//! Nothing here allocates or formats while it counts; how it is told says `api/metrics.rs`. The peers
-//! are locked for a moment to be found, and not at all by who keeps what it found.
+//! Nothing here allocates or formats while it counts; how it is told says `api/metrics.rs`. The
+//! peers are locked for a moment to be found, and not at all by who keeps what it found.
 //! Two figures read one after the other may belong to different moments.
 
 use crate::tls;

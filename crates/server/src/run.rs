@@ -8,12 +8,13 @@ use crate::force;
 use crate::genesis::Genesis;
 use crate::guarantees::{self, Guard};
 use crate::handle::Handle;
-use crate::host::{Ask, ReplicaHost, Reply, Shared};
-use crate::identity::{IdentityError, random};
+use crate::host::{Ask, ReplicaHost, Shared};
+use crate::identity::{Identity, IdentityError, random};
 use crate::peers;
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster, Verdict};
 use crate::recover::{self, Found, Home, RecoverError, ReplicaSettings};
+use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::tls::{self, Door, Listener, OwnError, Secured};
 use crate::upkeep;
@@ -24,7 +25,7 @@ use quorate_core::{NodeId, Time};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
 use quorate_protocols::consensus::raft::LeaseTerms;
 use quorate_protocols::time::synchronizer::Message as TimeMessage;
-use quorate_replica::members::MembersCommand;
+use quorate_replica::members::{Members, MembersCommand};
 use quorate_replica::{Life, MemberTerms, Message, Replica};
 use quorate_storage::RealDisk;
 use std::future::{Future, poll_fn};
@@ -220,15 +221,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
     roster.forget(|id| members.was_removed(id)).map_err(RunError::System)?;
-    let neighbours = Neighbours {
-        cluster,
-        me: NodeId(me),
-        data: identity.data,
-        profile: profile(&config),
-        tls: tls.peer,
-        genesis,
-        members: members.clone(),
-    };
+    let neighbours = neighbours(&config, &identity, tls.peer, (genesis, members.clone()));
     let peers = Peers::start(neighbours, roster, peer_listeners, Box::new(receiver));
     shared.set_peers(peers.shared());
     time.start(peers.links(), Arc::clone(&shared.metrics));
@@ -258,15 +251,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
 
     let handle = Handle::new(Arc::clone(&shared));
     let (stop_api, serving) = open_ports(&config, &handle, client_listeners, metrics_listeners)?;
-    tokio::spawn(announce(Arc::clone(&shared), config.clone()));
-    tokio::spawn(publish(handle.clone(), config.clone()));
-    upkeep::start(&shared, &config);
-    guarantees::start(&shared).map_err(RunError::System)?;
-    if config.lease_reads {
-        tokio::spawn(clock_rate::watch(Arc::downgrade(&shared)));
-    }
-    spawn_watch_hub(&shared, config.election_timeout);
-    tokio::spawn(take_notices(notices, Arc::clone(&shared)));
+    start_tasks(&shared, &config, notices)?;
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
@@ -279,12 +264,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     }
     if outcome.is_ok() {
         tracing::info!("stopping: handing leadership over");
-        step_aside(&shared).await;
-        shared.watch.stop();
-        // Requests that still wait end with the loop; nothing new is taken.
-        let _ = stop_api.send(());
-        let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, serving).await;
-        inbox.stop();
+        stop_serving(&shared, stop_api, serving).await;
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
     peers.say_goodbye();
@@ -292,6 +272,30 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
     outcome
+}
+
+/// What looks after a member beside its loop; the tasks end with the runtime.
+fn start_tasks(shared: &Arc<Shared>, config: &Config, notices: Notices) -> Result<(), RunError> {
+    tokio::spawn(announce(Arc::clone(shared), config.clone()));
+    tokio::spawn(publish(Handle::new(Arc::clone(shared)), config.clone()));
+    upkeep::start(shared, config);
+    guarantees::start(shared).map_err(RunError::System)?;
+    if config.lease_reads {
+        tokio::spawn(clock_rate::watch(Arc::downgrade(shared)));
+    }
+    spawn_watch_hub(shared, config.election_timeout);
+    tokio::spawn(take_notices(notices, Arc::clone(shared)));
+    Ok(())
+}
+
+/// Hands leadership over, answers what can still be answered, and lets the loop end.
+async fn stop_serving(shared: &Shared, stop_api: oneshot::Sender<()>, serving: Serving) {
+    step_aside(shared).await;
+    shared.watch.stop();
+    // Requests that still wait end with the loop; nothing new is taken.
+    let _ = stop_api.send(());
+    let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, serving).await;
+    shared.inbox.stop();
 }
 
 /// The tasks that mark what watchers have to be told; they end with the runtime.
@@ -305,7 +309,7 @@ fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
 /// Follows what a supervisor sees of the other members.
 async fn take_notices(mut notices: Notices, shared: Arc<Shared>) {
     while let Some(ExitNotice { member, at }) = notices.next().await {
-        let members = shared.members();
+        let members = shared.register.members();
         let Some(ended) = members.iter().find(|known| known.name == member) else { continue };
         let at = Time::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
         shared.saw(NodeId(ended.id), Clue::Exited { at });
@@ -454,9 +458,22 @@ fn removed(shared: &Shared) -> RunError {
     }
 }
 
-fn profile(config: &Config) -> Profile {
+fn neighbours(
+    config: &Config,
+    identity: &Identity,
+    tls: Option<Secured>,
+    (genesis, members): (Genesis, Members),
+) -> Neighbours {
     let client_urls = texts(&config.advertise_client_urls);
-    Profile { name: config.name.clone(), client_urls }
+    Neighbours {
+        cluster: identity.cluster,
+        me: NodeId(identity.member),
+        data: identity.data,
+        profile: Profile { name: config.name.clone(), client_urls },
+        tls,
+        genesis,
+        members,
+    }
 }
 
 fn texts(urls: &[Url]) -> Vec<String> {
@@ -612,7 +629,7 @@ impl Receive for Receiver {
 
     fn introduce(&self, peer: NodeId, profile: Profile) {
         self.shared.met(peer);
-        self.shared.introduce(peer.0, profile.name, profile.client_urls);
+        self.shared.register.introduce(peer.0, profile.name, profile.client_urls);
     }
 
     fn checkpoints(&self) -> Arc<CheckpointDesk> {

@@ -1,5 +1,5 @@
-//! Members come, go and change places in the simulated service, and what was promised of that holds;
-//! and each rule of it is needed.
+//! Members come, go and change places in the simulated service, and what was promised of that
+//! holds; and each rule of it is needed.
 #![cfg(feature = "mutants")]
 
 use quorate_core::Protocol;

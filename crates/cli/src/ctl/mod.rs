@@ -162,6 +162,8 @@ pub(crate) struct MemberOptions {
     /// One JSON object instead of text
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    security: client::Security,
 }
 
 #[derive(Args, Debug)]
@@ -307,8 +309,8 @@ impl From<SnapshotError> for CtlError {
 
 /// Does what `quorate ctl member` does.
 pub(crate) fn run_member(options: MemberOptions) -> ExitCode {
-    let MemberOptions { member, endpoints, timeout, json } = options;
-    run(&Options { command: Command::Member(member), endpoints, timeout, json })
+    let MemberOptions { member, endpoints, timeout, json, security } = options;
+    run(&Options { command: Command::Member(member), endpoints, timeout, json, security })
 }
 
 /// Does it.

@@ -100,6 +100,21 @@ impl Replica {
         members
     }
 
+    /// Hands leadership over to a voter.
+    pub(super) fn move_leader(&mut self, to: NodeId, cx: &mut Context<'_, Self>) {
+        let why = match () {
+            () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
+            () if !self.configuration.incoming.contains(&to) => Some(Refusal::BadTransferee),
+            () => None,
+        };
+        if let Some(why) = why {
+            return cx.indicate(Indication::LeaderMoved { to, outcome: Err(why) });
+        }
+        let request = raft::Request::TransferLeadership { to };
+        let heard = cx.child(|cx| self.raft.on_request(request, cx));
+        self.hear(heard, cx);
+    }
+
     pub(super) fn change(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
         if self.fenced.is_some() {
             return cx.indicate(Indication::Changed { ticket, answer: Err(Refusal::Corrupt) });

@@ -1,8 +1,8 @@
 //! The Cluster service: who the members are, and changing them.
 //!
-//! What is asked is checked here for its form, and becomes one command of the log; what it may do is
-//! judged by the leader and by the table of members (`quorate_replica::members`). A change may be
-//! asked of any member. As in etcd:
+//! What is asked is checked here for its form, and becomes one command of the log; what it may do
+//! is judged by the leader and by the table of members (`quorate_replica::members`). A change may
+//! be asked of any member. As in etcd:
 //!
 //! * `MemberAdd` answers as soon as the member has its seat, so that it can be started;
 //! * `MemberRemove` and `MemberPromote` answer when the change has taken effect.

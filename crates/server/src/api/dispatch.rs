@@ -54,8 +54,8 @@ use tonic_prost::ProstCodec;
 /// Metadata with which a client asks to be refused when no leader is known.
 const REQUIRE_LEADER: &str = "hasleader";
 
-/// What a member serves that does not vote: its own state, and how it is. Of reads those that do not
-/// ask for the latest (`kv.rs`). The health is ours; etcd's learners keep it to themselves.
+/// What a member serves that does not vote: its own state, and how it is. Of reads those that do
+/// not ask for the latest (`kv.rs`). The health is ours; etcd's learners keep it to themselves.
 const LEARNER_SERVES: [&str; 6] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.KV/RangeStream",

@@ -17,8 +17,8 @@
 //! | `stream.rs` | bytes as they are, or over TLS |
 //!
 //! Links come and go with the members: whoever is in their table is dialled, and listened to. One
-//! that has left is dialled for [`LINGER`] more, so that it hears of it; after that, and whenever it
-//! calls, it is told that it was removed.
+//! that has left is dialled for [`LINGER`] more, so that it hears of it; after that, and whenever
+//! it calls, it is told that it was removed.
 //!
 //! TLS wraps the stream in [`dial`] and in `listen.rs` and nowhere else; see [`crate::tls`].
 
@@ -465,7 +465,11 @@ async fn dial(url: &Url, tls: Option<&Secured>) -> Result<Stream, PeerError> {
             let stream = tls::call_within(TLS_TIMEOUT, config, url.host(), stream).await?;
             Ok(Stream::secured(stream.into()))
         }
-        // Who has an https URL to dial has TLS: it is set up by the same URLs.
+        // Members that came later may have what this one was not set up for.
+        None if url.is_https() => {
+            let why = "its URL is https, and this member has no TLS for peers";
+            Err(io::Error::new(io::ErrorKind::Unsupported, why).into())
+        }
         _ => Ok(Stream::Plain(stream)),
     }
 }

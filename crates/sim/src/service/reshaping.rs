@@ -1,10 +1,10 @@
 //! Members that come, go and change places while clients write: an operator of the simulated
 //! service, and what it was promised.
 //!
-//! A cluster of some of the nodes begins. The others run with an empty log, as members do that were
-//! started before anybody added them. The operator adds, promotes, replaces, removes; each node is a
-//! member once at most, since an id that was removed never returns. It asks anybody, also those who
-//! are cut off, and does not wait for one change to end before it asks for the next.
+//! A cluster of some of the nodes begins. The others run with an empty log, as members do that
+//! were started before anybody added them. The operator adds, promotes, replaces, removes; each
+//! node is a member once at most, since an id that was removed never returns. It asks anybody, also
+//! those who are cut off, and does not wait for one change to end before it asks for the next.
 //!
 //! What must hold is `membership`:
 //!
