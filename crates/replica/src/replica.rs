@@ -311,6 +311,8 @@ pub struct Replica {
     changes: BTreeMap<Ticket, membership::Change>,
     /// As the leader of that term: the learner whose promotion was proposed last.
     promoted: Option<(Term, NodeId)>,
+    /// The last term in which leadership was handed over by a leader that is to leave.
+    handed_over: Option<Term>,
     life: Life,
     request_timeout: Duration,
     log_retain_bytes: usize,
@@ -565,6 +567,7 @@ impl Protocol for Replica {
             member_terms: config.member_terms,
             changes: BTreeMap::new(),
             promoted: None,
+            handed_over: None,
             life: config.life,
             request_timeout: config.request_timeout,
             log_retain_bytes: config.log_retain_bytes,

@@ -1,5 +1,5 @@
-//! The members as the tasks of this process see them: what the log wants, what is in force, and what
-//! each told of itself when a connection began, until the log says so as well.
+//! The members as the tasks of this process see them: what the log wants, what is in force, and
+//! what each told of itself when a connection began, until the log says so as well.
 
 use crate::handle::Member;
 use quorate_core::NodeId;

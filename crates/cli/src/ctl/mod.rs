@@ -286,8 +286,8 @@ impl fmt::Display for CtlError {
             }
             CtlError::Replaced { old, name } => write!(
                 f,
-                "no member is called '{old}', and '{name}' is there: if that took its place, all is \
-                 done; else give the id of the old member"
+                "no member is called '{old}', and '{name}' is there: if that took its place, all \
+                 is done; else give the id of the old member"
             ),
             CtlError::File { file, error } => write!(f, "{}: {error}", file.display()),
             CtlError::Snapshot(error) => error.fmt(f),

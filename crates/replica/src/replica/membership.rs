@@ -26,6 +26,7 @@ use crate::message::Message;
 use bytes::Bytes;
 use quorate_core::{Context, Index, NodeId, Protocol, Time};
 use quorate_protocols::consensus::raft::{self, ProgressState};
+use std::collections::BTreeSet;
 
 /// A learner that lacks more entries than this is not in sync, however long the log is.
 const LAG_MAX: u64 = 1_000;
@@ -292,9 +293,25 @@ impl Replica {
         if voters == present.incoming && learners == present.learners {
             return;
         }
+        if let Some(heir) = self.heir(&voters) {
+            return self.move_leader(heir, cx);
+        }
         let request = raft::Request::Reconfigure { voters, learners };
         let heard = cx.child(|cx| self.raft.on_request(request, cx));
         self.hear(heard, cx);
+    }
+
+    /// To whom a leader that is to vote no longer hands over first, once in a term: so that nobody
+    /// waits for an election. If nothing comes of it the change goes on all the same.
+    fn heir(&mut self, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let term = self.raft.term();
+        if voters.contains(&self.id) || self.handed_over == Some(term) {
+            return None;
+        }
+        self.handed_over = Some(term);
+        let alive = |id: &NodeId| voters.contains(id) && self.raft.is_alive(*id);
+        let others = self.raft.progress().filter(|(id, ..)| alive(id));
+        others.max_by_key(|(_, matched, _)| *matched).map(|(id, ..)| id)
     }
 
     /// Learners that are in sync become voters where that is wanted of all.

@@ -308,11 +308,11 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) {
         let name = (self.members[node].life(self.id(node)), ticket);
-        let command = self.reshaping.asked.get(&name);
+        let command = self.reshaping.asked.get(&name).cloned();
         match (answer, command) {
             (Ok(Ok(_)), Some(MembersCommand::Remove { id })) => {
                 let present = state.raft().configuration();
-                if present.is_voter(*id) {
+                if present.is_voter(id) {
                     let why = format!("{id} is said to be removed, and it votes in {present:?}");
                     return hands.broken(Broken::new("membership", why));
                 }
