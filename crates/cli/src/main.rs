@@ -43,7 +43,7 @@ mod up;
 mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use quorate_server::Supervisor;
+use quorate_server::{RunError, Supervisor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,6 +68,9 @@ Examples:
   quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions";
+
+/// A member that was removed from its cluster: starting it again is in vain.
+pub(crate) const EXIT_REMOVED: u8 = 3;
 
 /// Usage or environment: nothing has been done.
 pub(crate) const EXIT_USAGE: u8 = 2;
@@ -103,6 +106,8 @@ enum Command {
     Lock(lock::LockOptions),
     /// Run a command while this machine leads
     Elect(lock::ElectOptions),
+    /// Show the members; add, remove, promote, replace them
+    Member(ctl::MemberOptions),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
@@ -155,6 +160,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Lock(options) => lock::run_lock(&options),
         Command::Elect(options) => lock::run_elect(&options),
+        Command::Member(options) => ctl::run_member(options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Verify(options) => verify::run(&options),
@@ -202,7 +208,10 @@ fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::from(EXIT_USAGE)
+            match error {
+                RunError::Removed { .. } => ExitCode::from(EXIT_REMOVED),
+                _ => ExitCode::from(EXIT_USAGE),
+            }
         }
     }
 }

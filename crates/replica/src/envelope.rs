@@ -31,6 +31,11 @@ pub fn open(mut bytes: Bytes) -> Option<(Life, Ticket, Bytes)> {
     Some((life, ticket, bytes))
 }
 
+/// The encoded command inside. None if the bytes are too short to be an envelope.
+pub(crate) fn body(sealed: &[u8]) -> Option<&[u8]> {
+    sealed.get(HEADER_BYTES..)
+}
+
 /// True if the command inside carries a lease clock that the leader has to write.
 pub(crate) fn wants_stamp(sealed: &[u8]) -> bool {
     sealed.get(HEADER_BYTES..).is_some_and(Asked::wants_stamp)

@@ -8,12 +8,13 @@ mod digests;
 mod envelope;
 mod held;
 mod lessor;
+pub mod members;
 mod message;
 mod planted;
 mod replica;
 pub mod store;
 
-pub use checkpoint::{BadConfiguration, Checkpoint, decode_configuration, encode_configuration};
+pub use checkpoint::{BadConfiguration, Checkpoint, decode_metadata, encode_metadata};
 pub use digests::DIGEST_EVERY;
 pub use envelope::{Life, Ticket, open, seal};
 pub use lessor::{LeaseAnswer, LeaseAsk, LeaseMessage, LessorMutant, lease_ttl_min};
@@ -21,5 +22,6 @@ pub use message::{BadMessage, Message};
 #[cfg(feature = "mutants")]
 pub use replica::Plant;
 pub use replica::{
-    Answer, AppliedCommands, Config, Indication, Refusal, Replica, ReplicaMutant, Request, Timer,
+    Answer, AppliedCommands, Config, Indication, MemberTerms, Refusal, Replica, ReplicaMutant,
+    Request, Timer,
 };

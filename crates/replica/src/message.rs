@@ -1,6 +1,8 @@
 //! What replicas say to each other, and its bytes.
 
+use crate::envelope::{Life, Ticket};
 use crate::lessor::LeaseMessage;
+use crate::members::MembersError;
 use bytes::{Buf, BufMut, Bytes};
 use quorate_core::Index;
 use quorate_protocols::consensus::raft;
@@ -20,6 +22,20 @@ pub enum Message {
         at: Index,
         /// Digest of everything that was applied so far.
         digest: u64,
+    },
+    /// To the leader: a sealed change of members, to be looked at and proposed.
+    Vet {
+        /// As the asking replica sealed it.
+        envelope: Bytes,
+    },
+    /// Of the leader: such a change was not proposed, and never will be.
+    Vetoed {
+        /// Of the replica that asked.
+        life: Life,
+        /// Of the change.
+        ticket: Ticket,
+        /// Why.
+        why: MembersError,
     },
 }
 
@@ -47,6 +63,8 @@ impl std::error::Error for BadMessage {}
 const KIND_RAFT: u8 = 1;
 const KIND_DIGEST: u8 = 2;
 const KIND_LEASE: u8 = 3;
+const KIND_VET: u8 = 4;
+const KIND_VETOED: u8 = 5;
 
 impl Message {
     /// Appends the encoded message.
@@ -65,6 +83,17 @@ impl Message {
                 out.put_u8(KIND_DIGEST);
                 out.put_u64_le(at.0);
                 out.put_u64_le(*digest);
+            }
+            Message::Vet { envelope } => {
+                out.put_u8(KIND_VET);
+                out.extend_from_slice(envelope);
+            }
+            Message::Vetoed { life, ticket, why } => {
+                out.put_u8(KIND_VETOED);
+                out.put_u64_le(life.0);
+                out.put_u64_le(ticket.0);
+                let place = MembersError::ALL.iter().position(|one| one == why);
+                out.put_u8(place.expect("every reason is listed") as u8);
             }
         }
     }
@@ -90,6 +119,14 @@ impl Message {
                 Ok(Message::Digest { at, digest: bytes.get_u64_le() })
             }
             KIND_DIGEST => Err(BadMessage { reason: "a digest of the wrong length" }),
+            KIND_VET => Ok(Message::Vet { envelope: bytes }),
+            KIND_VETOED if bytes.len() == 17 => {
+                let (life, ticket) = (Life(bytes.get_u64_le()), Ticket(bytes.get_u64_le()));
+                let why = MembersError::ALL.get(usize::from(bytes.get_u8()));
+                let why = *why.ok_or(BadMessage { reason: "a veto for no known reason" })?;
+                Ok(Message::Vetoed { life, ticket, why })
+            }
+            KIND_VETOED => Err(BadMessage { reason: "a veto of the wrong length" }),
             _ => Err(BadMessage { reason: "an unknown kind of message" }),
         }
     }
@@ -116,6 +153,20 @@ mod tests {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         assert_eq!(Message::decode(Bytes::from(bytes)), Ok(message));
+    }
+
+    #[test]
+    fn a_change_of_members_and_its_veto_survive_the_wire() {
+        let vetoes = MembersError::ALL.map(|why| {
+            let (life, ticket) = (Life(3), Ticket(4));
+            Message::Vetoed { life, ticket, why }
+        });
+        let vet = Message::Vet { envelope: Bytes::from_static(b"sealed") };
+        for message in vetoes.into_iter().chain([vet]) {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            assert_eq!(Message::decode(Bytes::from(bytes)), Ok(message));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod agreement;
 mod apply;
 mod leases;
+mod membership;
 mod mutant;
 mod patience;
 mod reads;
@@ -22,6 +23,7 @@ use crate::digests::Digests;
 use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
 use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
+use crate::members::{Members, MembersError};
 use crate::message::Message;
 use crate::planted::Planted;
 use crate::store::{KvError, Outcome, Revision, Store};
@@ -32,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wakefulness::Wakefulness;
 
+pub use membership::MemberTerms;
 #[cfg(feature = "mutants")]
 pub use mutant::Plant;
 pub use mutant::ReplicaMutant;
@@ -59,6 +62,10 @@ pub struct Config {
     pub life: Life,
     /// The newest checkpoint, if there is one.
     pub checkpoint: Option<Checkpoint>,
+    /// The members that the cluster began with. Empty: they are never changed.
+    pub members: Members,
+    /// What a leader allows.
+    pub member_terms: MemberTerms,
     /// A request that waited so long is answered without a result.
     pub request_timeout: Duration,
     /// Bytes of log kept in memory for followers that are a little behind; who is further behind
@@ -87,6 +94,13 @@ pub enum Request {
         ticket: Ticket,
         /// What.
         ask: LeaseAsk,
+    },
+    /// Change the members.
+    Change {
+        /// Names the answer.
+        ticket: Ticket,
+        /// A sealed [`crate::members::MembersCommand`], with the same ticket.
+        envelope: Bytes,
     },
     /// Hand leadership over.
     MoveLeader {
@@ -236,6 +250,15 @@ pub enum Indication {
         /// Where it was seen.
         at: Index,
     },
+    /// The members were changed as was asked, or are not, or that will not be waited for.
+    Changed {
+        /// Of this request.
+        ticket: Ticket,
+        /// The members after it.
+        answer: Result<Result<Members, MembersError>, Refusal>,
+    },
+    /// The table of the members is another one.
+    MembersChanged(Members),
     /// A membership was committed.
     Configured(Configuration),
     /// This replica is no longer a member.
@@ -283,6 +306,13 @@ pub struct Replica {
     /// Committed, not yet applied.
     committed: Vec<Entry>,
     configuration: Configuration,
+    members: Members,
+    member_terms: MemberTerms,
+    changes: BTreeMap<Ticket, membership::Change>,
+    /// As the leader of that term: the learner whose promotion was proposed last.
+    promoted: Option<(Term, NodeId)>,
+    /// The last term in which leadership was handed over by a leader that is to leave.
+    handed_over: Option<Term>,
     life: Life,
     request_timeout: Duration,
     log_retain_bytes: usize,
@@ -324,6 +354,7 @@ impl Replica {
         Checkpoint {
             position: self.covered(),
             configuration: self.configuration.clone(),
+            members: self.members.clone(),
             store: self.store.clone(),
         }
     }
@@ -389,6 +420,9 @@ impl Replica {
         if Lessor::owns(ticket) {
             return self.record_refused(encoded);
         }
+        if self.changes.contains_key(&ticket) {
+            return self.change_refused(ticket, why, cx);
+        }
         let Some(write) = self.writes.get_mut(&ticket) else { return };
         let Write::Sent { since, .. } = *write else { return };
         match why {
@@ -435,14 +469,14 @@ impl Replica {
                 raft::Indication::Removed => cx.indicate(Indication::Removed),
                 // Told again when it is committed, which is when it concerns anybody above.
                 raft::Indication::Configured { .. } => {}
-                // Nobody asks for a change of members yet.
+                // What is wanted is looked at again and again.
                 raft::Indication::ReconfigureRefused { .. } => {}
             }
         }
     }
 
     fn install(&mut self, checkpoint: Checkpoint, cx: &mut Context<'_, Self>) {
-        let Checkpoint { position, configuration, store } = checkpoint;
+        let Checkpoint { position, configuration, members, store } = checkpoint;
         let is_old = position.index <= self.applied.index;
         if is_old && !self.planted(ReplicaMutant::InstallGoesBack) {
             return; // We caught up while it was on its way.
@@ -453,6 +487,7 @@ impl Replica {
             self.committed.retain(|entry| entry.position.index > position.index);
         }
         self.configuration = configuration.clone();
+        self.members_installed(members, cx);
         self.leases_installed(cx.now);
         let request = raft::Request::Installed { position, configuration };
         let heard = cx.child(|cx| self.raft.on_request(request, cx));
@@ -505,6 +540,7 @@ impl Protocol for Replica {
 
     fn restore(config: &Config, records: &mut dyn Iterator<Item = raft::Record>) -> Replica {
         let mut configuration = config.raft.configuration.clone();
+        let mut members = config.members.clone();
         let mut store = Store::new();
         let mut applied = Position::ZERO;
         let mut first = None;
@@ -512,6 +548,9 @@ impl Protocol for Replica {
             applied = checkpoint.position;
             configuration = checkpoint.configuration.clone();
             store = checkpoint.store.clone();
+            if !checkpoint.members.is_empty() {
+                members = checkpoint.members.clone();
+            }
             let configuration = configuration.clone();
             first = Some(raft::Record::Snapshot { position: applied, configuration });
         }
@@ -524,6 +563,11 @@ impl Protocol for Replica {
             applied_bytes: 0,
             committed: Vec::new(),
             configuration,
+            members,
+            member_terms: config.member_terms,
+            changes: BTreeMap::new(),
+            promoted: None,
+            handed_over: None,
             life: config.life,
             request_timeout: config.request_timeout,
             log_retain_bytes: config.log_retain_bytes,
@@ -557,21 +601,8 @@ impl Protocol for Replica {
             Request::Write { ticket, envelope } => self.write(ticket, envelope, cx),
             Request::Read { ticket } => self.read(ticket, cx),
             Request::Lease { ticket, ask } => self.ask_about_lease(ticket, ask, cx),
-            Request::MoveLeader { to } => {
-                let why = match () {
-                    () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
-                    () if !self.configuration.incoming.contains(&to) => {
-                        Some(Refusal::BadTransferee)
-                    }
-                    () => None,
-                };
-                if let Some(why) = why {
-                    return cx.indicate(Indication::LeaderMoved { to, outcome: Err(why) });
-                }
-                let request = raft::Request::TransferLeadership { to };
-                let heard = cx.child(|cx| self.raft.on_request(request, cx));
-                self.hear(heard, cx);
-            }
+            Request::Change { ticket, envelope } => self.change(ticket, envelope, cx),
+            Request::MoveLeader { to } => self.move_leader(to, cx),
             Request::Install(checkpoint) => self.install(*checkpoint, cx),
             Request::CheckpointSent { to, position } => {
                 let request = raft::Request::SnapshotSent { to, position };
@@ -606,6 +637,8 @@ impl Protocol for Replica {
             Message::Apply => {} // Nobody else may tell us when.
             Message::Lease(message) => self.on_lease_message(from, message, cx),
             Message::Digest { at, digest } => self.hear_digest(from, at, digest, cx),
+            Message::Vet { envelope } => self.vet_for(from, envelope, cx),
+            Message::Vetoed { life, ticket, why } => self.vetoed(life, ticket, why, cx),
         }
     }
 
@@ -617,6 +650,8 @@ impl Protocol for Replica {
                 self.tick_leases(cx);
                 self.send_queued(cx);
                 self.ask_queued_reads(cx);
+                self.send_queued_changes(cx);
+                self.reconcile(cx);
                 if self.fenced.is_some() {
                     self.step_aside(cx);
                 }
@@ -639,6 +674,7 @@ impl Protocol for Replica {
             self.leader_seen = self.raft.leader();
             self.send_queued(cx);
             self.ask_queued_reads(cx);
+            self.send_queued_changes(cx);
         }
         for _ in 0..FLUSHES {
             self.flush_leases(cx);

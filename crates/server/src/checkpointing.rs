@@ -142,6 +142,8 @@ mod tests {
             let settings = ReplicaSettings {
                 me: ME,
                 voters: [ME].into(),
+                members: Default::default(),
+                member_terms: Default::default(),
                 heartbeat_interval: Duration::from_millis(100),
                 election_timeout: Duration::from_secs(1),
                 election_timeout_min: Duration::from_secs(1),

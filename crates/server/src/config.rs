@@ -117,6 +117,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// How many learners a cluster may have.
     pub learners_max: u32,
+    /// Make voters of learners that have caught up, without being asked.
+    pub auto_promote: bool,
 
     /// Log that is written between two checkpoints, at least; more if the state is larger, so that
     /// checkpoints never cost more than the log does. Unit: bytes.
@@ -287,6 +289,7 @@ impl Default for Config {
             pre_vote: true,
             strict_reconfig_check: true,
             learners_max: 1,
+            auto_promote: false,
             checkpoint_bytes: 64 << 20,
             client_threads: None,
             log_retain_bytes: 64 << 20,
@@ -403,12 +406,9 @@ impl Config {
             "corrupt-check-time": corrupt_check_time,
             "enable-grpc-gateway": enable_grpc_gateway,
             "experimental-initial-corrupt-check": initial_corrupt_check,
-            "force-new-cluster": force_new_cluster,
             "grpc-keepalive-min-time": grpc_keepalive_min_time,
             "initial-election-tick-advance": initial_election_tick_advance,
-            "max-learners": learners_max,
             "pre-vote": pre_vote,
-            "strict-reconfig-check": strict_reconfig_check,
             "warning-apply-duration": warning_apply_duration,
             "warning-unary-request-duration": warning_unary_request_duration,
             "watch-progress-notify-interval": watch_progress_notify_interval,

@@ -1,13 +1,15 @@
 //! The one way from the API into a replica: a bounded queue of typed questions.
 
 use crate::guarantees::{View, Vitals};
-use crate::host::{Ask, Reply, Shared, Snapshot};
+use crate::host::{Ask, Shared, Snapshot};
 use crate::metrics::Metrics;
+use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::watch::Hub;
 use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_drivers::live::monotonic_now;
+use quorate_replica::members::{Members, MembersCommand, MembersError};
 use quorate_replica::store::{
     Alarm, Auth, Caller, Command, Guard, KvError, Outcome, Range, Revision, Store, Txn,
 };
@@ -304,6 +306,36 @@ impl Handle {
         self.shared.auth.present()
     }
 
+    /// Changes the members. Answers with the members after it.
+    ///
+    /// Errors: the inner one is definite; of the outer one [`Refusal::is_definite`] tells.
+    pub async fn change_members(
+        &self,
+        command: &MembersCommand,
+    ) -> Result<Result<Members, MembersError>, Refusal> {
+        if !self.shared.may_change() {
+            return Ok(Err(MembersError::NotCapable));
+        }
+        let (reply, answer) = self.reply()?;
+        let ticket = Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let mut envelope = Vec::new();
+        seal(self.shared.life, ticket, &mut envelope);
+        command.encode(&mut envelope);
+        let ask = Ask::Change { ticket, envelope: Bytes::from(envelope), reply };
+        self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
+        answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// True if this member does not vote, and so serves little.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.shared.is_learner()
+    }
+
+    /// The table of the members, as this one knows it.
+    pub fn table(&self) -> Members {
+        self.shared.register.table()
+    }
+
     /// Requests that wait for an answer.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.waiting.load(Ordering::Relaxed)
@@ -316,7 +348,7 @@ impl Handle {
 
     /// The members as this one knows them.
     pub fn members(&self) -> Vec<Member> {
-        self.shared.members()
+        self.shared.register.members()
     }
 
     /// This member's view of itself.

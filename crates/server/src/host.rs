@@ -4,10 +4,12 @@
 use crate::auth::Known;
 use crate::checkpointing::{Checkpointing, Supply};
 use crate::guarantees::{Guard, Vitals};
-use crate::handle::{Member, Status};
-use crate::metrics::Metrics;
-use crate::peers::Link;
+use crate::handle::Status;
+use crate::metrics::{Metrics, PeerMetrics};
 use crate::peers::bulk::CheckpointDesk;
+use crate::peers::{Link, Shared as PeersShared};
+use crate::register::Register;
+use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::tls::Gauges;
 use crate::watch::{Feeder, Hub};
@@ -15,6 +17,8 @@ use crate::witness::{Clue, Witness};
 use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
+use quorate_protocols::consensus::raft::Configuration;
+use quorate_replica::members::{Members, MembersError};
 use quorate_replica::store::Store;
 use quorate_replica::{
     Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
@@ -24,48 +28,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Pause before news that must not be lost are offered to a full inbox again.
 pub(crate) const INSIST_PAUSE: Duration = Duration::from_millis(10);
-
-/// The place of an answer that somebody waits for. Counts as a waiting request until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Reply<T> {
-    sender: oneshot::Sender<T>,
-    slot: Slot,
-}
-
-/// One waiting request; counted down when dropped.
-#[derive(Debug)]
-struct Slot(Arc<AtomicUsize>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<T> Reply<T> {
-    /// None if `max` requests wait already.
-    pub(crate) fn new(
-        waiting: &Arc<AtomicUsize>,
-        max: usize,
-    ) -> Option<(Reply<T>, oneshot::Receiver<T>)> {
-        if waiting.fetch_add(1, Ordering::Relaxed) >= max {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let (sender, receiver) = oneshot::channel();
-        Some((Reply { sender, slot: Slot(Arc::clone(waiting)) }, receiver))
-    }
-
-    fn send(self, answer: T) {
-        drop(self.slot);
-        // Whoever asked may have gone away; the answer is then of no use to anybody.
-        let _ = self.sender.send(answer);
-    }
-}
 
 /// A frozen copy of the store, and where it stood.
 #[derive(Clone, Debug)]
@@ -78,6 +44,9 @@ pub struct Snapshot {
     pub staleness: Option<Duration>,
 }
 
+/// Where the answer to a change of members goes.
+pub(crate) type ChangeReply = Reply<Result<Result<Members, MembersError>, Refusal>>;
+
 /// A question to the loop thread.
 #[derive(Debug)]
 pub(crate) enum Ask {
@@ -89,6 +58,8 @@ pub(crate) enum Ask {
     Publish { reply: Reply<Result<Snapshot, Refusal>> },
     /// Ask the leader about a lease.
     Lease { ask: LeaseAsk, reply: Reply<Result<LeaseAnswer, Refusal>> },
+    /// Change the members.
+    Change { ticket: Ticket, envelope: Bytes, reply: ChangeReply },
     /// Hand leadership over.
     MoveLeader { to: NodeId, reply: Reply<Result<(), Refusal>> },
     /// Hand leadership over to whoever can take it, because this member stops.
@@ -112,7 +83,14 @@ pub(crate) struct Shared {
     pub(crate) cluster_id: u64,
     pub(crate) member_id: u64,
     pub(crate) life: Life,
-    pub(crate) members: RwLock<Vec<Member>>,
+    /// Who the members are.
+    pub(crate) register: Register,
+    /// This member does not vote.
+    is_learner: AtomicBool,
+    /// The links, once there are some.
+    peers: OnceLock<Arc<PeersShared>>,
+    /// This member was removed from the cluster.
+    removed: watch::Sender<bool>,
     pub(crate) inbox: Arc<Inbox<Message, Ask>>,
     pub(crate) next_ticket: AtomicU64,
     pub(crate) waiting: Arc<AtomicUsize>,
@@ -151,19 +129,20 @@ impl Shared {
         cluster_id: u64,
         member_id: u64,
         life: Life,
-        members: Vec<Member>,
         inbox: Arc<Inbox<Message, Ask>>,
         time: Arc<Timekeeper>,
         tls: Arc<Gauges>,
     ) -> Shared {
-        let others = members.iter().map(|member| NodeId(member.id)).filter(|id| id.0 != member_id);
-        let metrics = Metrics::new(others, tls);
+        let metrics = Metrics::new(tls);
         let empty = Snapshot { store: Arc::new(Store::new()), term: Term(0), staleness: None };
         Shared {
             cluster_id,
             member_id,
             life,
-            members: RwLock::new(members),
+            register: Register::default(),
+            is_learner: AtomicBool::new(false),
+            peers: OnceLock::new(),
+            removed: watch::Sender::new(false),
             inbox,
             next_ticket: AtomicU64::new(1),
             waiting: Arc::default(),
@@ -193,8 +172,8 @@ impl Shared {
 
     /// Somebody saw something of a peer beside its messages.
     pub(crate) fn saw(&self, peer: NodeId, clue: Clue) {
-        let Some(counts) = self.metrics.clues.get(&peer) else { return };
-        counts[clue.kind()].add(1);
+        let Some(counted) = self.metrics.peer(peer) else { return };
+        counted.clues[clue.kind()].add(1);
         if self.witness.hear(peer, monotonic_now(), clue) {
             tracing::warn!(%peer, ?clue, "the process of the peer has ended");
             // It must not wait; if the inbox is full, silence will tell the same.
@@ -269,17 +248,39 @@ impl Shared {
         }
     }
 
-    /// The members, with what they told of themselves.
-    pub(crate) fn members(&self) -> Vec<Member> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The members are these now.
+    pub(crate) fn set_members(&self, table: Members) {
+        let others = table.iter().map(|(id, _)| id).filter(|id| id.0 != self.member_id);
+        self.metrics.follow(others);
+        self.register.want(table);
     }
 
-    /// Takes in what a member tells of itself.
-    pub(crate) fn introduce(&self, id: u64, name: String, client_urls: Vec<String>) {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(member) = members.iter_mut().find(|member| member.id == id) {
-            (member.name, member.client_urls) = (name, client_urls);
-        }
+    /// The configuration is this one now.
+    pub(crate) fn set_configuration(&self, configuration: Configuration) {
+        let is_learner = !configuration.is_voter(NodeId(self.member_id));
+        self.is_learner.store(is_learner, Ordering::Relaxed);
+        self.register.configure(configuration);
+    }
+
+    /// Puts in the links. Panics: there are some already.
+    pub(crate) fn set_peers(&self, peers: Arc<PeersShared>) {
+        self.peers.set(peers).expect("a member has its links once");
+    }
+
+    /// True if changes of members may be put into the log.
+    pub(crate) fn may_change(&self) -> bool {
+        self.peers.get().is_some_and(|peers| peers.may_change())
+    }
+
+    /// True if this member does not vote.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Returns when this member was removed from the cluster; never otherwise.
+    pub(crate) async fn removed(&self) {
+        let mut removed = self.removed.subscribe();
+        let _ = removed.wait_for(|removed| *removed).await.expect("we hold the sender");
     }
 
     /// Follows term and leader.
@@ -296,6 +297,8 @@ type Readers = Vec<Reply<Result<Snapshot, Refusal>>>;
 pub(crate) struct ReplicaHost {
     shared: Arc<Shared>,
     links: BTreeMap<NodeId, Outgoing>,
+    peers: Arc<PeersShared>,
+    changes: HashMap<Ticket, ChangeReply>,
     log: LogHandle,
     desk: Arc<CheckpointDesk>,
     writes: HashMap<Ticket, Reply<Result<Answer, Refusal>>>,
@@ -327,21 +330,23 @@ struct Owed {
 #[derive(Debug)]
 struct Outgoing {
     link: Arc<Link>,
+    counted: Option<Arc<PeerMetrics>>,
     frames: Vec<u8>,
 }
 
 impl ReplicaHost {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        links: BTreeMap<NodeId, Arc<Link>>,
+        peers: Arc<PeersShared>,
         log: LogHandle,
         desk: Arc<CheckpointDesk>,
         checkpoint_bytes_min: u64,
     ) -> ReplicaHost {
-        let outgoing = |(peer, link)| (peer, Outgoing { link, frames: Vec::new() });
         ReplicaHost {
             shared,
-            links: links.into_iter().map(outgoing).collect(),
+            links: BTreeMap::new(),
+            peers,
+            changes: HashMap::new(),
             log,
             desk,
             writes: HashMap::new(),
@@ -362,6 +367,20 @@ impl ReplicaHost {
 
     fn ticket(&self) -> Ticket {
         Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The members are these: whoever came gets a link, and who left is told no more after a while.
+    pub(crate) fn follow(&mut self, members: &Members) {
+        self.shared.set_members(members.clone());
+        let mut before = std::mem::take(&mut self.links);
+        for (peer, link) in self.peers.follow(members) {
+            let counted = self.shared.metrics.peer(peer);
+            let frames = before.remove(&peer).map_or_else(Vec::new, |outgoing| outgoing.frames);
+            self.links.insert(peer, Outgoing { link, counted, frames });
+        }
+        if members.was_removed(NodeId(self.shared.member_id)) {
+            self.shared.removed.send_replace(true);
+        }
     }
 
     fn move_leader(
@@ -498,7 +517,8 @@ impl ReplicaHost {
         status.revision = node.store().revision();
         status.db_size = self.log.bytes() + self.desk.shelf().bytes();
         status.db_size_in_use = node.store().bytes_in_use();
-        status.is_learner = raft.configuration().learners.contains(&NodeId(self.shared.member_id));
+        status.is_learner = !raft.configuration().is_voter(NodeId(self.shared.member_id));
+        self.shared.is_learner.store(status.is_learner, Ordering::Relaxed);
         status.applied_commands = node.applied_commands();
         status.alarms.clear();
         status.alarms.extend(node.store().alarms());
@@ -547,6 +567,10 @@ impl Host<Replica> for ReplicaHost {
                 let ticket = self.ticket();
                 self.leases.insert(ticket, reply);
                 requests.push(Request::Lease { ticket, ask });
+            }
+            Ask::Change { ticket, envelope, reply } => {
+                self.changes.insert(ticket, reply);
+                requests.push(Request::Change { ticket, envelope });
             }
             Ask::MoveLeader { to, reply } => self.move_leader(to, reply, requests),
             Ask::StepAside { reply } => self.step_aside(node, reply, requests),
@@ -621,10 +645,20 @@ impl Host<Replica> for ReplicaHost {
                 tracing::error!(index = %at, "members differ and no quorum can tell who is right");
                 self.errors.insert("disputed", format!("members differ at entry {at}"));
             }
+            Indication::Changed { ticket, answer } => {
+                if let Some(reply) = self.changes.remove(&ticket) {
+                    reply.send(answer);
+                }
+            }
+            Indication::MembersChanged(members) => self.follow(&members),
             Indication::Configured(configuration) => {
                 tracing::info!(?configuration, "membership committed");
+                self.shared.set_configuration(configuration);
             }
-            Indication::Removed => tracing::warn!("this member was removed from the cluster"),
+            Indication::Removed => {
+                tracing::warn!("this member was removed from the cluster");
+                self.shared.removed.send_replace(true);
+            }
         }
     }
 
@@ -635,12 +669,12 @@ impl Host<Replica> for ReplicaHost {
     }
 
     fn flush(&mut self) {
-        for (peer, outgoing) in &mut self.links {
+        for outgoing in self.links.values_mut() {
             if outgoing.frames.is_empty() {
                 continue;
             }
-            if let Some(traffic) = self.shared.metrics.peers.get(peer) {
-                traffic.sent_bytes.add(outgoing.frames.len() as u64);
+            if let Some(counted) = &outgoing.counted {
+                counted.traffic.sent_bytes.add(outgoing.frames.len() as u64);
             }
             outgoing.link.push(&mut outgoing.frames);
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   DIR/member/identity      format, cluster, member, data id, admitted
+//!   DIR/member/genesis       the members that the cluster began with
 //!   DIR/member/roster        which disk each member has
 //!   DIR/member/wal/          the log
 //!   DIR/member/checkpoints/  states to start from
@@ -27,6 +28,8 @@ pub(crate) struct Identity {
     pub(crate) data: u64,
     /// The member has met a majority with this directory and nobody knew it with another one.
     pub(crate) admitted: bool,
+    /// The member was removed from its cluster.
+    pub(crate) removed: bool,
 }
 
 /// Why a data directory cannot be used.
@@ -79,7 +82,7 @@ impl std::fmt::Display for IdentityError {
                 f,
                 "{} belongs to member {:x} of cluster {:x}, but this is member {:x} of cluster \
                  {:x}: give another --data-dir, or the --initial-cluster and token it was made \
-                 with",
+                 with; if the members have changed since, --initial-cluster-state=existing",
                 dir.display(),
                 found.1,
                 found.0,
@@ -108,16 +111,11 @@ impl std::fmt::Display for IdentityError {
 impl std::error::Error for IdentityError {}
 
 impl Identity {
-    /// Reads the identity of `DIR/member`, or creates directory and identity if there is neither.
-    pub(crate) fn open(dir: &Path, cluster: u64, member: u64) -> Result<Identity, IdentityError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error| IdentityError::Io { path, error }
-        };
-        fs::create_dir_all(dir).map_err(io(dir))?;
+    /// Reads the identity of `DIR/member`. None: there is neither an identity nor data.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Identity>, IdentityError> {
         let file = dir.join(FILE);
-        let identity = match fs::read_to_string(&file) {
-            Ok(text) => Identity::parse(&text, dir)?,
+        match fs::read_to_string(&file) {
+            Ok(text) => Identity::parse(&text, dir).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if dir.join("snap").exists() {
                     return Err(IdentityError::OfEtcd { dir: dir.to_owned() });
@@ -126,21 +124,40 @@ impl Identity {
                     let why = "there is a log but no identity file";
                     return Err(IdentityError::Damaged { dir: dir.to_owned(), why });
                 }
+                Ok(None)
+            }
+            Err(error) => Err(IdentityError::Io { path: file, error }),
+        }
+    }
+
+    /// It is another's than (cluster, member).
+    pub(crate) fn foreign(&self, dir: &Path, wanted: (u64, u64)) -> IdentityError {
+        let found = (self.cluster, self.member);
+        IdentityError::Foreign { dir: dir.to_owned(), found, wanted }
+    }
+
+    /// Reads the identity of `DIR/member`, or creates directory and identity if there is neither.
+    pub(crate) fn open(dir: &Path, cluster: u64, member: u64) -> Result<Identity, IdentityError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error| IdentityError::Io { path, error }
+        };
+        fs::create_dir_all(dir).map_err(io(dir))?;
+        let file = dir.join(FILE);
+        let identity = match Identity::read(dir)? {
+            Some(identity) => identity,
+            None => {
                 let data = random().map_err(io(&file))?;
-                let identity = Identity { cluster, member, data, admitted: false };
+                let (admitted, removed) = (false, false);
+                let identity = Identity { cluster, member, data, admitted, removed };
                 identity.write(dir).map_err(io(&file))?;
                 identity
             }
-            Err(error) => return Err(io(&file)(error)),
         };
-        if (identity.cluster, identity.member) != (cluster, member) {
-            return Err(IdentityError::Foreign {
-                dir: dir.to_owned(),
-                found: (identity.cluster, identity.member),
-                wanted: (cluster, member),
-            });
+        match (identity.cluster, identity.member) == (cluster, member) {
+            true => Ok(identity),
+            false => Err(identity.foreign(dir, (cluster, member))),
         }
-        Ok(identity)
     }
 
     /// Notes that the cluster took this member in with this directory.
@@ -149,12 +166,19 @@ impl Identity {
         self.write(dir).map_err(|error| IdentityError::Io { path: dir.join(FILE), error })
     }
 
+    /// Notes that the cluster has removed this member.
+    pub(crate) fn bury(&mut self, dir: &Path) -> Result<(), IdentityError> {
+        self.removed = true;
+        self.write(dir).map_err(|error| IdentityError::Io { path: dir.join(FILE), error })
+    }
+
     fn write(&self, dir: &Path) -> io::Result<()> {
-        let Identity { cluster, member, data, admitted } = self;
+        let Identity { cluster, member, data, admitted, removed } = self;
         let admitted = if *admitted { "yes" } else { "no" };
+        let removed = if *removed { "removed yes\n" } else { "" };
         let text = format!(
             "format {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\ndata {data:016x}\n\
-             admitted {admitted}\n"
+             admitted {admitted}\n{removed}"
         );
         replace_file(&dir.join(FILE), with_checksum(&text).as_bytes())
     }
@@ -181,6 +205,7 @@ impl Identity {
                 Some("no") => false,
                 _ => return Err(damaged()),
             },
+            removed: word("removed") == Some("yes"),
         })
     }
 }

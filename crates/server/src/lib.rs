@@ -1,5 +1,6 @@
 //! The door: sockets, gRPC, HTTP, peers. The only crate with async.
 
+mod admission;
 pub mod api;
 pub mod audit;
 pub mod auth;
@@ -8,7 +9,9 @@ mod clock_rate;
 mod codec;
 pub mod config;
 pub mod echo;
+mod force;
 mod gateway;
+mod genesis;
 pub mod guarantees;
 mod handle;
 mod host;
@@ -17,6 +20,8 @@ mod metrics;
 mod peers;
 pub mod proto;
 pub mod recover;
+mod register;
+mod reply;
 mod run;
 pub mod shelf;
 pub mod snapshot;

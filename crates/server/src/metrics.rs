@@ -1,6 +1,7 @@
 //! What is counted: relaxed atomic additions where it happens, read by whoever wants to know.
 //!
-//! Nothing here allocates, locks or formats after the start; how it is told says `api/metrics.rs`.
+//! Nothing here allocates or formats while it counts; how it is told says `api/metrics.rs`. The
+//! peers are locked for a moment to be found, and not at all by who keeps what it found.
 //! Two figures read one after the other may belong to different moments.
 
 use crate::audit::Counts;
@@ -10,7 +11,7 @@ use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// A number that only grows.
@@ -74,6 +75,15 @@ pub(crate) struct Traffic {
     pub(crate) received_bytes: Counter,
 }
 
+/// What is counted of one peer.
+#[derive(Debug, Default)]
+pub(crate) struct PeerMetrics {
+    /// Bytes of messages.
+    pub(crate) traffic: Traffic,
+    /// What was seen of it beside its messages, by kind.
+    pub(crate) clues: [Counter; Clue::KINDS.len()],
+}
+
 /// Everything that one member counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -96,9 +106,7 @@ pub(crate) struct Metrics {
     /// All client connections.
     pub(crate) clients: Traffic,
     /// By peer.
-    pub(crate) peers: BTreeMap<NodeId, Traffic>,
-    /// What was seen of a peer beside its messages, by kind.
-    pub(crate) clues: BTreeMap<NodeId, [Counter; Clue::KINDS.len()]>,
+    pub(crate) peers: RwLock<BTreeMap<NodeId, Arc<PeerMetrics>>>,
     /// Answers to `/health`.
     pub(crate) health_success: Counter,
     /// And those that said no.
@@ -110,12 +118,27 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Of a member with these peers.
-    pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>, tls: Arc<tls::Gauges>) -> Metrics {
-        let peers: BTreeMap<_, _> =
-            peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
-        let clues = peers.keys().map(|peer| (*peer, Default::default())).collect();
-        Metrics { peers, clues, tls, ..Metrics::default() }
+    /// Nothing is counted yet.
+    pub(crate) fn new(tls: Arc<tls::Gauges>) -> Metrics {
+        Metrics { tls, ..Metrics::default() }
+    }
+
+    /// The peers are these from now on. What was counted of those who stay goes on.
+    pub(crate) fn follow(&self, peers: impl IntoIterator<Item = NodeId>) {
+        let mut known = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *known);
+        let kept = |peer| (peer, before.get(&peer).cloned().unwrap_or_default());
+        *known = peers.into_iter().map(kept).collect();
+    }
+
+    /// What is counted of a peer. None: it is none.
+    pub(crate) fn peer(&self, peer: NodeId) -> Option<Arc<PeerMetrics>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+    }
+
+    /// What is counted of all peers.
+    pub(crate) fn peers(&self) -> BTreeMap<NodeId, Arc<PeerMetrics>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Linearizable reads that were answered on this ground.

@@ -15,8 +15,9 @@ use crate::config::Config;
 use crate::identity::Identity;
 use quorate_core::{Buggify, NodeId, Persist, Position, Protocol, Term};
 use quorate_protocols::consensus::raft::{self, Configuration, LeaseTerms, Record, codec};
+use quorate_replica::members::Members;
 use quorate_replica::store::Store;
-use quorate_replica::{Checkpoint, Life, Replica, decode_configuration};
+use quorate_replica::{Checkpoint, Life, MemberTerms, Replica, decode_metadata};
 use quorate_storage::{
     CheckpointError, Checkpoints, Damage, Disk, LogIdentity, Recovered, Recovery, Wal, WalError,
     WalOptions,
@@ -78,13 +79,14 @@ impl std::fmt::Display for RecoverError {
             }
             RecoverError::LogLost => f.write_str(
                 "the log is gone although this member has taken part before; it may have voted and \
-                 acknowledged what it no longer knows. Bring the log back, or remove this member \
-                 and add it under a new identity",
+                 acknowledged what it no longer knows. Bring the log back, or \
+                 give its place to a new one: 'quorate member replace'",
             ),
             RecoverError::Promise { why } => write!(
                 f,
                 "{why}; this member may have promised what it no longer knows. Bring an intact \
-                 copy of the data directory back, or remove this member and add it anew"
+                 copy of the data directory back, or give this member's place to a new one: \
+                 'quorate member replace ID NAME PEER_URLS'"
             ),
         }
     }
@@ -122,7 +124,7 @@ pub struct Home {
 impl Home {
     /// That of a member with these settings, in its directory `dir`.
     pub(crate) fn of(dir: &Path, config: &Config, identity: &Identity) -> Home {
-        let Identity { cluster, member, data, admitted } = *identity;
+        let Identity { cluster, member, data, admitted, .. } = *identity;
         // The log is released in whole segments: one that outlived several checkpoints would keep
         // what they have made superfluous.
         let segment_bytes = config.checkpoint_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -183,6 +185,10 @@ pub struct ReplicaSettings {
     pub me: NodeId,
     /// The members that a new cluster begins with.
     pub voters: BTreeSet<NodeId>,
+    /// Their addresses. Empty: the members are never changed.
+    pub members: Members,
+    /// What a leader allows when members are changed.
+    pub member_terms: MemberTerms,
     /// Between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
     /// A follower that hears nothing for so long, or up to twice as long, campaigns at the latest.
@@ -212,6 +218,8 @@ impl ReplicaSettings {
             raft,
             life,
             checkpoint,
+            members: self.members.clone(),
+            member_terms: self.member_terms,
             request_timeout: REQUEST_TIMEOUT + 2 * self.election_timeout,
             log_retain_bytes: self.log_retain_bytes,
         }
@@ -259,10 +267,11 @@ pub fn load<D: Disk>(
     let reader = checkpoints.open_reader(position)?;
     let metadata = reader.manifest().metadata.clone();
     let other = |why: String| RecoverError::Checkpoint { position, why };
-    let configuration = decode_configuration(metadata).map_err(|bad| other(bad.to_string()))?;
+    let decoded = decode_metadata(metadata).map_err(|bad| other(bad.to_string()))?;
+    let (configuration, members) = decoded;
     let mut buffered = BufReader::with_capacity(READ_BYTES, reader);
     let store = Store::load(&mut buffered).map_err(|error| other(error.to_string()))?;
-    Ok(Checkpoint { position, configuration, store })
+    Ok(Checkpoint { position, configuration, members, store })
 }
 
 /// The records of the log as the replica takes them. Ends early at what cannot be read; ask

@@ -1,18 +1,22 @@
 //! One member, from its configuration to its end.
 
+use crate::admission::{self, Admission};
 use crate::api;
 use crate::audit::{Audit, AuditError};
 use crate::auth::{Certificates, Gate, JwtError, Passwords, Tokens};
 use crate::clock_rate;
-use crate::config::{ClusterState, Config, ConfigError, MetricsDetail};
+use crate::config::{Config, ConfigError, MetricsDetail};
+use crate::force;
+use crate::genesis::Genesis;
 use crate::guarantees::{self, Guard};
-use crate::handle::{Handle, Member};
-use crate::host::{Ask, ReplicaHost, Reply, Shared};
+use crate::handle::Handle;
+use crate::host::{Ask, ReplicaHost, Shared};
 use crate::identity::{Identity, IdentityError, random};
 use crate::peers;
 use crate::peers::bulk::CheckpointDesk;
-use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
+use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster, Verdict};
 use crate::recover::{self, Found, Home, RecoverError, ReplicaSettings};
+use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::tls::{self, Door, Listener, OwnError, Secured};
 use crate::upkeep;
@@ -23,9 +27,9 @@ use quorate_core::{NodeId, Time};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
 use quorate_protocols::consensus::raft::LeaseTerms;
 use quorate_protocols::time::synchronizer::Message as TimeMessage;
-use quorate_replica::{Life, Message, Replica};
+use quorate_replica::members::{Members, MembersCommand};
+use quorate_replica::{Life, MemberTerms, Message, Replica};
 use quorate_storage::RealDisk;
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +45,10 @@ use tokio::time::{Instant, sleep};
 
 /// A stopping leader waits so long for its successor.
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A member that was removed stays so long, to be heard and answered.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Between two attempts to publish what this member is called.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// How often a member that waits for its peers says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(5);
 
@@ -70,8 +78,20 @@ pub enum RunError {
     Audit(AuditError),
     /// TLS cannot be set up.
     Tls(OwnError),
-    /// A member without data is to join a running cluster.
-    JoinUnsupported,
+    /// The cluster does not let this member in.
+    JoinRefused {
+        /// Its words.
+        why: String,
+    },
+    /// No member of the cluster that is to be joined answers.
+    NobodyToJoin,
+    /// A cluster is to be made of data that are not there.
+    NothingToForce,
+    /// The member was removed from its cluster.
+    Removed {
+        /// In words.
+        why: String,
+    },
     /// The operating system refuses something that we need.
     System(io::Error),
     /// The log could not be written. Nothing that was not on disk was acknowledged.
@@ -99,11 +119,20 @@ impl std::fmt::Display for RunError {
             RunError::Jwt(error) => write!(f, "--auth-token: {error}"),
             RunError::Audit(error) => write!(f, "--audit-log: {error}"),
             RunError::Tls(error) => error.fmt(f),
-            RunError::JoinUnsupported => f.write_str(
-                "--initial-cluster-state=existing without data: if this member had some, bring its \
-                 disk back. Joining a running cluster is not supported yet; only where none of the \
+            RunError::JoinRefused { why } => {
+                write!(f, "--initial-cluster-state=existing without data: {why}")
+            }
+            RunError::NobodyToJoin => f.write_str(
+                "--initial-cluster-state=existing without data, and no member of \
+                 --initial-cluster answers: if this member had data, bring its disk back; else \
+                 start the others first, or compare their peer URLs. Only where none of the \
                  members ever had data, start all of them with --initial-cluster-state=new",
             ),
+            RunError::NothingToForce => f.write_str(
+                "--force-new-cluster makes a cluster of the data of one member, and --data-dir has \
+                 none: give the directory of the member that is left",
+            ),
+            RunError::Removed { why } => f.write_str(why),
             RunError::System(error) => write!(f, "the operating system refuses: {error}"),
             RunError::LogFailed { why } => write!(
                 f,
@@ -132,6 +161,15 @@ impl From<RecoverError> for RunError {
     }
 }
 
+impl From<Verdict> for RunError {
+    fn from(verdict: Verdict) -> RunError {
+        match verdict {
+            Verdict::DiskLost(lost) => RunError::DiskLost(lost),
+            Verdict::Removed { why } => RunError::Removed { why },
+        }
+    }
+}
+
 /// Runs a member until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 ///
 /// `notices` are those of its supervisor, if it has one that sends some.
@@ -154,40 +192,52 @@ pub fn run(config: Config, notices: Notices) -> Result<(), RunError> {
 async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::System)?;
     let dir = config.data_dir.join("member");
-    let (cluster, me) = (config.cluster_id(), config.member_id());
     config.validate().map_err(RunError::Config)?;
-    config.verify_bootstrap().map_err(RunError::Config)?;
     tell_what_has_no_effect(&config);
     let gauges = Arc::default();
     let tls = Tls::open(&config, &gauges)?;
-    let mut identity = Identity::open(&dir, cluster, me)?;
-    if !identity.admitted && config.initial_cluster_state == ClusterState::Existing {
-        return Err(RunError::JoinUnsupported);
-    }
+    let Admission { mut identity, genesis, members } = tokio::select! {
+        admission = admission::admit(&config, &dir, tls.peer.as_ref()) => admission?,
+        () = signals.any() => return Ok(()),
+    };
+    let (cluster, me) = (identity.cluster, identity.member);
     let client_listeners = bind(&config.listen_client_urls, &tls.client).await?;
     let metrics_listeners = bind(&config.listen_metrics_urls, &tls.client).await?;
     let peer_listeners = bind(&config.listen_peer_urls, &tls.peer).await?;
     let home = Home::of(&dir, &config, &identity);
+    let settings = replica_settings(&config, me, &genesis);
+    if config.force_new_cluster {
+        tracing::warn!("--force-new-cluster: this member is its own cluster from now on");
+        force::force_new_cluster(RealDisk, &home, &settings)?;
+    }
     let found = recover::open(RealDisk, &home)?;
     let Found { wal, checkpoints, checkpoint, damaged_checkpoints, records } = found;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
     let life = Life(random().map_err(RunError::System)?);
-    let members = members(&config);
-    let time = Arc::new(Timekeeper::new(&config));
+    let replica_config = settings.replica(life, checkpoint);
+    let node = recover::restore(&replica_config, records)?;
+    drop(replica_config);
+    // Who joins has heard of members that its own log does not name yet.
+    let members = if identity.admitted { node.members_of_log() } else { members };
+    let time = Arc::new(Timekeeper::new(&config, me, &members));
     let (inboxed, kept) = (Arc::clone(&inbox), Arc::clone(&time));
-    let shared = Arc::new(Shared::new(cluster, me, life, members, inboxed, kept, gauges));
+    let shared = Arc::new(Shared::new(cluster, me, life, inboxed, kept, gauges));
     shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
+    shared.set_members(node.members().clone());
+    shared.set_configuration(node.raft().configuration().clone());
     let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
-    let neighbours = neighbours(&config, &identity, tls.peer);
+    roster.forget(|id| members.was_removed(id)).map_err(RunError::System)?;
+    let neighbours = neighbours(&config, &identity, tls.peer, (genesis, members.clone()));
     let peers = Peers::start(neighbours, roster, peer_listeners, Box::new(receiver));
+    shared.set_peers(peers.shared());
     time.start(peers.links(), Arc::clone(&shared.metrics));
     desk.connect(tokio::runtime::Handle::current(), peers.shared(), Arc::clone(&shared));
 
     if !identity.admitted {
         tokio::select! {
-            met = meet_the_cluster(&config, &peers) => met?,
+            met = meet_the_cluster(members.iter().count(), &peers) => met?,
             () = signals.any() => return Ok(()),
         }
         identity.admit(&dir)?;
@@ -195,43 +245,34 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
 
     let log = WalLog::new(wal, Arc::clone(&shared.metrics));
     let log = LogThread::start(log, Arc::clone(&inbox)).map_err(RunError::System)?;
-    let host = ReplicaHost::new(
+    let mut host = ReplicaHost::new(
         Arc::clone(&shared),
-        peers.links(),
+        peers.shared(),
         log.handle(),
         Arc::clone(&desk),
         config.checkpoint_bytes,
     );
-    let replica_config = replica_settings(&config).replica(life, checkpoint);
-    let node = recover::restore(&replica_config, records)?;
-    drop(replica_config);
     shared.auth.begin(&node);
+    host.follow(&members);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
     let ports = open_ports(&config, &shared, client_listeners, metrics_listeners)?;
-    tokio::spawn(announce(Arc::clone(&shared), config.clone()));
-    upkeep::start(&shared, &config);
-    guarantees::start(&shared).map_err(RunError::System)?;
-    if config.lease_reads {
-        tokio::spawn(clock_rate::watch(Arc::downgrade(&shared)));
-    }
-    spawn_watch_hub(&shared, config.election_timeout);
-    tokio::spawn(take_notices(notices, Arc::clone(&shared), config.initial_members()));
+    start_tasks(&shared, &config, notices)?;
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
-        lost = peers.failed() => Err(RunError::DiskLost(lost)),
+        verdict = peers.failed() => Err(verdict.into()),
+        () = left(&shared) => Err(removed(&shared)),
         stopped = &mut ended => Err(broken(stopped)),
     };
+    if matches!(outcome, Err(RunError::Removed { .. })) {
+        identity.bury(&dir)?;
+    }
     if outcome.is_ok() {
         tracing::info!("stopping: handing leadership over");
-        step_aside(&shared).await;
-        shared.watch.stop();
-        // Requests that still wait end with the loop; nothing new is taken.
-        ports.close().await;
-        inbox.stop();
+        stop_serving(&shared, ports).await;
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
     peers.say_goodbye();
@@ -239,6 +280,29 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
     outcome
+}
+
+/// What looks after a member beside its loop; the tasks end with the runtime.
+fn start_tasks(shared: &Arc<Shared>, config: &Config, notices: Notices) -> Result<(), RunError> {
+    tokio::spawn(announce(Arc::clone(shared), config.clone()));
+    tokio::spawn(publish(Handle::new(Arc::clone(shared)), config.clone()));
+    upkeep::start(shared, config);
+    guarantees::start(shared).map_err(RunError::System)?;
+    if config.lease_reads {
+        tokio::spawn(clock_rate::watch(Arc::downgrade(shared)));
+    }
+    spawn_watch_hub(shared, config.election_timeout);
+    tokio::spawn(take_notices(notices, Arc::clone(shared)));
+    Ok(())
+}
+
+/// Hands leadership over, answers what can still be answered, and lets the loop end.
+async fn stop_serving(shared: &Shared, ports: Ports) {
+    step_aside(shared).await;
+    shared.watch.stop();
+    // Requests that still wait end with the loop; nothing new is taken.
+    ports.close().await;
+    shared.inbox.stop();
 }
 
 /// The tasks that mark what watchers have to be told; they end with the runtime.
@@ -250,11 +314,12 @@ fn spawn_watch_hub(shared: &Arc<Shared>, election_timeout: Duration) {
 }
 
 /// Follows what a supervisor sees of the other members.
-async fn take_notices(mut notices: Notices, shared: Arc<Shared>, members: BTreeMap<u64, String>) {
+async fn take_notices(mut notices: Notices, shared: Arc<Shared>) {
     while let Some(ExitNotice { member, at }) = notices.next().await {
-        let Some((id, _)) = members.iter().find(|(_, name)| **name == member) else { continue };
+        let members = shared.register.members();
+        let Some(ended) = members.iter().find(|known| known.name == member) else { continue };
         let at = Time::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
-        shared.saw(NodeId(*id), Clue::Exited { at });
+        shared.saw(NodeId(ended.id), Clue::Exited { at });
     }
 }
 
@@ -384,10 +449,16 @@ async fn run_loop(
     }
 }
 
-fn replica_settings(config: &Config) -> ReplicaSettings {
+fn replica_settings(config: &Config, me: u64, genesis: &Genesis) -> ReplicaSettings {
     ReplicaSettings {
-        me: NodeId(config.member_id()),
-        voters: config.initial_members().into_keys().map(NodeId).collect(),
+        me: NodeId(me),
+        voters: genesis.voters(),
+        members: genesis.members.clone(),
+        member_terms: MemberTerms {
+            strict: config.strict_reconfig_check,
+            learners_max: config.learners_max as usize,
+            auto_promote: config.auto_promote,
+        },
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         election_timeout_min: config.election_timeout_min(),
@@ -401,8 +472,8 @@ fn replica_settings(config: &Config) -> ReplicaSettings {
 }
 
 /// A new directory is taken into service only after a majority has seen its data id.
-async fn meet_the_cluster(config: &Config, peers: &Peers) -> Result<(), RunError> {
-    let others = config.initial_members().len() / 2; // With ourselves a majority.
+async fn meet_the_cluster(members: usize, peers: &Peers) -> Result<(), RunError> {
+    let others = members / 2; // With ourselves a majority.
     if others == 0 {
         return Ok(());
     }
@@ -411,7 +482,7 @@ async fn meet_the_cluster(config: &Config, peers: &Peers) -> Result<(), RunError
     notice.tick().await;
     loop {
         tokio::select! {
-            met = peers.greet(others) => return met.map_err(RunError::DiskLost),
+            met = peers.greet(others) => return Ok(met?),
             _ = notice.tick() => tracing::warn!(
                 "still waiting for a majority; start the other members, or compare \
                  --initial-cluster"
@@ -425,37 +496,38 @@ fn open_roster(dir: &std::path::Path, me: u64, data: u64) -> Result<Roster, RunE
         .map_err(|error| RunError::Identity(IdentityError::Io { path: dir.join("roster"), error }))
 }
 
-/// The members of the configuration. A member has a name and client URLs once it has said so.
-fn members(config: &Config) -> Vec<Member> {
-    let me = config.member_id();
-    let member = |(id, name): (u64, String)| {
-        let peer_urls = config.initial_cluster[&name].iter().map(Url::to_string).collect();
-        let mut member = Member { id, peer_urls, ..Member::default() };
-        if id == me {
-            member.name = name;
-            member.client_urls = texts(&config.advertise_client_urls);
-        }
-        member
-    };
-    config.initial_members().into_iter().map(member).collect()
+/// Returns when this member was removed, a moment after that: the others are to hear of it, and who
+/// asked for it of us is to be answered.
+async fn left(shared: &Shared) {
+    shared.removed().await;
+    sleep(FAREWELL).await;
 }
 
-fn neighbours(config: &Config, identity: &Identity, tls: Option<Secured>) -> Neighbours {
-    let others = config.initial_members().into_iter().filter(|(id, _)| *id != identity.member);
-    let dial = |(id, name): (u64, String)| {
-        let url = config.initial_cluster[&name].first().expect("a member has a peer URL");
-        (NodeId(id), url.clone())
-    };
+fn removed(shared: &Shared) -> RunError {
+    RunError::Removed {
+        why: format!(
+            "member {:x} was removed from cluster {:x}: it stops, and its data directory is not \
+             used again",
+            shared.member_id, shared.cluster_id
+        ),
+    }
+}
+
+fn neighbours(
+    config: &Config,
+    identity: &Identity,
+    tls: Option<Secured>,
+    (genesis, members): (Genesis, Members),
+) -> Neighbours {
+    let client_urls = texts(&config.advertise_client_urls);
     Neighbours {
         cluster: identity.cluster,
         me: NodeId(identity.member),
         data: identity.data,
-        profile: Profile {
-            name: config.name.clone(),
-            client_urls: texts(&config.advertise_client_urls),
-        },
-        urls: others.map(dial).collect(),
+        profile: Profile { name: config.name.clone(), client_urls },
         tls,
+        genesis,
+        members,
     }
 }
 
@@ -526,6 +598,31 @@ async fn announce(shared: Arc<Shared>, config: Config) {
     );
 }
 
+/// Writes to the log what this member is called and where clients reach it, unless it says so
+/// already.
+async fn publish(handle: Handle, config: Config) {
+    let (id, client_urls) = (NodeId(handle.member_id()), texts(&config.advertise_client_urls));
+    loop {
+        let table = handle.table();
+        let Some(seat) = table.get(id) else {
+            // Who joins is told of its seat by the log.
+            sleep(PUBLISH_PAUSE).await;
+            continue;
+        };
+        if seat.started && seat.name == config.name && seat.client_urls == client_urls {
+            return;
+        }
+        let (name, client_urls) = (config.name.clone(), client_urls.clone());
+        let publish = MembersCommand::Publish { id, name, client_urls };
+        match handle.change_members(&publish).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(why)) => tracing::debug!(%why, "the name of this member is not published"),
+            Err(why) => tracing::debug!(?why, "publishing the name of this member again"),
+        }
+        sleep(PUBLISH_PAUSE).await;
+    }
+}
+
 async fn step_aside(shared: &Shared) {
     let waiting = Arc::new(AtomicUsize::new(0));
     let (reply, done) = Reply::new(&waiting, 1).expect("a fresh counter has room");
@@ -580,14 +677,14 @@ impl Receive for Receiver {
     }
 
     fn received(&self, from: NodeId, bytes: usize) {
-        if let Some(traffic) = self.shared.metrics.peers.get(&from) {
-            traffic.received_bytes.add(bytes as u64);
+        if let Some(peer) = self.shared.metrics.peer(from) {
+            peer.traffic.received_bytes.add(bytes as u64);
         }
     }
 
     fn introduce(&self, peer: NodeId, profile: Profile) {
         self.shared.met(peer);
-        self.shared.introduce(peer.0, profile.name, profile.client_urls);
+        self.shared.register.introduce(peer.0, profile.name, profile.client_urls);
     }
 
     fn checkpoints(&self) -> Arc<CheckpointDesk> {

@@ -19,7 +19,7 @@
 use crate::recover::{RecoverError, load};
 use bytes::Bytes;
 use quorate_core::Position;
-use quorate_replica::{Checkpoint, encode_configuration};
+use quorate_replica::{Checkpoint, encode_metadata};
 use quorate_storage::{CheckpointError, Checkpoints, Disk, Incoming, Manifest};
 use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +91,7 @@ impl<D: Disk> Shelf<D> {
     ///
     /// Errors: those of the disk; the checkpoints that were there are there still.
     pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
-        let metadata = encode_configuration(&checkpoint.configuration);
+        let metadata = encode_metadata(&checkpoint.configuration, &checkpoint.members);
         match self.checkpoints.begin(checkpoint.position, metadata) {
             Ok(writer) => {
                 let mut buffered = BufWriter::with_capacity(WRITE_BYTES, writer);
@@ -192,7 +192,12 @@ mod tests {
             store.apply(&Command::Put(put));
         }
         let configuration = Configuration::of([NodeId(1), NodeId(2)]);
-        Checkpoint { position: Position::new(1, index), configuration, store }
+        Checkpoint {
+            position: Position::new(1, index),
+            configuration,
+            members: Default::default(),
+            store,
+        }
     }
 
     /// Sends the newest checkpoint from one shelf to another, part by part.

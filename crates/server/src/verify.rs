@@ -9,17 +9,19 @@
 //!
 //! | part | looked at |
 //! |---|---|
-//! | `identity`, `roster` | their checksums |
+//! | `identity`, `genesis`, `roster` | their checksums |
 //! | each checkpoint | the manifest, every block, the footer |
 //! | the log | every frame and header; each lost record by its name |
 //! | all of it | the replica is built as at a start |
 
+use crate::genesis::Genesis;
 use crate::identity::{Identity, IdentityError};
 use crate::peers::without_checksum;
 use crate::recover::{self, Home, RecoverError, ReplicaSettings};
 use quorate_core::{Buggify, NodeId};
 use quorate_protocols::consensus::raft::codec;
-use quorate_replica::Life;
+use quorate_replica::{Life, MemberTerms};
+
 use quorate_storage::{Checkpoints, Damage, Disk, LogIdentity, RealDisk, Recovered, Shadow, Wal};
 use serde::Serialize;
 use std::fs;
@@ -177,9 +179,12 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Report, VerifyE
         records: 0,
         unfinished_bytes: 0,
         damage: Vec::new(),
-        start: start(&home, identity.member),
+        start: start(&home, identity.member, &dir),
     };
     roster(&dir, &mut report);
+    if let Err(error) = Genesis::read(&dir) {
+        report.found("genesis", &error);
+    }
     checkpoints(&home, &mut report);
     log(&home, &mut report);
     Ok(report)
@@ -207,17 +212,16 @@ fn free(dir: &Path) -> Result<(), VerifyError> {
     }
 }
 
-fn start(home: &Home, member: u64) -> Start {
+fn start(home: &Home, member: u64, dir: &Path) -> Start {
     let started = recover::open(Shadow::new(), home).and_then(|found| {
         let from_peers = found.records.recovery().lost;
-        let configuration = found.checkpoint.as_ref().map(|found| found.configuration.clone());
-        let voters = configuration.map_or_else(
-            || [NodeId(member)].into(),
-            |configuration| configuration.incoming.into_iter().collect(),
-        );
+        // One that cannot be read is told of by itself.
+        let genesis = Genesis::read(dir).ok().flatten();
         let settings = ReplicaSettings {
             me: NodeId(member),
-            voters,
+            voters: genesis.as_ref().map_or([NodeId(member)].into(), Genesis::voters),
+            members: genesis.map(|genesis| genesis.members).unwrap_or_default(),
+            member_terms: MemberTerms { strict: true, learners_max: 1, auto_promote: false },
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_secs(1),
             election_timeout_min: Duration::from_secs(1),

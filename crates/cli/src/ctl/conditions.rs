@@ -14,7 +14,7 @@ use tonic::metadata::{AsciiMetadataValue, BinaryMetadataValue, MetadataValue};
 const FENCE_VARIABLE: &str = "QUORATE_FENCE";
 
 /// The flags.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(super) struct ConditionFlags {
     /// Write only while this lock is held; '' for no lock [env: QUORATE_FENCE]
     #[arg(long, global = true, value_name = "KEY=TOKEN")]

@@ -6,6 +6,7 @@
 //! | `txn.rs` | the text form of a transaction |
 //! | `watch.rs` | what changes |
 //! | `lease.rs` | keys that vanish |
+//! | `member.rs` | who the members are |
 //! | `upkeep.rs` | compaction, alarms |
 //! | `auth.rs` | users, roles, permissions |
 //! | `snapshot.rs` | a copy of everything |
@@ -18,6 +19,7 @@ mod call;
 mod conditions;
 mod keys;
 mod lease;
+mod member;
 mod print;
 mod snapshot;
 mod txn;
@@ -158,6 +160,30 @@ enum Command {
     User(auth::User),
     /// What users may do
     Role(auth::Role),
+    /// Who the members are, and changing them
+    Member(member::Member),
+}
+
+/// The flags of `quorate member`.
+#[derive(Args, Debug)]
+pub(crate) struct MemberOptions {
+    #[command(flatten)]
+    member: member::Member,
+    /// Whom to ask, in this order
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
+    endpoints: String,
+    /// Seconds to wait for the answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// One JSON object instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    security: client::Security,
+    #[command(flatten)]
+    login: LoginFlags,
 }
 
 #[derive(Args, Debug)]
@@ -237,6 +263,8 @@ enum CtlError {
     Txn(txn::TxnError),
     Call(CallError),
     LeaseGone { id: i64 },
+    Member { text: String, count: usize },
+    Replaced { old: String, name: String },
     File { file: PathBuf, error: std::io::Error },
     Snapshot(SnapshotError),
 }
@@ -273,6 +301,18 @@ impl fmt::Display for CtlError {
                 f,
                 "there is no lease {id:x} (any more): it has run out, was revoked, or never was"
             ),
+            CtlError::Member { text, count: 0 } => write!(
+                f,
+                "no member is called '{text}', and it is no id; 'quorate member list' prints both"
+            ),
+            CtlError::Member { text, count } => {
+                write!(f, "{count} members are called '{text}'; give the id of one")
+            }
+            CtlError::Replaced { old, name } => write!(
+                f,
+                "no member is called '{old}', and '{name}' is there: if that took its place, all \
+                 is done; else give the id of the old member"
+            ),
             CtlError::File { file, error } => write!(f, "{}: {error}", file.display()),
             CtlError::Snapshot(error) => error.fmt(f),
         }
@@ -289,6 +329,15 @@ impl From<SnapshotError> for CtlError {
     fn from(error: SnapshotError) -> CtlError {
         CtlError::Snapshot(error)
     }
+}
+
+/// Does what `quorate ctl member` does.
+pub(crate) fn run_member(options: MemberOptions) -> ExitCode {
+    let MemberOptions { member, endpoints, timeout, json, security, login } = options;
+    // Changes of members are not guarded by locks.
+    let conditions = ConditionFlags::default();
+    let command = Command::Member(member);
+    run(&Options { command, endpoints, security, timeout, json, conditions, login })
 }
 
 /// Does it.
@@ -366,6 +415,7 @@ async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
         Command::Auth(auth) => auth.run(caller).await?,
         Command::User(user) => user.run(caller).await?,
         Command::Role(role) => role.run(caller).await?,
+        Command::Member(member) => member.run(caller).await?,
     };
     if options.json && !json.is_null() {
         output::line(json);

@@ -68,6 +68,7 @@ fn member(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.switch("pre-vote", &mut config.pre_vote);
     settings.switch("strict-reconfig-check", &mut config.strict_reconfig_check);
     settings.switch("force-new-cluster", &mut config.force_new_cluster);
+    settings.switch("auto-promote", &mut config.auto_promote);
     Ok(())
 }
 

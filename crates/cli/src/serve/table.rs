@@ -214,6 +214,7 @@ const CLUSTERING: &[Flag] = &[
         "how much history is kept: 5m, 12 (hours), 1000 (revisions); 0: all",
     ),
     Flag::used("max-learners", Count, "1", "learners allowed in the cluster"),
+    Flag::used("auto-promote", Bool, "false", "make voters of learners that have caught up"),
 ];
 
 const SECURITY: &[Flag] = &[
@@ -357,11 +358,11 @@ const TRACING: &[Flag] = &[
 ];
 
 const UNSAFE: &[Flag] = &[
-    Flag::later(
+    Flag::used(
         "force-new-cluster",
         Bool,
         "false",
-        "recovery from a lost quorum is not supported yet; bring a majority back with its data",
+        "make a cluster of this member's data alone; loses what only others held",
     ),
     Flag::accepted("unsafe-no-fsync", Bool, "false", "every acknowledged write is synced here"),
 ];

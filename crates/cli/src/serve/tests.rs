@@ -35,7 +35,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 81] = [
+const ALL_USED: [(&str, &str); 83] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -69,6 +69,8 @@ const ALL_USED: [(&str, &str); 81] = [
     ("auto-compaction-mode", "revision"),
     ("auto-compaction-retention", "1000"),
     ("max-learners", "2"),
+    ("auto-promote", "true"),
+    ("force-new-cluster", "true"),
     ("auth-token", "jwt,priv-key=k,sign-method=HS256,ttl=10m"),
     ("bcrypt-cost", "4"),
     ("auth-token-ttl", "301"),
@@ -209,7 +211,7 @@ fn everything() -> Config {
         initial_cluster: cluster.into(),
         initial_cluster_state: ClusterState::Existing,
         initial_cluster_token: "t".to_owned(),
-        force_new_cluster: false,
+        force_new_cluster: true,
         heartbeat_interval: Duration::from_millis(20),
         election_timeout: Duration::from_millis(200),
         election_timeout_min: Some(Duration::from_millis(150)),
@@ -217,6 +219,7 @@ fn everything() -> Config {
         pre_vote: false,
         strict_reconfig_check: false,
         learners_max: 2,
+        auto_promote: true,
         checkpoint_bytes: 7,
         disk_sync_max: Some(Duration::from_millis(700)),
         loop_delay_max: Some(Duration::from_millis(60)),
@@ -470,7 +473,7 @@ fn mistakes_are_named_with_what_to_do() {
 #[test]
 fn what_would_weaken_security_or_meaning_is_refused() {
     let cases = "
-        --force-new-cluster --discovery=http://d/1
+        --discovery=http://d/1
         --discovery-srv=example.com --host-whitelist=a --cors=http://a --enable-v2
         --experimental-enable-v2v3=/v2";
     for flags in cases.split_whitespace() {

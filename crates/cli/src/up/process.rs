@@ -1,5 +1,6 @@
 //! One member as a child process.
 
+use crate::EXIT_REMOVED;
 use crate::parent;
 use crate::up::directory::Directory;
 use crate::up::error::UpError;
@@ -44,6 +45,8 @@ enum State {
     Waiting {
         until: Instant,
     },
+    /// It was removed from the cluster, and is not started again.
+    Left,
 }
 
 /// What became of a member since it was last looked at.
@@ -51,6 +54,8 @@ enum State {
 pub(super) enum News {
     /// It stopped and will be started again after `again_in`.
     Stopped { how: String, again_in: Duration, crash_loop_begins: bool },
+    /// It stopped because it was removed from the cluster: that is for good.
+    Left,
     /// It could not be started; the same holds.
     SpawnFailed { error: String, crash_loop_begins: bool },
 }
@@ -74,6 +79,10 @@ impl Process {
             State::Running { child, since } => {
                 let how = match child.try_wait() {
                     Ok(None) => return None,
+                    Ok(Some(status)) if status.code() == Some(i32::from(EXIT_REMOVED)) => {
+                        self.state = State::Left;
+                        return Some(News::Left);
+                    }
                     Ok(Some(status)) => describe(status),
                     Err(error) => error.to_string(),
                 };
@@ -96,7 +105,7 @@ impl Process {
                     }
                 }
             }
-            State::Waiting { .. } => None,
+            State::Waiting { .. } | State::Left => None,
         }
     }
 
@@ -122,7 +131,7 @@ impl Process {
     pub(super) fn has_stopped(&mut self) -> bool {
         match &mut self.state {
             State::Running { child, .. } => !matches!(child.try_wait(), Ok(None)),
-            State::Waiting { .. } => true,
+            State::Waiting { .. } | State::Left => true,
         }
     }
 

@@ -115,6 +115,12 @@ impl Reporter {
         self.say("stopped", &text, fields);
     }
 
+    /// A member was removed from the cluster.
+    pub(super) fn left(&self, member: &str) {
+        let text = format!("{member} was removed from the cluster; it is not started again");
+        self.say("removed", &text, json!({ "member": member }));
+    }
+
     /// A member stops again and again.
     pub(super) fn crash_loop(&self, member: &str, log: &Path) {
         let seconds = CRASH_WINDOW.as_secs();

@@ -141,15 +141,17 @@ struct Progress {
     members: Vec<Member>,
     started: Instant,
     answered: Vec<bool>,
+    /// Who was removed from the cluster: nobody waits for them.
+    left: Vec<bool>,
     ready: bool,
     leadership: Leadership,
 }
 
 impl Progress {
     fn new(members: Vec<Member>) -> Progress {
-        let answered = vec![false; members.len()];
+        let (answered, left) = (vec![false; members.len()], vec![false; members.len()]);
         let leadership = Leadership::default();
-        Progress { members, started: Instant::now(), answered, ready: false, leadership }
+        Progress { members, started: Instant::now(), answered, left, ready: false, leadership }
     }
 
     fn round(&mut self, answers: &[Option<Said>], directory: &Directory, reporter: &Reporter) {
@@ -158,7 +160,9 @@ impl Progress {
                 reporter.serves(&self.members[i].name);
             }
         }
-        if !self.ready && all_serve(answers) {
+        let stay = answers.iter().zip(&self.left).filter(|(_, left)| !**left);
+        let stay: Vec<Option<Said>> = stay.map(|(answer, _)| *answer).collect();
+        if !self.ready && all_serve(&stay) {
             self.ready = true;
             reporter.ready(directory, &self.members, self.started.elapsed());
         }
@@ -168,7 +172,7 @@ impl Progress {
     }
 
     fn tend_all(
-        &self,
+        &mut self,
         processes: &mut [Process],
         program: &Program,
         directory: &Directory,
@@ -176,6 +180,7 @@ impl Progress {
     ) -> Result<(), UpError> {
         for at in 0..processes.len() {
             let Some(news) = processes[at].tend(program, directory) else { continue };
+            self.left[at] |= matches!(news, News::Left);
             if matches!((&news, program), (News::Stopped { .. }, Program::Ourselves(_))) {
                 let line = parent::notice_line(&processes[at].member.name);
                 processes.iter_mut().for_each(|other| other.notify(&line));
@@ -198,6 +203,10 @@ impl Progress {
             News::Stopped { how, again_in, crash_loop_begins } => {
                 reporter.stopped(name, &how, again_in);
                 crash_loop_begins
+            }
+            News::Left => {
+                reporter.left(name);
+                false
             }
             News::SpawnFailed { error, crash_loop_begins } => {
                 reporter.spawn_failed(name, &error);

@@ -25,7 +25,7 @@ impl Replica {
     pub(super) fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
         let at = self.applied.index;
         if at.0.is_multiple_of(crate::DIGEST_EVERY) {
-            self.digests.note(at, cx.id, self.store.digest());
+            self.digests.note(at, cx.id, self.store.digest() ^ self.members.digest());
             self.judge(at, cx);
         }
     }

@@ -5,6 +5,7 @@
 //! that it is committed before any of them begins, so all are busy at the same time, and none takes
 //! the silence of another for its end (see `wakefulness.rs`).
 
+use super::membership::is_change;
 use super::{Answer, ENTRY_OVERHEAD_BYTES, Indication, Replica, ReplicaMutant, SWEEP_PAUSE, Timer};
 use crate::envelope::{self, Life, Ticket};
 use crate::message::Message;
@@ -49,6 +50,10 @@ impl Replica {
             let at = entry.position.index;
             match entry.payload {
                 Payload::Noop => {}
+                Payload::Command(ref envelope) if is_change(envelope) => {
+                    self.applied_bytes += ENTRY_OVERHEAD_BYTES + envelope.len() as u64;
+                    self.apply_change(entry.position.index, envelope.clone(), cx);
+                }
                 Payload::Command(ref envelope) => {
                     let (owner, asked) = opened(envelope.clone());
                     if self.store.doomed_by(&asked.command) > LONG_KEYS && self.announced < at {
@@ -62,6 +67,7 @@ impl Replica {
                 Payload::Membership(configuration) => {
                     self.configuration = configuration.clone();
                     cx.indicate(Indication::Configured(configuration));
+                    self.configured(at, cx);
                 }
             }
             self.applied = entry.position;

@@ -40,6 +40,17 @@ quorate_core::planted_bugs! {
         InstallKeepsCommitted = "install-keeps-committed",
         /// Who stood still believes that the leader was silent.
         WakefulnessIgnored = "wakefulness-ignored",
+        /// A learner is made a voter before it holds the log (etcd's API, MemberPromote: "in sync
+        /// with leader").
+        PromotedEarly = "promoted-early",
+        /// A removal is answered as soon as it is wanted, while the member still counts (Jepsen,
+        /// Redis-Raft, 2020: a removal that takes effect at another moment than it is told).
+        RemovalUnsettled = "removal-unsettled",
+        /// A leader brings about what it knows to be wanted before it knows all that is (raft-dev,
+        /// 2015: a change before the first commit of the term).
+        ReconciledBehind = "reconciled-behind",
+        /// A member that was replaced stays beside the one that took its place.
+        ReplacedStays = "replaced-stays",
     }
 }
 

@@ -15,6 +15,9 @@ impl Replica {
         for (ticket, _) in std::mem::take(&mut self.reads) {
             cx.indicate(Indication::ReadRefused { ticket, why });
         }
+        for (ticket, _) in std::mem::take(&mut self.changes) {
+            cx.indicate(Indication::Changed { ticket, answer: Err(why) });
+        }
         self.lessor.refuse_everything(why);
     }
 
@@ -37,6 +40,7 @@ impl Replica {
             };
             cx.indicate(Indication::Answered { ticket, answer: Err(why) });
         }
+        self.lose_patience_with_changes(cx);
         for ticket in reads {
             self.reads.remove(&ticket);
             let known = self.raft.leader().is_some();

@@ -9,6 +9,7 @@ mod writes;
 use bytes::Bytes;
 use quorate_core::{NodeId, Protocol};
 use quorate_protocols::consensus::raft::Configuration;
+use quorate_replica::members::Members;
 use quorate_replica::store::{
     Command, DeleteRange, Keys, LeaseTime, Mutant, Outcome, Put, Revision, Store,
 };
@@ -260,7 +261,11 @@ fn misled(mutant: Option<Mutant>) -> Town {
     let position = quorate_core::Position::ZERO;
     let configuration = Configuration::of([1, 2, 3].map(NodeId));
     let records = town.nodes[&wrong].records.clone();
-    town.start(wrong, Some(Checkpoint { position, configuration, store }), records);
+    town.start(
+        wrong,
+        Some(Checkpoint { position, configuration, members: Members::default(), store }),
+        records,
+    );
     town.pass(Duration::from_secs(5));
     town
 }

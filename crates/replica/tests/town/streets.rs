@@ -92,6 +92,8 @@ impl Town {
             },
             life,
             checkpoint,
+            members: Default::default(),
+            member_terms: Default::default(),
             request_timeout: Duration::from_secs(5),
             log_retain_bytes: 1 << 20,
         };

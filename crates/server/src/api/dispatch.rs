@@ -62,6 +62,17 @@ use tonic::codegen::{Body as AnyBody, Bytes, Service, StdError};
 /// Metadata with which a client asks to be refused when no leader is known.
 const REQUIRE_LEADER: &str = "hasleader";
 
+/// What a member serves that does not vote: its own state, and how it is. Of reads those that do
+/// not ask for the latest (`kv.rs`). The health is ours; etcd's learners keep it to themselves.
+const LEARNER_SERVES: [&str; 6] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+];
+
 /// Everyone who answers on the client port.
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
@@ -194,6 +205,9 @@ impl Dispatch {
     {
         let requires_leader = requires_leader(request.headers());
         let path = request.uri().path();
+        if self.handle.is_learner() && !LEARNER_SERVES.contains(&path) {
+            return now(Status::from(ApiError::NotSupportedForLearner).into_http());
+        }
         match service(path) {
             "etcdserverpb.KV" => self.kv.clone().call(request),
             "etcdserverpb.Lease" => self.lease.clone().call(request),

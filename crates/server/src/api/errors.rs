@@ -87,8 +87,10 @@ pub enum ApiError {
     BadLeaderTransferee,
     /// The cluster as it is now cannot do this.
     NotCapable,
-    /// The change of membership is not served by this version.
-    MembershipFixed,
+    /// As many members as a cluster can have. Not an error of etcd, which has no bound.
+    TooManyMembers,
+    /// Another one is to take the member's place already. Not an error of etcd.
+    BeingReplaced,
     /// An alarm or an action on alarms that does not exist. Not an error of etcd, which stops at
     /// an unknown action.
     InvalidAlarm,
@@ -224,10 +226,8 @@ impl ApiError {
             E::NotSupportedForLearner => failed("etcdserver: rpc not supported for learner"),
             E::BadLeaderTransferee => failed("etcdserver: bad leader transferee"),
             E::NotCapable => failed("etcdserver: not capable"),
-            E::MembershipFixed => failed(
-                "etcdserver: not capable: this version cannot change the members of a running \
-                 cluster",
-            ),
+            E::TooManyMembers => failed("etcdserver: too many members in cluster"),
+            E::BeingReplaced => failed("etcdserver: the member is being replaced already"),
             E::NoDowngrade => failed("etcdserver: no inflight downgrade job"),
             E::NoLeader => unavailable("etcdserver: no leader"),
             E::LeaderChanged => unavailable("etcdserver: leader changed"),
@@ -479,11 +479,8 @@ mod tests {
         (ApiError::NotSupportedForLearner, 9, "etcdserver: rpc not supported for learner"),
         (ApiError::BadLeaderTransferee, 9, "etcdserver: bad leader transferee"),
         (ApiError::NotCapable, 9, "etcdserver: not capable"),
-        (
-            ApiError::MembershipFixed,
-            9,
-            "etcdserver: not capable: this version cannot change the members of a running cluster",
-        ),
+        (ApiError::TooManyMembers, 9, "etcdserver: too many members in cluster"),
+        (ApiError::BeingReplaced, 9, "etcdserver: the member is being replaced already"),
         (ApiError::InvalidAlarm, 3, "etcdserver: invalid alarm"),
         (ApiError::BadDowngradeVersion, 3, "etcdserver: wrong downgrade target version format"),
         (ApiError::InvalidDowngradeVersion, 3, "etcdserver: invalid downgrade target version"),

@@ -65,6 +65,14 @@ impl Kv {
     fn opened(&self, applied: Applied) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
         Ok((self.headers.at(applied.revision, applied.term), applied.outcome?))
     }
+
+    /// Errors: who does not vote is not asked for the latest.
+    fn may_read(&self, consistency: Consistency) -> Result<(), ApiError> {
+        match consistency == Consistency::Linearizable && self.handle.is_learner() {
+            true => Err(ApiError::NotSupportedForLearner),
+            false => Ok(()),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -76,6 +84,7 @@ impl kv_server::Kv for Kv {
         let (metadata, extensions, request) = request.into_parts();
         let (range, consistency) = convert::range(request)?;
         let consistency = freshness::wanted(&metadata, consistency)?;
+        self.may_read(consistency)?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
@@ -114,6 +123,7 @@ impl kv_server::Kv for Kv {
             // As in etcd: what must be sorted first cannot be streamed; clients then ask Range.
             return Err(Status::unimplemented("etcdserver: a sorted range cannot be streamed"));
         }
+        self.may_read(consistency)?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;

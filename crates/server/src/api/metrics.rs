@@ -256,28 +256,29 @@ fn network(page: &mut Page, sources: &Sources<'_>) {
     let name = "etcd_network_client_grpc_received_bytes_total";
     page.counter(name, received.get(), "Bytes received from clients.");
     let me = format!("{:x}", handle.member_id());
+    let peers = metrics.peers();
     let name = "etcd_network_peer_sent_bytes_total";
     page.family(Kind::Counter, name, "Bytes of messages sent to a peer.");
-    for (peer, traffic) in &metrics.peers {
+    for (peer, counted) in &peers {
         let peer = format!("{:x}", peer.0);
-        page.sample("", &[("To", &peer)], traffic.sent_bytes.get());
+        page.sample("", &[("To", &peer)], counted.traffic.sent_bytes.get());
     }
     let name = "etcd_network_peer_received_bytes_total";
     page.family(Kind::Counter, name, "Bytes of messages received from a peer.");
-    for (peer, traffic) in &metrics.peers {
+    for (peer, counted) in &peers {
         let peer = format!("{:x}", peer.0);
-        page.sample("", &[("From", &peer)], traffic.received_bytes.get());
+        page.sample("", &[("From", &peer)], counted.traffic.received_bytes.get());
     }
     let name = "quorate_peer_evidence_total";
     page.family(Kind::Counter, name, "What was seen of a peer beside its messages.");
-    for (peer, clues) in &metrics.clues {
+    for (peer, counted) in &peers {
         let peer = format!("{:x}", peer.0);
-        for (kind, count) in Clue::KINDS.iter().zip(clues) {
+        for (kind, count) in Clue::KINDS.iter().zip(&counted.clues) {
             page.sample("", &[("To", &peer), ("kind", kind)], count.get());
         }
     }
     page.family(Kind::Gauge, "etcd_network_known_peers", "Peers of the configuration.");
-    for peer in metrics.peers.keys() {
+    for peer in peers.keys() {
         let peer = format!("{:x}", peer.0);
         page.sample("", &[("Local", &me), ("Remote", &peer)], 1);
     }

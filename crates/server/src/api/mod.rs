@@ -29,7 +29,7 @@ mod authority;
 mod calls;
 mod certificate;
 mod checks;
-mod cluster;
+pub mod cluster;
 pub mod conditions;
 mod convert;
 mod dispatch;

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 /// Says that this is a quorate member and no stray HTTP client.
-const MAGIC: [u8; 4] = *b"QRTP";
+pub(super) const MAGIC: [u8; 4] = *b"QRTP";
 /// Version of the peer protocol. Another one is refused with both numbers.
 pub(super) const VERSION: u16 = 2;
 /// Known members in one hello; a longer list is refused.

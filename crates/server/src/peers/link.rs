@@ -8,7 +8,7 @@
 use super::hello::{Hello, Lane, Welcome};
 use super::stream::{Heard, Stream, Wire};
 use super::wire::{Kind, push_frame, split_frame};
-use super::{Call, PeerError, Shared};
+use super::{Call, PeerError, Shared, Verdict};
 use crate::timekeeping;
 use crate::witness::Clue;
 use bytes::BytesMut;
@@ -127,8 +127,12 @@ impl Link {
                     continue;
                 }
                 Err(error) => {
-                    if let PeerError::DiskLost(lost) = &error {
-                        return shared.fail(PeerError::DiskLost(*lost));
+                    match &error {
+                        PeerError::DiskLost(lost) => return shared.fail(Verdict::DiskLost(*lost)),
+                        PeerError::Removed { why } => {
+                            return shared.fail(Verdict::Removed { why: why.clone() });
+                        }
+                        _ => {}
                     }
                     if let PeerError::Io(error) = &error {
                         tell(&shared, self.peer, error);
@@ -224,7 +228,7 @@ pub(super) async fn call(shared: &Shared, peer: NodeId, lane: Lane) -> Result<St
         data: shared.data,
         lane,
         profile: shared.profile.clone(),
-        known: shared.roster.known(),
+        known: shared.tells(),
     };
     let mut frame = Vec::new();
     push_frame(&mut frame, Kind::Hello, |out| hello.encode(out));
@@ -243,6 +247,9 @@ pub(super) async fn call(shared: &Shared, peer: NodeId, lane: Lane) -> Result<St
         Kind::Refused => {
             let why = String::from_utf8_lossy(&payload).into_owned();
             Err(PeerError::Refused { why })
+        }
+        Kind::Removed => {
+            Err(PeerError::Removed { why: String::from_utf8_lossy(&payload).into_owned() })
         }
         _ => Err(PeerError::Unexpected),
     }

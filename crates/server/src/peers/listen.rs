@@ -4,7 +4,7 @@ use super::hello::{Hello, Lane, Welcome};
 use super::link::{HELLO_TIMEOUT, read_frame};
 use super::stream::Stream;
 use super::wire::{Kind, push_frame, split_frame};
-use super::{PeerError, Shared, bulk, configure};
+use super::{PeerError, Shared, Verdict, bulk, configure, join};
 use crate::timekeeping;
 use crate::tls::{self, Terminator};
 use crate::witness::Clue;
@@ -103,8 +103,10 @@ async fn answer(mut stream: Stream, shared: &Arc<Shared>) -> Result<(), PeerErro
     let mut buffer = BytesMut::new();
     let first = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
     let (kind, payload) = first.await.map_err(|_| PeerError::NoAnswer)??;
-    if kind != Kind::Hello {
-        return Err(PeerError::Unexpected);
+    match kind {
+        Kind::Hello => {}
+        Kind::Join => return let_in(stream, payload, shared).await,
+        _ => return Err(PeerError::Unexpected),
     }
     let hello = match Hello::decode(payload) {
         Ok(hello) => hello,
@@ -113,13 +115,21 @@ async fn answer(mut stream: Stream, shared: &Arc<Shared>) -> Result<(), PeerErro
             return Err(PeerError::BadHello(bad));
         }
     };
+    if shared.members().was_removed(NodeId(hello.from)) && hello.cluster == shared.cluster {
+        let why = shared.farewell(NodeId(hello.from));
+        let mut frame = Vec::new();
+        push_frame(&mut frame, Kind::Removed, |out| out.extend_from_slice(why.as_bytes()));
+        stream.write_all(&frame).await?;
+        stream.flush().await?;
+        return Err(PeerError::Refused { why });
+    }
     if let Err(why) = judge(&hello, shared).await? {
         refuse(&mut stream, &why).await?;
         return Err(PeerError::Refused { why });
     }
     shared.receiver.introduce(NodeId(hello.from), hello.profile);
     let (data, profile) = (shared.data, shared.profile.clone());
-    let welcome = Welcome { data, profile, known: shared.roster.known() };
+    let welcome = Welcome { data, profile, known: shared.tells() };
     let mut frame = Vec::new();
     push_frame(&mut frame, Kind::Welcome, |out| welcome.encode(out));
     stream.write_all(&frame).await?;
@@ -149,12 +159,12 @@ async fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, Pee
             hello.to, shared.me.0
         )));
     }
-    if !shared.urls.contains_key(&NodeId(hello.from)) {
+    if !shared.is_member(NodeId(hello.from)) {
         return Ok(Err(format!("member {:x} is no member of this cluster", hello.from)));
     }
     match shared.take_in(NodeId(hello.from), hello.data, hello.known.clone()).await {
         Err(PeerError::DiskLost(lost)) => {
-            shared.fail(PeerError::DiskLost(lost));
+            shared.fail(Verdict::DiskLost(lost));
             Ok(Err(lost.to_string()))
         }
         Err(PeerError::PeerDiskLost(lost)) => {
@@ -162,6 +172,27 @@ async fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, Pee
             Ok(Err(lost.told_to_the_caller()))
         }
         other => other.map(Ok),
+    }
+}
+
+/// Answers a newcomer that asks who it is.
+async fn let_in(mut stream: Stream, asked: Bytes, shared: &Shared) -> Result<(), PeerError> {
+    let urls = join::decode_urls(asked).ok_or(PeerError::Unexpected)?;
+    let members = shared.members();
+    match join::seat_for(&urls, &members) {
+        Ok(id) => {
+            tracing::info!(member = %id, ?urls, "a newcomer asks for its id");
+            let genesis = shared.genesis.clone();
+            let joined = join::Joined { member: id.0, genesis, members };
+            let mut frame = Vec::new();
+            push_frame(&mut frame, Kind::Joined, |out| join::encode(&joined, out));
+            stream.write_all(&frame).await?;
+            Ok(stream.flush().await?)
+        }
+        Err(why) => {
+            refuse(&mut stream, &why).await?;
+            Err(PeerError::Refused { why })
+        }
     }
 }
 

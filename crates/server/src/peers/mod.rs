@@ -12,13 +12,19 @@
 //! | `roster.rs` | who has which disk |
 //! | `link.rs` | calling, and sending without waiting |
 //! | `listen.rs` | being called |
+//! | `join.rs` | being let in |
 //! | `bulk.rs` | checkpoints, in resumable chunks |
 //! | `stream.rs` | bytes as they are, or over TLS |
+//!
+//! Links come and go with the members: whoever is in their table is dialled, and listened to. One
+//! that has left is dialled for [`LINGER`] more, so that it hears of it; after that, and whenever
+//! it calls, it is told that it was removed.
 //!
 //! TLS wraps the stream in [`dial`] and in `listen.rs` and nowhere else; see [`crate::tls`].
 
 pub(crate) mod bulk;
 mod hello;
+pub(crate) mod join;
 mod link;
 mod listen;
 mod roster;
@@ -32,24 +38,28 @@ pub use roster::DiskLost;
 pub(crate) use roster::{Roster, replace_file, with_checksum, without_checksum};
 pub(crate) use wire::BadFrame;
 
+use crate::genesis::Genesis;
 use crate::tls::{self, Secured};
 use crate::url::Url;
 use crate::witness::Clue;
 use bytes::Bytes;
 use quorate_core::NodeId;
+use quorate_replica::members::Members;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use stream::Stream;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{AbortHandle, spawn_blocking};
 
 /// Said to who speaks to a port for TLS without it, in a frame of ours.
 const TLS_WANTED: &str = "this port speaks TLS: write https:// for this member in \
     --initial-cluster, and --initial-advertise-peer-urls";
 
+/// Who has left is still dialled for so long.
+const LINGER: Duration = Duration::from_secs(10);
 /// A call that is not taken within this time has failed.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A handshake that has not ended within this time has failed.
@@ -60,6 +70,12 @@ const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 /// and again after this, until it is given up.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Beside the data ids that a member tells stands a pair that no member can have, with what it
+/// understands: a version that does not know of it drops it, as any word on who is no member.
+const FEATURES: u64 = u64::MAX;
+/// It understands changes of members in the log.
+const CHANGES: u64 = 1;
 
 /// A frame taken apart.
 type Call = (wire::Kind, Bytes);
@@ -92,6 +108,23 @@ pub(crate) enum PeerError {
     DiskLost(DiskLost),
     /// The peer is remembered with another disk.
     PeerDiskLost(DiskLost),
+    /// We were removed from the cluster: fatal for this member.
+    Removed {
+        /// The peer's words.
+        why: String,
+    },
+}
+
+/// What ends this member, as its peers say.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// We are remembered with another disk.
+    DiskLost(DiskLost),
+    /// We were removed from the cluster.
+    Removed {
+        /// In words.
+        why: String,
+    },
 }
 
 impl std::fmt::Display for PeerError {
@@ -108,6 +141,7 @@ impl std::fmt::Display for PeerError {
                  give --peer-cert-file and --peer-key-file, or write http:// at the caller",
             ),
             PeerError::Refused { why } => write!(f, "the peer refused the call: {why}"),
+            PeerError::Removed { why } => f.write_str(why),
             PeerError::Unexpected => f.write_str("the peer answered out of turn"),
             PeerError::DiskLost(lost) | PeerError::PeerDiskLost(lost) => lost.fmt(f),
         }
@@ -177,16 +211,26 @@ pub(crate) struct Shared {
     data: u64,
     profile: Profile,
     roster: Arc<Roster>,
-    urls: BTreeMap<NodeId, Url>,
     tls: Option<Secured>,
+    genesis: Genesis,
+    members: RwLock<Members>,
+    links: Mutex<BTreeMap<NodeId, Kept>>,
+    /// Who understands changes of members, of those who were met in this life.
+    features: Mutex<BTreeMap<NodeId, bool>>,
     receiver: Box<dyn Receive>,
     greeted: watch::Sender<Vec<NodeId>>,
-    failure: watch::Sender<Option<DiskLost>>,
+    failure: watch::Sender<Option<Verdict>>,
+}
+
+/// A link, and the task that keeps it up.
+struct Kept {
+    link: Arc<Link>,
+    task: AbortHandle,
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("me", &self.me).field("urls", &self.urls).finish()
+        f.debug_struct("Shared").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
@@ -194,8 +238,90 @@ impl Shared {
     /// Calls a peer.
     async fn dial(&self, peer: NodeId) -> Result<Stream, PeerError> {
         let unknown = || io::Error::new(io::ErrorKind::NotFound, "the peer has no URL");
-        let url = self.urls.get(&peer).ok_or_else(unknown)?;
-        dial(url, self.tls.as_ref()).await
+        let url = self.url(peer).ok_or_else(unknown)?;
+        dial(&url, self.tls.as_ref()).await
+    }
+
+    /// Where the peer is dialled.
+    fn url(&self, peer: NodeId) -> Option<Url> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.get(peer)?.peer_urls.first()?.parse().ok()
+    }
+
+    /// The members, as this one knows them.
+    fn members(&self) -> Members {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_member(&self, id: NodeId) -> bool {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).get(id).is_some()
+    }
+
+    /// Follows the members: links to newcomers are made, and to those who have left they end after
+    /// a while. Returns the links to all members. Must be called within the runtime.
+    pub(crate) fn follow(self: &Arc<Self>, members: &Members) -> BTreeMap<NodeId, Arc<Link>> {
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members.clone();
+        let mut links = self.links();
+        for (id, _) in members.iter().filter(|(id, _)| *id != self.me) {
+            links.entry(id).or_insert_with(|| {
+                let link = Arc::new(Link::new(id));
+                let task = tokio::spawn(Arc::clone(&link).keep(Arc::clone(self)));
+                Kept { link, task: task.abort_handle() }
+            });
+        }
+        let gone: Vec<NodeId> =
+            links.keys().copied().filter(|id| members.get(*id).is_none()).collect();
+        for id in gone {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                if !shared.is_member(id)
+                    && let Some(kept) = shared.links().remove(&id)
+                {
+                    kept.task.abort();
+                }
+            });
+        }
+        links.iter().map(|(id, kept)| (*id, Arc::clone(&kept.link))).collect()
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<NodeId, Kept>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The data ids that this member knows of, and what it understands.
+    fn tells(&self) -> Vec<(u64, u64)> {
+        std::iter::once((FEATURES, CHANGES)).chain(self.roster.known()).collect()
+    }
+
+    /// Notes what a peer understands.
+    fn note_features(&self, peer: NodeId, told: &[(u64, u64)]) {
+        let changes = told.iter().any(|(id, what)| *id == FEATURES && what & CHANGES != 0);
+        let mut features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        features.insert(peer, changes);
+    }
+
+    /// True if changes of members may be put into the log: a majority was met, and all who were met
+    /// understand them. A version that does not would stop.
+    pub(crate) fn may_change(&self) -> bool {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        let met = members.iter().filter_map(|(id, _)| features.get(&id));
+        let (count, all) = met.fold((0, true), |(count, all), one| (count + 1, all && *one));
+        // A seat that nobody has taken yet is nobody to be asked.
+        let started = members.iter().filter(|(_, seat)| seat.started).count();
+        let seats = if started > 0 { started } else { members.iter().count() };
+        all && count + 1 > seats / 2
+    }
+
+    /// Somebody who is told that it was removed hears why.
+    fn farewell(&self, id: NodeId) -> String {
+        format!(
+            "member {:x} was removed from cluster {:x}: it takes no part any more. To bring this \
+             host back, add it as a new member ('quorate member add NAME --peer-urls=URL') with an \
+             empty --data-dir",
+            id.0, self.cluster
+        )
     }
 
     fn greeted(&self, peer: NodeId) {
@@ -220,9 +346,9 @@ impl Shared {
         mut rumours: Vec<(u64, u64)>,
     ) -> Result<(), PeerError> {
         let roster = Arc::clone(&self.roster);
+        self.note_features(peer, &rumours);
         // What is said of who is no member is not kept, so the roster has a bound.
-        let is_member = |id: u64| id == self.me.0 || self.urls.contains_key(&NodeId(id));
-        rumours.retain(|(member, _)| is_member(*member));
+        rumours.retain(|(id, _)| *id == self.me.0 || self.is_member(NodeId(*id)));
         let written = spawn_blocking(move || {
             // Who is not the one that we know is not listened to. Of the others, what they remember
             // of us comes first: if we lost our disk we must remember nobody.
@@ -233,10 +359,8 @@ impl Shared {
         written.await.map_err(io::Error::from)?
     }
 
-    fn fail(&self, error: PeerError) {
-        if let PeerError::DiskLost(lost) = error {
-            self.failure.send_replace(Some(lost));
-        }
+    fn fail(&self, verdict: Verdict) {
+        self.failure.send_replace(Some(verdict));
     }
 }
 
@@ -251,16 +375,17 @@ pub(crate) struct Neighbours {
     pub(crate) data: u64,
     /// What this member tells of itself.
     pub(crate) profile: Profile,
-    /// Where each other member is dialled.
-    pub(crate) urls: BTreeMap<NodeId, Url>,
     /// How, where a URL says https.
     pub(crate) tls: Option<Secured>,
+    /// What the cluster began with.
+    pub(crate) genesis: Genesis,
+    /// Who is dialled and listened to, at first.
+    pub(crate) members: Members,
 }
 
 /// All links of this member.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    links: BTreeMap<NodeId, Arc<Link>>,
     shared: Arc<Shared>,
 }
 
@@ -272,38 +397,37 @@ impl Peers {
         listeners: Vec<tls::Listener>,
         receiver: Box<dyn Receive>,
     ) -> Peers {
-        let Neighbours { cluster, me, data, profile, urls, tls } = neighbours;
+        let Neighbours { cluster, me, data, profile, tls, genesis, members } = neighbours;
         let shared = Arc::new(Shared {
             cluster,
             me,
             data,
             profile,
             roster: Arc::new(roster),
-            urls,
             tls,
+            genesis,
+            members: RwLock::default(),
+            links: Mutex::default(),
+            features: Mutex::default(),
             receiver,
             greeted: watch::Sender::new(Vec::new()),
             failure: watch::Sender::new(None),
         });
-        let link = |peer: &NodeId| (*peer, Arc::new(Link::new(*peer)));
-        let links: BTreeMap<_, _> = shared.urls.keys().map(link).collect();
-        for link in links.values() {
-            tokio::spawn(Arc::clone(link).keep(Arc::clone(&shared)));
-        }
+        shared.follow(&members);
         for listener in listeners {
             tokio::spawn(listen::listen(listener, Arc::clone(&shared)));
         }
-        Peers { links, shared }
+        Peers { shared }
     }
 
     /// The links, for the loop thread.
     pub(crate) fn links(&self) -> BTreeMap<NodeId, Arc<Link>> {
-        self.links.clone()
+        self.shared.links().iter().map(|(id, kept)| (*id, Arc::clone(&kept.link))).collect()
     }
 
     /// Tells every peer that this member stops. It sends nothing after that which matters.
     pub(crate) fn say_goodbye(&self) {
-        self.links.values().for_each(|link| link.say_goodbye());
+        self.shared.links().values().for_each(|kept| kept.link.say_goodbye());
     }
 
     /// What checkpoint transfers need to call a peer.
@@ -313,8 +437,8 @@ impl Peers {
 
     /// Returns when `count` peers have taken our call and none of them knows us with another disk.
     ///
-    /// Errors: one of them does.
-    pub(crate) async fn greet(&self, count: usize) -> Result<(), DiskLost> {
+    /// Errors: one of them does, or says that we were removed.
+    pub(crate) async fn greet(&self, count: usize) -> Result<(), Verdict> {
         let mut greeted = self.shared.greeted.subscribe();
         tokio::select! {
             lost = self.failed() => Err(lost),
@@ -322,11 +446,11 @@ impl Peers {
         }
     }
 
-    /// Returns when a peer says that we lost our disk; never otherwise.
-    pub(crate) async fn failed(&self) -> DiskLost {
+    /// Returns when a peer says that we lost our disk, or were removed; never otherwise.
+    pub(crate) async fn failed(&self) -> Verdict {
         let mut failure = self.shared.failure.subscribe();
         let failed = failure.wait_for(Option::is_some).await.expect("we hold the sender");
-        failed.expect("just seen")
+        failed.clone().expect("just seen")
     }
 }
 
@@ -341,7 +465,11 @@ async fn dial(url: &Url, tls: Option<&Secured>) -> Result<Stream, PeerError> {
             let stream = tls::call_within(TLS_TIMEOUT, config, url.host(), stream).await?;
             Ok(Stream::secured(stream.into()))
         }
-        // Who has an https URL to dial has TLS: it is set up by the same URLs.
+        // Members that came later may have what this one was not set up for.
+        None if url.is_https() => {
+            let why = "its URL is https, and this member has no TLS for peers";
+            Err(io::Error::new(io::ErrorKind::Unsupported, why).into())
+        }
         _ => Ok(Stream::Plain(stream)),
     }
 }

@@ -38,8 +38,8 @@ impl std::fmt::Display for DiskLost {
             f,
             "member {} is known with data id {:016x} but comes with {:016x}: it lost its disk, and \
              with it its votes and acknowledged entries. Bring its old data directory back, or \
-             remove the member and add it under a new identity",
-            self.member, self.known, self.presented
+             give its place to a new member: 'quorate member replace {:x} NAME PEER_URLS'",
+            self.member, self.known, self.presented, self.member.0
         )
     }
 }
@@ -52,9 +52,9 @@ impl DiskLost {
     pub(crate) fn told_to_the_caller(self) -> String {
         format!(
             "member {} is known with another data id than {:016x}: it lost its disk, and with it \
-             its votes and acknowledged entries. Bring its old data directory back, or remove the \
-             member and add it under a new identity",
-            self.member, self.presented
+             its votes and acknowledged entries. Bring its old data directory back, or give its \
+             place to a new member: 'quorate member replace {:x} NAME PEER_URLS'",
+            self.member, self.presented, self.member.0
         )
     }
 }
@@ -86,6 +86,15 @@ impl Roster {
     /// All that is known: (member, data).
     pub(crate) fn known(&self) -> Vec<(u64, u64)> {
         self.lock().iter().map(|(member, data)| (*member, *data)).collect()
+    }
+
+    /// Forgets the disks of those who never return. Waits for the disk.
+    pub(crate) fn forget(&self, is_gone: impl Fn(NodeId) -> bool) -> io::Result<()> {
+        let _writing = self.begin();
+        let mut next = self.lock().clone();
+        let before = next.len();
+        next.retain(|member, _| *member == self.me.0 || !is_gone(NodeId(*member)));
+        if next.len() < before { self.write(next) } else { Ok(()) }
     }
 
     /// Takes in that `member` presents `data`, durably before it returns. Waits for the disk.

@@ -40,12 +40,22 @@ pub(super) enum Kind {
     Time = 9,
     /// The sender stops in order: its silence from now on need not be waited for.
     Goodbye = 10,
+    /// A newcomer asks for its id.
+    Join = 11,
+    /// It is told.
+    Joined = 12,
+    /// The call is refused because the caller was removed from the cluster; the payload says so.
+    Removed = 13,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::{Chunk, Goodbye, Hello, Message, Offer, Refused, Resume, Stored, Time, Welcome};
-        let all = [Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time, Goodbye];
+        use Kind::{Join, Joined, Removed};
+        let all = [
+            Hello, Welcome, Refused, Message, Offer, Resume, Chunk, Stored, Time, Goodbye, Join,
+            Joined, Removed,
+        ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }

@@ -61,6 +61,7 @@ use quorate_drivers::live::monotonic_now;
 use quorate_protocols::time::dispersion::DriftBound;
 use quorate_protocols::time::exchange::Exchange;
 use quorate_protocols::time::synchronizer::{Message, PEERS_MAX, SourceId};
+use quorate_replica::members::Members;
 use server::Asked;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -143,11 +144,18 @@ pub(crate) struct Timekeeper {
 
 impl Timekeeper {
     /// Of the member that is configured so. It asks nobody yet.
-    pub(crate) fn new(config: &Config) -> Timekeeper {
-        let member = config.member_id();
-        let others = config.initial_members().into_iter().filter(|(id, _)| *id != member);
+    ///
+    /// Peers that come later are asked from the next start on; who left does not answer.
+    pub(crate) fn new(config: &Config, member: u64, members: &Members) -> Timekeeper {
+        let others = members.iter().filter(|(id, _)| id.0 != member);
+        let names = config.initial_members();
+        let name = |id: NodeId, told: &str| match names.get(&id.0) {
+            Some(name) if told.is_empty() => name.clone(),
+            _ if told.is_empty() => format!("{:x}", id.0),
+            _ => told.to_owned(),
+        };
         let peers: BTreeMap<NodeId, String> =
-            others.map(|(id, name)| (NodeId(id), name)).take(PEERS_MAX).collect();
+            others.map(|(id, seat)| (id, name(id, &seat.name))).take(PEERS_MAX).collect();
         let sources: Vec<TimeSource> =
             config.time_sources.iter().take(usize::from(SERVERS_MAX)).cloned().collect();
         let settings = keeper::settings(
@@ -271,8 +279,8 @@ impl Timekeeper {
         for (to, message) in outgoing {
             let Some(link) = wires.links.get(&to) else { continue };
             let bytes = link.push_time(&message);
-            if let Some(traffic) = wires.metrics.peers.get(&to) {
-                traffic.sent_bytes.add(bytes as u64);
+            if let Some(peer) = wires.metrics.peer(to) {
+                peer.traffic.sent_bytes.add(bytes as u64);
             }
         }
     }

@@ -98,7 +98,7 @@ async fn asked(manner: Manner) -> (Result<Exchange, NoAnswer>, u64) {
 fn timekeeper(sources: Vec<TimeSource>) -> Arc<Timekeeper> {
     let config = Config { time_sources: sources, ..Config::default() };
     config.validate().expect("a good configuration");
-    let keeper = Arc::new(Timekeeper::new(&config));
+    let keeper = Arc::new(keeper_of(&config));
     keeper.start(BTreeMap::new(), Arc::default());
     keeper
 }
@@ -118,6 +118,11 @@ async fn until(keeper: &Timekeeper, holds: impl Fn(&TimeReport) -> bool) -> Time
 
 fn verdicts(report: &TimeReport) -> Vec<&str> {
     report.sources.iter().map(|source| source.verdict.as_str()).collect()
+}
+
+fn keeper_of(config: &Config) -> Timekeeper {
+    let members = crate::genesis::Genesis::of(config).members;
+    Timekeeper::new(config, config.member_id(), &members)
 }
 
 #[tokio::test]
@@ -207,7 +212,7 @@ async fn clocks_that_are_years_off_are_contradicted_and_nobody_falls_over() {
 #[tokio::test]
 async fn a_member_that_is_to_ask_nobody_answers_nobody() {
     let config = Config { time_poll: Duration::ZERO, ..Config::default() };
-    let keeper = Arc::new(Timekeeper::new(&config));
+    let keeper = Arc::new(keeper_of(&config));
     keeper.start(BTreeMap::new(), Arc::default());
     keeper.heard(NodeId(7), Message::Ask { ticket: 1 });
     let report = keeper.report();
@@ -216,7 +221,7 @@ async fn a_member_that_is_to_ask_nobody_answers_nobody() {
 
 #[test]
 fn a_report_is_read_as_it_was_written() {
-    let report = Timekeeper::new(&Config::default()).report();
+    let report = keeper_of(&Config::default()).report();
     let json = serde_json::to_string(&report).expect("numbers and text");
     let read: TimeReport = serde_json::from_str(&json).expect("a report");
     assert_eq!(read, report);
@@ -227,7 +232,7 @@ fn a_report_is_read_as_it_was_written() {
 fn a_server_that_changes_its_mind_is_told_once_per_change() {
     let config =
         Config { time_sources: vec!["ntp://a".parse().expect("a source")], ..Config::default() };
-    let keeper = Timekeeper::new(&config);
+    let keeper = keeper_of(&config);
     let gone = || Asked::Unreachable { why: "gone".to_owned() };
     for strangers in [2, 3] {
         keeper.not_answered(0, gone(), strangers);

@@ -34,6 +34,8 @@ mod guards;
 #[cfg(feature = "mutants")]
 mod hunt;
 #[cfg(feature = "mutants")]
+mod members;
+#[cfg(feature = "mutants")]
 mod plant;
 #[cfg(all(test, feature = "mutants"))]
 mod tests;
@@ -49,17 +51,19 @@ pub use detectors::DETECTORS;
 #[cfg(feature = "mutants")]
 pub use guards::GUARDS;
 #[cfg(feature = "mutants")]
+pub use members::MEMBERS;
+#[cfg(feature = "mutants")]
 pub use plant::{
     ClientMutant, HostMutant, MutantCase, Needs, Plant, UnknownMutant, Work, WorldName, case_named,
 };
 #[cfg(feature = "mutants")]
 pub use unit_only::UNIT_ONLY;
 
-/// Every planted bug that a campaign must catch: of the service, of Raft, of fences and named
-/// requests, of clocks, and of detectors.
+/// Every planted bug that a campaign must catch: of the service, of its members, of Raft, of fences
+/// and named requests, of clocks, and of detectors.
 #[cfg(feature = "mutants")]
 pub fn cases() -> impl Iterator<Item = &'static MutantCase> {
-    CATALOGUE.iter().chain(GUARDS).chain(CLOCKS).chain(DETECTORS)
+    CATALOGUE.iter().chain(GUARDS).chain(CLOCKS).chain(DETECTORS).chain(MEMBERS)
 }
 
 /// True if bugs can be planted in this build.

@@ -8,6 +8,24 @@ use quorate_drivers::simulate::{Nodes, World as _};
 use std::collections::BTreeMap;
 
 impl Service {
+    /// True if nothing is waited for any longer.
+    pub(super) fn is_whole_again(&self, nodes: &Nodes<'_, Self>) -> bool {
+        if self.reshaping.is_on() && (0..nodes.len()).any(|member| nodes.is_dead(member)) {
+            return true; // Of few members a majority may be gone.
+        }
+        let serving = (0..nodes.len()).all(|member| {
+            self.served[member]
+                || nodes.is_dead(member)
+                || !nodes.is_correct(member)
+                || !self.reshaping.votes(self.id(member))
+        });
+        serving
+            && self.reshaping.is_settled()
+            && self.operations.is_empty()
+            && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
+            && !self.watchers.iter().any(|watcher| watcher.is_owed(&self.truth))
+    }
+
     /// A line for each member, operation, lease and watcher that is waited for.
     pub(super) fn still_owed(&self, nodes: &Nodes<'_, Self>) -> Vec<String> {
         let mut owed = self.members_that_do_not_serve(nodes);

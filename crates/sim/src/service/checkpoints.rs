@@ -11,7 +11,24 @@ use quorate_replica::{Replica, Request};
 use quorate_server::checkpointing::Supply;
 use std::time::Duration;
 
+/// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
+const LOG_REST: u64 = 50_000_000;
+
 impl Service {
+    /// As the log thread of a member does it when nothing has been written for a while.
+    pub(super) fn mark_log(&mut self, node: usize, nodes: &mut Nodes<'_, Self>, now: u64) {
+        let member = &mut self.members[node];
+        match member.unmarked {
+            Some(0) => member.unmarked = Some(now),
+            // Should this fail the next sync says so as well.
+            Some(since) if now >= since + LOG_REST && !member.syncing => {
+                let _ = nodes.with_disk(node).1.idle();
+                member.unmarked = None;
+            }
+            _ => {}
+        }
+    }
+
     /// A checkpoint of a member is written, or has to be.
     pub(super) fn take_checkpoint(
         &mut self,

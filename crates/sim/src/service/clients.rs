@@ -37,18 +37,21 @@ pub enum Workload {
     Lock,
     /// Writes of keys that are watched, and compactions.
     Watch,
+    /// Keys, while members come and go.
+    Members,
     /// Nothing.
     Idle,
 }
 
 impl Workload {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Workload); 6] = [
+    pub const ALL: [(&'static str, Workload); 7] = [
         ("mixed", Workload::Mixed),
         ("kv", Workload::Kv),
         ("lease", Workload::Lease),
         ("lock", Workload::Lock),
         ("watch", Workload::Watch),
+        ("members", Workload::Members),
         ("idle", Workload::Idle),
     ];
 
@@ -56,7 +59,9 @@ impl Workload {
     pub(super) fn weights(self) -> Weights {
         match self {
             Workload::Mixed => [3, 8, 8, 3, 4, 5, 3, 4, 3, 3, 4, 3, 1, 3, 3, 2, 1, 1, 3, 3],
-            Workload::Kv => [3, 8, 8, 3, 4, 5, 3, 4, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0],
+            Workload::Kv | Workload::Members => {
+                [3, 8, 8, 3, 4, 5, 3, 4, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]
+            }
             Workload::Lease => [3, 2, 2, 0, 1, 1, 0, 1, 0, 5, 8, 8, 1, 0, 0, 0, 0, 1, 0, 0],
             Workload::Lock => [3, 1, 1, 0, 0, 0, 0, 0, 0, 4, 0, 6, 0, 8, 8, 3, 0, 1, 8, 4],
             Workload::Watch => [3, 9, 1, 0, 5, 3, 3, 1, 0, 1, 3, 1, 1, 0, 0, 0, 3, 1, 0, 0],

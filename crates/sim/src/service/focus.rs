@@ -2,7 +2,7 @@
 
 use super::clients::{Weights, Wish};
 use super::plants::Plants;
-use super::{Options, Service};
+use super::{Options, Service, Workload};
 use crate::mutants::{MutantCase, Plant, Work};
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ impl Service {
             (options.checkpoint_bytes, options.log_retain_bytes) = (1 << 10, 1 << 10);
             // A log is given up in whole segments.
             options.segment_bytes = 16 << 10;
+        }
+        if work.contains(&Work::Reconfigure) {
+            options.workload = Workload::Members;
         }
         let mut service = Service::new(options);
         service.weights = weights(work);

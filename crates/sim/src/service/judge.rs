@@ -11,8 +11,9 @@ use quorate_check::guarantees::revisions;
 use quorate_check::history::ClientId;
 use quorate_core::{Index, Position};
 use quorate_drivers::simulate::trace::Kind;
-use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes};
+use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes, World as _};
 use quorate_protocols::consensus::raft::{self, Payload, RoleName};
+use quorate_replica::members::MembersCommand;
 use quorate_replica::store::{self, Command, KvError, Outcome, Put};
 use quorate_replica::{Answer, LeaseAnswer, LeaseAsk, Message, Replica, open};
 use std::collections::BTreeMap;
@@ -50,7 +51,8 @@ impl Service {
         state: &Replica,
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
-        let (at, digest) = (state.applied(), state.store().digest());
+        let digest = state.store().digest() ^ state.members().digest();
+        let at = state.applied();
         if at.index > self.logs.last() {
             for (position, payload) in self.logs.up_to(at)? {
                 self.logs.choose(state.raft().term(), position);
@@ -81,9 +83,13 @@ impl Service {
         payload: Payload,
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
-        let Payload::Command(sealed) = payload else {
-            self.truth.pass();
-            return Ok(());
+        self.reshaping.happens(position, &payload)?;
+        let sealed = match payload {
+            Payload::Command(sealed) if !is_change(&sealed) => sealed,
+            _ => {
+                self.truth.pass();
+                return Ok(());
+            }
         };
         let opened = open(sealed).and_then(|(life, ticket, encoded)| {
             Some(((life, ticket), store::Asked::decode(encoded).ok()?))
@@ -372,7 +378,8 @@ impl Service {
         nodes: &mut Nodes<'_, Self>,
         hands: &mut Hands<'_, Self>,
     ) {
-        if self.served[member] || nodes.is_dead(member) {
+        let votes = self.reshaping.votes(self.id(member));
+        if self.served[member] || nodes.is_dead(member) || !votes {
             return;
         }
         if !self.members[member].up {
@@ -407,6 +414,11 @@ impl Service {
             ),
         }
     }
+}
+
+/// True if a sealed command changes the members.
+fn is_change(sealed: &Bytes) -> bool {
+    open(sealed.clone()).is_some_and(|(_, _, body)| MembersCommand::is_one(&body))
 }
 
 fn words(answered: &Answered) -> String {
@@ -450,6 +462,8 @@ pub(super) fn fingerprint(message: &Message) -> u64 {
         Message::Lease(_) => 7,
         Message::Apply => 8,
         Message::Digest { at, digest } => at.0 ^ digest.rotate_left(17),
+        Message::Vet { envelope } => 9 ^ (envelope.len() as u64) << 4,
+        Message::Vetoed { ticket, why, .. } => 10 ^ ticket.0 << 8 ^ (*why as u64) << 4,
     }
 }
 
@@ -479,6 +493,8 @@ pub(super) fn describe(message: &Message) -> String {
         Message::Lease(message) => format!("{message:?}"),
         Message::Apply => "Apply".to_owned(),
         Message::Digest { at, digest } => format!("Digest at {at}: {digest:016x}"),
+        Message::Vet { .. } => "Vet: a change of members".to_owned(),
+        Message::Vetoed { why, .. } => format!("Vetoed: {why}"),
     }
 }
 

@@ -10,6 +10,7 @@
 //!   judge.rs  every answer     logs.rs (of the crate)   the logs of the members
 //!      |
 //!   truth.rs  what must have happened      asks.rs  what was asked
+//!   reshaping.rs  members that come and go, and what holds of them
 //!   watchers.rs  leases.rs                 what was promised
 //! ```
 //!
@@ -25,6 +26,7 @@
 //! | `watch` | ordered, unique, reliable, atomic, resumable, and progress is never ahead | etcd's API |
 //! | `lease` | no lease ends before its time, or is said to be gone, or leaves a key behind | Gray and Cheriton (1989) |
 //! | `lock` | tokens grow; nobody writes with an older token than the resource has seen, or under a lock that he has lost | Kleppmann (2016) |
+//! | `membership` | see `reshaping.rs` | Ongaro and Ousterhout (2014), section 6 |
 //! | `recovery` | who was not damaged starts again, whatever happened to it | |
 //! | `digest` | no member is told that its state is wrong | |
 //! | `crash` | no assertion of a node fails | |
@@ -44,6 +46,7 @@ mod members;
 mod options;
 mod plants;
 mod renewals;
+mod reshaping;
 mod resource;
 mod suspicion;
 mod truth;
@@ -74,6 +77,7 @@ use quorate_replica::store::Asked as Sealed;
 use quorate_replica::{Indication, Message, Replica, Request};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
+use reshaping::Reshaping;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use truth::Truth;
@@ -87,8 +91,6 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// What a checkpoint takes to be written, or to travel, at least.
 const CHECKPOINT_TIME: Duration = Duration::from_millis(5);
-/// The end of the log is marked when nothing has been written for so long. Unit: nanoseconds.
-const LOG_REST: u64 = 50_000_000;
 
 /// What an alarm is about.
 #[derive(Clone, Debug)]
@@ -113,6 +115,8 @@ enum Errand {
     Probe { member: usize },
     /// Somebody has looked at the clocks, for reads that may rest on them.
     Vouch,
+    /// The operator changes the members.
+    Reshape,
 }
 
 /// The service under simulation.
@@ -150,6 +154,7 @@ pub struct Service {
     /// Rare paths of the replicas.
     buggify: Buggify,
     lease_reads: LeaseReads,
+    reshaping: Reshaping,
     plants: Plants,
 }
 
@@ -182,6 +187,7 @@ impl Service {
             weights,
             buggify: Buggify::Off,
             lease_reads: LeaseReads::default(),
+            reshaping: Reshaping::default(),
             plants: Plants::default(),
         }
     }
@@ -193,29 +199,18 @@ impl Service {
     }
 
     fn settings(&self, node: usize) -> ReplicaSettings {
+        let (founders, members) = self.founders();
         ReplicaSettings {
             me: self.id(node),
-            voters: (0..self.nodes).map(|node| self.id(node)).collect(),
+            voters: (0..founders).map(|node| self.id(node)).collect(),
+            members,
+            member_terms: self.member_terms(),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(1_000),
             election_timeout_min: self.options.election_timeout_min,
             log_retain_bytes: self.options.log_retain_bytes,
             lease_reads: self.lease_reads.terms(self.options.election_timeout_min),
             buggify: self.buggify,
-        }
-    }
-
-    /// As the log thread of a member does it when nothing has been written for a while.
-    fn mark_log(&mut self, node: usize, nodes: &mut Nodes<'_, Self>, now: u64) {
-        let member = &mut self.members[node];
-        match member.unmarked {
-            Some(0) => member.unmarked = Some(now),
-            // Should this fail the next sync says so as well.
-            Some(since) if now >= since + LOG_REST && !member.syncing => {
-                let _ = nodes.with_disk(node).1.idle();
-                member.unmarked = None;
-            }
-            _ => {}
         }
     }
 
@@ -356,6 +351,10 @@ impl World for Service {
         let retain = self.options.log_retain_bytes as u64;
         self.options.log_retain_bytes = (retain * pick(4, &[16, 4, 1]) / 4) as usize;
         self.begin_lease_reads(nodes, leases, hands);
+        if self.options.workload == Workload::Members {
+            let site = Site::new(About::Setup, 1_100);
+            self.reshaping.begin(nodes, hands.draw(site, 2) == 1);
+        }
         self.buggify = match (hands.buggify(), rare) {
             (Switch::Off, _) | (_, 0) => Buggify::Off,
             (Switch::On, times) => Buggify::OneIn(times as u32),
@@ -502,6 +501,7 @@ impl World for Service {
             self.errand(RECONNECT, Errand::Connect { watcher }, hands);
         }
         self.served = vec![false; self.nodes];
+        self.begin_reshaping(hands);
         if self.lease_reads.are_on() {
             self.errand(VOUCH_EVERY, Errand::Vouch, hands);
         }
@@ -528,6 +528,7 @@ impl World for Service {
             Errand::Stir { watcher } => self.stir(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),
             Errand::Vouch => self.vouch(hands),
+            Errand::Reshape => self.reshape(nodes, hands),
         }
     }
 
@@ -573,6 +574,10 @@ impl World for Service {
                 return hands.broken(Broken::new("digest", format!("members differ at {at}")));
             }
             Indication::Configured(_) | Indication::Removed => return,
+            Indication::Changed { ticket, answer } => {
+                return self.changed(node, ticket, answer, state, hands);
+            }
+            Indication::MembersChanged(table) => return self.publish(node, &table, hands),
         };
         if let Some(asked) = member.waiting.remove(&ticket) {
             member.owed.push((asked, answered));
@@ -591,7 +596,9 @@ impl World for Service {
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);
         }
-        if let Err(broken) = self.logs.turn(node, state.raft()) {
+        let judged = self.logs.turn(node, state.raft());
+        let judged = judged.and_then(|()| self.reshaping.turn(node, state.raft()));
+        if let Err(broken) = judged {
             return hands.broken(broken);
         }
         if state.applied() != self.members[node].applied {
@@ -641,13 +648,7 @@ impl World for Service {
     }
 
     fn has_recovered(&mut self, nodes: &mut Nodes<'_, Self>) -> bool {
-        let serving = (0..nodes.len()).all(|member| {
-            self.served[member] || nodes.is_dead(member) || !nodes.is_correct(member)
-        });
-        serving
-            && self.operations.is_empty()
-            && nodes.up().all(|(_, node)| node.store().leases().len() == 0)
-            && !self.watchers.iter().any(|watcher| watcher.is_owed(&self.truth))
+        self.is_whole_again(nodes)
     }
 
     fn awaited(&mut self, nodes: &mut Nodes<'_, Self>) -> Vec<String> {

@@ -51,6 +51,7 @@ pub const WORKLOADS: &[crate::Workload] = &[
     crate::Workload { name: "lease", about: "leases, and keys under them" },
     crate::Workload { name: "lock", about: "locks by lease and compare, and what they protect" },
     crate::Workload { name: "watch", about: "writes of keys that are watched, and compactions" },
+    crate::Workload { name: "members", about: "keys, while members come, go and change places" },
     crate::Workload { name: "idle", about: "nobody asks for anything" },
 ];
 
@@ -69,6 +70,7 @@ pub const PROPERTIES: &[&str] = &[
     "watch",
     "lease",
     "lock",
+    "membership",
     "recovery",
     "digest",
     "crash",

@@ -290,6 +290,13 @@ impl Raft {
         each.map(|(id, progress)| (*id, progress.matched(), progress.state()))
     }
 
+    /// True if a leader has heard the member lately: within two election timeouts or so. A leader
+    /// always hears itself; others hear nobody.
+    pub fn is_alive(&self, id: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        id == self.id() || leader.progress.get(&id).is_some_and(Progress::is_alive)
+    }
+
     /// True while entries that this member once held are missing.
     pub fn is_mending(&self) -> bool {
         self.mending.is_some()

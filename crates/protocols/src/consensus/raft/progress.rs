@@ -56,6 +56,8 @@ pub(super) struct Progress {
     /// The last entry that it forwarded: it waits for the news that this is committed.
     forwarded: Index,
     heard: bool,
+    /// It was heard in the time before that.
+    heard_before: bool,
     moved: bool,
     /// It surely keeps what it promised until then, by the leader's clock.
     pub(super) promised_until: Time,
@@ -90,6 +92,7 @@ impl Progress {
             commit_sent: Index(0),
             forwarded: Index(0),
             heard: false,
+            heard_before: false,
             moved: false,
             promised_until: Time::default(),
             answer: Stopwatch::default(),
@@ -150,7 +153,13 @@ impl Progress {
     }
 
     pub(super) fn forget_heard(&mut self) {
-        self.heard = false;
+        self.heard_before = std::mem::take(&mut self.heard);
+    }
+
+    /// True if the follower was heard lately: since the last call but one of
+    /// [`Progress::forget_heard`].
+    pub(super) fn is_alive(&self) -> bool {
+        self.heard || self.heard_before
     }
 
     pub(super) fn answered(&mut self, round: u64) {

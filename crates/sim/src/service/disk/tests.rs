@@ -28,6 +28,8 @@ fn settings() -> ReplicaSettings {
     ReplicaSettings {
         me: NodeId(1),
         voters: (1..=3).map(NodeId).collect(),
+        members: Default::default(),
+        member_terms: Default::default(),
         heartbeat_interval: Duration::from_millis(100),
         election_timeout: Duration::from_secs(1),
         election_timeout_min: Duration::from_secs(1),
@@ -54,7 +56,7 @@ fn checkpoint(position: Position) -> Checkpoint {
         store.apply(&Command::Put(Put { key, value, ..Put::default() }));
     }
     let configuration = settings().replica(Life(1), None).raft.configuration;
-    Checkpoint { position, configuration, store }
+    Checkpoint { position, configuration, members: Default::default(), store }
 }
 
 /// A member and what it was made to write.
