@@ -25,6 +25,11 @@ pub(crate) const ENDPOINTS_DEFAULT: &str = "127.0.0.1:2379";
 /// How long dialling may take before the next endpoint is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A member that owes an answer is asked so often for a sign of life,
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// and given up if it gives none within this time.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
+
 /// A longer answer to an HTTP GET is cut off.
 const HTTP_BYTES_MAX: u64 = 1 << 20;
 
@@ -194,6 +199,17 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Channel, transport::E
     let transport = match &endpoint.tls {
         Some(tls) if endpoint.is_https() => tls.connect(endpoint.dial()).await?,
         _ => endpoint.dial().connect().await?,
+    };
+    Ok(transport.into())
+}
+
+/// As [`connect`]; a member that falls silent while a request waits breaks the connection.
+pub(crate) async fn connect_alert(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
+    let dial = endpoint.dial().http2_keep_alive_interval(PING_EVERY);
+    let dial = dial.keep_alive_timeout(PONG_WITHIN);
+    let transport = match &endpoint.tls {
+        Some(tls) if endpoint.is_https() => tls.connect(dial).await?,
+        _ => dial.connect().await?,
     };
     Ok(transport.into())
 }

@@ -8,6 +8,7 @@
 //! | `guarantees` | `guarantees.rs`: what is promised right now, and by what |
 //! | `time` | `time.rs`: what time the members take it to be, and who disagrees |
 //! | `ctl` | `ctl/`: keys and values |
+//! | `lock` `elect` | `lock/`: run a command while a lock, or leadership, is held |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
@@ -26,6 +27,7 @@ mod ctl;
 mod fd;
 mod guarantees;
 mod input;
+mod lock;
 mod logging;
 mod login;
 mod nearest;
@@ -56,6 +58,7 @@ Examples:
   quorate guarantees                      what is promised right now
   quorate time status                     what time it is, and who disagrees
   quorate ctl put hello world             write a key
+  quorate lock backup -- ./backup.sh      one machine at a time
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
@@ -96,6 +99,10 @@ enum Command {
     Time(time::Options),
     /// Read, write and watch keys; leases, history, alarms, snapshots
     Ctl(ctl::Options),
+    /// Run a command while a lock is held
+    Lock(lock::LockOptions),
+    /// Run a command while this machine leads
+    Elect(lock::ElectOptions),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
@@ -146,6 +153,8 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Guarantees(options) => guarantees::run(&options),
         Command::Time(options) => time::run(&options),
         Command::Ctl(options) => ctl::run(&options),
+        Command::Lock(options) => lock::run_lock(&options),
+        Command::Elect(options) => lock::run_elect(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Verify(options) => verify::run(&options),

@@ -11,3 +11,8 @@ pub(crate) fn line(text: impl std::fmt::Display) {
 pub(crate) fn complain(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "quorate: {text}");
 }
+
+/// Prints a line on standard error as it is.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -106,6 +106,17 @@ methods! {
         "RoleGrantPermission" "unary",
         "RoleRevokePermission" "unary",
     }
+    "v3lockpb.Lock" {
+        "Lock" "unary",
+        "Unlock" "unary",
+    }
+    "v3electionpb.Election" {
+        "Campaign" "unary",
+        "Proclaim" "unary",
+        "Leader" "unary",
+        "Observe" "server_stream",
+        "Resign" "unary",
+    }
     "grpc.health.v1.Health" {
         "Check" "unary",
         "Watch" "server_stream",

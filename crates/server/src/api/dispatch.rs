@@ -11,6 +11,8 @@
 //!                             /etcdserverpb.Cluster/*       cluster.rs
 //!                             /etcdserverpb.Maintenance/*   maintenance.rs
 //!                             /etcdserverpb.Watch/Watch      watch.rs
+//!                             /v3lockpb.Lock/*              lock.rs
+//!                             /v3electionpb.Election/*      election.rs
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/*          auth.rs
 //!                             any other                     Unimplemented, with its name
@@ -22,11 +24,14 @@
 use super::auth::Auth;
 use super::calls::{Call, Calls};
 use super::cluster::Cluster;
+use super::election::Election;
 use super::errors::ApiError;
 use super::health::Health;
 use super::kv::Kv;
 use super::lease::Lease;
+use super::lock::Lock;
 use super::maintenance::Maintenance;
+use super::queue::Queue;
 use super::watch::Watch;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, Serves, http, large};
 use crate::audit::{Audit, Open, PeerAddress};
@@ -39,6 +44,8 @@ use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
 use axum::Router;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response, Version};
@@ -66,6 +73,8 @@ pub(crate) struct Dispatch {
     cluster: ClusterServer<Cluster>,
     maintenance: MaintenanceServer<Maintenance>,
     health: HealthServer<Health>,
+    lock: LockServer<Lock>,
+    election: ElectionServer<Election>,
     watch: Watch,
     http: Router,
     /// Absent if it is switched off.
@@ -88,6 +97,7 @@ impl Dispatch {
             .max_encoding_message_size(usize::MAX);
         let (ttl_min, leaderless_max) = (limits.lease_ttl_min, limits.leaderless_max);
         let lease = Lease::new(handle.clone(), gate.clone(), admitted, ttl_min, leaderless_max);
+        let queue = Queue::new(handle.clone(), gate.clone(), admitted);
         Dispatch {
             auth: AuthServer::new(Auth::new(handle.clone(), gate.clone())),
             kv,
@@ -95,6 +105,11 @@ impl Dispatch {
             cluster: ClusterServer::new(Cluster::new(handle.clone())),
             maintenance: MaintenanceServer::new(Maintenance::new(handle.clone(), gate.clone())),
             health: HealthServer::new(Health::new(handle.clone())),
+            lock: LockServer::new(Lock::new(queue.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            election: ElectionServer::new(Election::new(queue))
+                .max_decoding_message_size(message_bytes_max)
+                .max_encoding_message_size(usize::MAX),
             watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
             http: http::router(handle.clone(), Arc::clone(&calls)),
             gateway: limits.gateway.then(|| Gateway::new(message_bytes_max)),
@@ -189,6 +204,8 @@ impl Dispatch {
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "grpc.health.v1.Health" => self.health.clone().call(request),
+            "v3lockpb.Lock" => self.lock.clone().call(request),
+            "v3electionpb.Election" => self.election.clone().call(request),
             "etcdserverpb.Auth" => self.auth.clone().call(request),
             _ => now(not_served(path).into_http()),
         }
@@ -262,14 +279,8 @@ fn service(path: &str) -> &str {
     path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(name, _)| name)
 }
 
-/// Services to come are told from those that do not exist, so that nobody looks for a typo.
 fn not_served(path: &str) -> Status {
-    match service(path) {
-        "v3lockpb.Lock" | "v3electionpb.Election" => {
-            Status::unimplemented(format!("etcdserver: {path} is not served yet"))
-        }
-        _ => Status::unimplemented(format!("unknown service or method {path}")),
-    }
+    Status::unimplemented(format!("unknown service or method {path}"))
 }
 
 /// Services find out who asks among the extensions of a request.
@@ -342,9 +353,6 @@ mod tests {
 
     #[test]
     fn what_is_not_served_says_so_by_its_name() {
-        let lock = not_served("/v3lockpb.Lock/Lock");
-        assert_eq!(lock.code(), Code::Unimplemented);
-        assert_eq!(lock.message(), "etcdserver: /v3lockpb.Lock/Lock is not served yet");
         let unknown = not_served("/etcdserverpb.Wacth/Watch");
         assert_eq!(unknown.code(), Code::Unimplemented);
         assert_eq!(unknown.message(), "unknown service or method /etcdserverpb.Wacth/Watch");

@@ -182,7 +182,7 @@ impl lease_server::Lease for Lease {
 }
 
 /// A positive id.
-fn drawn_id() -> Result<i64, Status> {
+pub(super) fn drawn_id() -> Result<i64, Status> {
     let drawn = random().map_err(|error| Status::internal(format!("drawing an id: {error}")))?;
     Ok(((drawn >> 1) as i64).max(1))
 }

@@ -16,6 +16,7 @@
 //! | `auth.rs` `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
 //! | | services |
 //! | `checks.rs` `metrics.rs` `calls.rs` | what probes and monitors ask |
+//! | `lock.rs` `election.rs` `queue.rs` | the line for a lock or for leadership |
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
@@ -30,6 +31,7 @@ mod checks;
 mod cluster;
 mod convert;
 mod dispatch;
+mod election;
 mod errors;
 pub mod freshness;
 mod header;
@@ -39,8 +41,10 @@ mod kv;
 mod large;
 mod lease;
 mod listen;
+mod lock;
 mod maintenance;
 mod metrics;
+mod queue;
 mod snapshot;
 mod threads;
 mod watch;

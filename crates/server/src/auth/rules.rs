@@ -64,14 +64,14 @@ const RULES: &[(&str, Rule)] = &[
     ("/etcdserverpb.Cluster/MemberPromote", Rule::Root),
     ("/grpc.health.v1.Health/Check", Rule::Open),
     ("/grpc.health.v1.Health/Watch", Rule::Open),
-    // Not served yet, and ruled when they are.
-    ("/v3lockpb.Lock/Lock", Rule::Root),
-    ("/v3lockpb.Lock/Unlock", Rule::Root),
-    ("/v3electionpb.Election/Campaign", Rule::Root),
-    ("/v3electionpb.Election/Proclaim", Rule::Root),
-    ("/v3electionpb.Election/Leader", Rule::Root),
-    ("/v3electionpb.Election/Observe", Rule::Root),
-    ("/v3electionpb.Election/Resign", Rule::Root),
+    // They write and read keys, as every client could without them.
+    ("/v3lockpb.Lock/Lock", Rule::Content),
+    ("/v3lockpb.Lock/Unlock", Rule::Content),
+    ("/v3electionpb.Election/Campaign", Rule::Content),
+    ("/v3electionpb.Election/Proclaim", Rule::Content),
+    ("/v3electionpb.Election/Leader", Rule::Content),
+    ("/v3electionpb.Election/Observe", Rule::Content),
+    ("/v3electionpb.Election/Resign", Rule::Content),
 ];
 
 /// What the method needs. None: nobody has said.

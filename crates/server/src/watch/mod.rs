@@ -42,12 +42,14 @@
 //! | `deliver.rs` | from cursors to messages |
 //! | `wire.rs` | messages as bytes |
 //! | `conversation.rs` | who speaks when on a stream |
+//! | `bell.rs` | waiting for keys inside the member |
 //! | `api/watch.rs` | HTTP/2 around a conversation |
 //! | `desk.rs` | all of it without tasks and clocks, for tests and simulators |
 //!
 //! Sources: etcd's documented guarantees (learning/api_guarantees) and the behaviour of etcd 3.4.23
 //! and 3.5.1; Kreps, "The Log" (2013), for readers that are cursors.
 
+mod bell;
 mod conversation;
 mod deliver;
 pub mod desk;
@@ -63,6 +65,7 @@ mod tasks;
 mod tests;
 mod wire;
 
+pub(crate) use bell::Bell;
 pub(crate) use conversation::{Client, Conversation, End};
 pub(crate) use hub::{Feeder, Hub, Stream};
 pub use mutant::Mutant;
