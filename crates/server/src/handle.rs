@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quorate_core::{NodeId, Term};
 use quorate_drivers::live::monotonic_now;
 use quorate_replica::store::{
-    Alarm, Auth, Caller, Command, KvError, Outcome, Range, Revision, Store, Txn,
+    Alarm, Auth, Caller, Command, Guard, KvError, Outcome, Range, Revision, Store, Txn,
 };
 use quorate_replica::{AppliedCommands, LeaseAnswer, LeaseAsk, Ticket, seal};
 use std::sync::Arc;
@@ -159,10 +159,21 @@ impl Handle {
     ///
     /// Errors: [`Refusal::is_definite`] tells whether the command may still be carried out.
     pub async fn write_as(&self, caller: &Caller, command: &Command) -> Result<Applied, Refusal> {
+        self.write_guarded(caller, &Guard::default(), command).await
+    }
+
+    /// As [`Handle::write_as`], on these conditions.
+    pub async fn write_guarded(
+        &self,
+        caller: &Caller,
+        guard: &Guard,
+        command: &Command,
+    ) -> Result<Applied, Refusal> {
         let (reply, answer) = self.reply()?;
         let ticket = Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut envelope = Vec::with_capacity(128);
         seal(self.shared.life, ticket, &mut envelope);
+        guard.encode(&mut envelope);
         caller.encode(&mut envelope);
         command.encode(&mut envelope);
         let ask = Ask::Write { ticket, envelope: Bytes::from(envelope), reply };

@@ -2,7 +2,8 @@
 //!
 //! Only a failed connection sends us to the next endpoint: then nothing was sent. Once a request
 //! has left, repeating it elsewhere could carry it out twice, so its failure is the end, and the
-//! message says whether it may still have happened.
+//! message says whether it may still have happened. A write that has a name is asked again: it
+//! takes effect once.
 
 use super::Caller;
 use crate::client::{self, Channel};
@@ -16,6 +17,8 @@ pub(super) enum Effect {
     Read,
     /// Something may change.
     Write,
+    /// Something may change, once if the request has a name.
+    Named,
 }
 
 /// A request without an answer.
@@ -72,6 +75,7 @@ impl Caller {
         request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, CallError> {
         let mut tried = Vec::new();
+        let mut unknown = None;
         for endpoint in &self.endpoints {
             let mut channel = match client::connect(endpoint).await {
                 Ok(channel) => channel,
@@ -91,16 +95,22 @@ impl Caller {
             let answer = tokio::time::timeout(self.timeout, request(channel)).await;
             let answer =
                 answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
-            return answer.map(Response::into_inner).map_err(|status| {
-                let message = client::reason(&status);
-                if effect == Effect::Read || is_definite(&status) {
-                    CallError::Refused { endpoint, message }
-                } else {
-                    CallError::OutcomeUnknown { endpoint, message }
-                }
-            });
+            let status = match answer {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            let message = client::reason(&status);
+            // What an earlier attempt does is not known by a refusal of this one.
+            let definite = unknown.is_none() && is_definite(&status);
+            if effect == Effect::Read || definite {
+                return Err(CallError::Refused { endpoint, message });
+            }
+            unknown = Some(CallError::OutcomeUnknown { endpoint, message });
+            if effect != Effect::Named || !self.conditions.may_repeat() {
+                break;
+            }
         }
-        Err(CallError::Unreachable { tried })
+        Err(unknown.unwrap_or(CallError::Unreachable { tried }))
     }
 }
 

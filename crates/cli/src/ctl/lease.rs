@@ -106,7 +106,8 @@ impl Caller {
     async fn revoke(&self, id: i64) -> Result<Value, CtlError> {
         let answer = self
             .call(Effect::Write, async |channel| {
-                LeaseClient::new(channel).lease_revoke(LeaseRevokeRequest { id }).await
+                let request = self.conditions.fenced(LeaseRevokeRequest { id });
+                LeaseClient::new(channel).lease_revoke(request).await
             })
             .await?;
         self.say(format_args!("lease {id:x} revoked"));

@@ -9,11 +9,13 @@
 //! | `upkeep.rs` | compaction, alarms |
 //! | `auth.rs` | users, roles, permissions |
 //! | `snapshot.rs` | a copy of everything |
+//! | `conditions.rs` | locks that must be held, and writes that happen once |
 //! | `call.rs` | which endpoint, and what a failure means |
 //! | `print.rs` | what the answer looks like |
 
 mod auth;
 mod call;
+mod conditions;
 mod keys;
 mod lease;
 mod print;
@@ -28,6 +30,7 @@ use crate::output;
 use crate::serve::duration;
 use call::{CallError, Effect};
 use clap::{Args, Subcommand};
+use conditions::{BadCondition, ConditionFlags, Conditions};
 use keys::{KeyFlags, KeyRange};
 use print::Show;
 use quorate_server::api::freshness;
@@ -56,6 +59,8 @@ Examples:
   quorate ctl watch config/ --prefix
   quorate ctl snapshot save backup.db
   quorate ctl get hello --endpoints a:2379,b:2379 --json
+  quorate ctl put state 7 --fence jobs/694d7=12       only while that lock is held
+  quorate ctl put state 7 --request-id mover/41@1200  once, however often it is asked
 
 Endpoints are tried in turn until one accepts a connection. An error says whether the request has
 certainly not happened, or whether its outcome is unknown.
@@ -117,6 +122,8 @@ pub(crate) struct Options {
     /// One JSON object instead of text
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    conditions: ConditionFlags,
     #[command(flatten)]
     login: LoginFlags,
 }
@@ -225,6 +232,7 @@ struct Txn {
 enum CtlError {
     Endpoints(EndpointsError),
     Login(LoginError),
+    Condition(BadCondition),
     Input { what: String, error: std::io::Error },
     Txn(txn::TxnError),
     Call(CallError),
@@ -257,6 +265,7 @@ impl fmt::Display for CtlError {
         match self {
             CtlError::Endpoints(error) => write!(f, "--endpoints: {error}"),
             CtlError::Login(error) => error.fmt(f),
+            CtlError::Condition(error) => error.fmt(f),
             CtlError::Input { what, error } => write!(f, "cannot read {what}: {error}"),
             CtlError::Txn(error) => write!(f, "the transaction: {error}"),
             CtlError::Call(error) => error.fmt(f),
@@ -289,7 +298,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         .and_then(|endpoints| {
             let timeout = Duration::from_secs(options.timeout);
             let login = options.login.read().map_err(CtlError::Login)?;
-            let caller = Caller { endpoints, timeout, login, json: options.json };
+            let conditions = options.conditions.read().map_err(CtlError::Condition)?;
+            let json = options.json;
+            let caller = Caller { endpoints, timeout, login, conditions, json };
             client::block_on(dispatch(options, &caller))
         });
     let Err(error) = done else { return ExitCode::SUCCESS };
@@ -307,6 +318,8 @@ struct Caller {
     timeout: Duration,
     /// As whom, if as somebody.
     login: Option<Login>,
+    /// What is added to each write.
+    conditions: Conditions,
     /// Only JSON is printed.
     json: bool,
 }
@@ -396,17 +409,19 @@ impl Caller {
         &self,
         request: PutRequest,
     ) -> Result<quorate_server::proto::etcdserverpb::PutResponse, CallError> {
-        self.call(Effect::Write, async |channel| KvClient::new(channel).put(request.clone()).await)
-            .await
+        self.call(Effect::Named, async |channel| {
+            KvClient::new(channel).put(self.conditions.named(request.clone())).await
+        })
+        .await
     }
 
     async fn delete(
         &self,
         request: DeleteRangeRequest,
     ) -> Result<quorate_server::proto::etcdserverpb::DeleteRangeResponse, CallError> {
-        self.call(Effect::Write, async |channel| {
+        self.call(Effect::Named, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            kv.delete_range(request.clone()).await
+            kv.delete_range(self.conditions.named(request.clone())).await
         })
         .await
     }
@@ -415,9 +430,9 @@ impl Caller {
         &self,
         request: TxnRequest,
     ) -> Result<quorate_server::proto::etcdserverpb::TxnResponse, CallError> {
-        self.call(Effect::Write, async |channel| {
+        self.call(Effect::Named, async |channel| {
             let mut kv = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            kv.txn(request.clone()).await
+            kv.txn(self.conditions.named(request.clone())).await
         })
         .await
     }

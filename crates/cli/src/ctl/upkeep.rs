@@ -58,7 +58,9 @@ impl Compact {
         };
         let request = CompactionRequest { revision, physical: self.physical };
         let answer = caller
-            .call(Effect::Write, async |channel| KvClient::new(channel).compact(request).await)
+            .call(Effect::Write, async |channel| {
+                KvClient::new(channel).compact(caller.conditions.fenced(request)).await
+            })
             .await?;
         caller.say(format_args!("compacted revision {revision}"));
         Ok(json!({ "header": header_json(answer.header.as_ref()), "revision": revision }))

@@ -82,11 +82,11 @@ impl Replica {
         &mut self,
         term: Term,
         (life, ticket): (Life, Ticket),
-        Asked { caller, command }: Asked,
+        Asked { caller, guard, command }: Asked,
         cx: &mut Context<'_, Self>,
     ) {
         let command = self.lessor.in_term(command, term);
-        let applied = self.store.apply_as(&caller, &command);
+        let applied = self.store.apply_guarded(&caller, &guard, &command);
         self.lease_applied(&command, term, cx.now);
         self.tally(&command);
         if matches!(command, Command::Compact { .. }) {

@@ -8,7 +8,8 @@
 //!             then for each lease its name and 0 (renewing) or 1, deadline (counting)
 //!   name      id, grant
 //!             10 raise alarm: kind u8, member      11 clear alarm: kind u8, member
-//!             12 users and roles: see `auth/bytes.rs`, also for who asked
+//!             12 users and roles: see `auth/bytes.rs`, also for who asked, and `guard/mod.rs`
+//!             for what stands before both
 //!   put       flags u8 (1 prev_kv, 2 ignore_value, 4 ignore_lease), key, value, lease
 //!   delete    flags u8 (1 prev_kv), keys
 //!   range     flags u8 (1 keys_only, 2 count_only), sort u8 (order + 3 * target), keys, limit,
@@ -388,7 +389,7 @@ impl Reader {
         self.rest.try_get_u8().map_err(|_| BadCommand::Truncated)
     }
 
-    fn flags(&mut self, known: u8) -> Result<[bool; 3], BadCommand> {
+    pub(super) fn flags(&mut self, known: u8) -> Result<[bool; 3], BadCommand> {
         match self.byte()? {
             kind if kind & !known != 0 => Err(BadCommand::UnknownKind { kind }),
             kind => Ok([kind & 1 != 0, kind & 2 != 0, kind & 4 != 0]),
@@ -410,7 +411,7 @@ impl Reader {
         Err(BadCommand::NumberTooLarge)
     }
 
-    fn signed(&mut self) -> Result<i64, BadCommand> {
+    pub(super) fn signed(&mut self) -> Result<i64, BadCommand> {
         self.number().map(unzigzag)
     }
 
@@ -430,7 +431,7 @@ impl Reader {
         }
     }
 
-    fn revision(&mut self) -> Result<Revision, BadCommand> {
+    pub(super) fn revision(&mut self) -> Result<Revision, BadCommand> {
         self.number().map(Revision)
     }
 

@@ -332,6 +332,22 @@ pub enum KvError {
     NoSpace,
     /// An alarm of corruption is active.
     Corrupt,
+    /// A lock that the command depends on is not held with the token that it names.
+    Fenced {
+        /// Which of the fences, from 0.
+        fence: u8,
+        /// The token of whoever holds that lock; 0 if nobody does.
+        holder: Revision,
+    },
+    /// The answer to this request may have been forgotten, so it may have been carried out.
+    RequestForgotten,
+    /// The id of this request was given to another one.
+    RequestReused,
+    /// The request was carried out before, and its answer was too long to be kept.
+    AnswerNotKept {
+        /// When it was.
+        revision: Revision,
+    },
     /// The caller may not do this.
     Denied(Denied),
     /// Users and roles stay as they are.
@@ -344,6 +360,15 @@ impl std::fmt::Display for KvError {
         f.write_str(match self {
             KvError::Denied(why) => return why.fmt(f),
             KvError::Auth(why) => return why.fmt(f),
+            KvError::Fenced { .. } => "quorate: fenced: the lock is not held with this token",
+            KvError::RequestForgotten => {
+                "quorate: unknown request id, too old: it may have been carried out, and its answer \
+                 is forgotten"
+            }
+            KvError::RequestReused => "quorate: the request id was given to another request",
+            KvError::AnswerNotKept { .. } => {
+                "quorate: the request was carried out, and its answer was too long to be kept"
+            }
             KvError::KeyNotFound => "etcdserver: key not found",
             KvError::LeaseNotFound => "etcdserver: requested lease not found",
             KvError::LeaseExists => "etcdserver: lease already exists",

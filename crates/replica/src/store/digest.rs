@@ -102,6 +102,17 @@ impl Digest {
             Err(KvError::TooLarge) => self.fold(106),
             Err(KvError::NoSpace) => self.fold(110),
             Err(KvError::Corrupt) => self.fold(111),
+            Err(KvError::Fenced { fence, holder }) => {
+                self.fold(114);
+                self.fold(u64::from(*fence));
+                self.fold(holder.0);
+            }
+            Err(KvError::RequestForgotten) => self.fold(115),
+            Err(KvError::RequestReused) => self.fold(116),
+            Err(KvError::AnswerNotKept { revision }) => {
+                self.fold(117);
+                self.fold(revision.0);
+            }
             Err(KvError::Denied(why)) => {
                 self.fold(112);
                 self.fold(*why as u64);

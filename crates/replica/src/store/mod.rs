@@ -35,6 +35,8 @@
 //! | | `txn.rs` | transactions |
 //! | [`Lease`], [`Countdown`] | `lease.rs` | keys that end with their lease |
 //! | | `compact.rs` | forgetting, in slices |
+//! | [`Guard`] | `guard/` | locks that must be held, and requests that take effect once |
+//! | | `line.rs` | how the keys of locks are named |
 //! | [`Consumer`] | `consumers.rs` | who takes the space |
 //! | [`History`] | `history.rs` | what watchers read |
 //! | | `versions.rs` | the past of one key |
@@ -54,9 +56,11 @@ mod command;
 mod compact;
 mod consumers;
 mod digest;
+mod guard;
 mod history;
 mod key;
 mod lease;
+pub mod line;
 mod mutant;
 mod range;
 mod save;
@@ -78,6 +82,10 @@ pub use command::{
 };
 pub use consumers::Consumer;
 pub use digest::xxh64;
+pub use guard::{
+    FENCES_MAX, Fence, Guard, ID_BYTES_MAX, OUTCOME_BYTES_MAX, REQUEST_AGE_MAX, REQUEST_BYTES,
+    REQUESTS_MAX, RequestId,
+};
 pub use history::History;
 pub use lease::{Countdown, LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseName, LeaseTime};
 pub use mutant::Mutant;
@@ -88,6 +96,7 @@ pub use write::{Applied, VERSION_BYTES};
 
 use bytes::Bytes;
 use digest::Digest;
+use guard::Requests;
 use key::Key;
 use std::fmt;
 use std::sync::Arc;
@@ -112,6 +121,8 @@ pub struct Store {
     lease_clock: LeaseTime,
     alarms: Tree<Alarm, ()>,
     auth: Arc<Auth>,
+    /// Answers to requests that may be asked again.
+    requests: Requests,
     digest: Digest,
     applied: u64,
     /// Keys and values of all versions in `live` and `graves`, with [`VERSION_BYTES`] for each, and
@@ -182,6 +193,7 @@ impl Store {
             lease_clock: LeaseTime::default(),
             alarms: Tree::new(),
             auth: Arc::new(Auth::new()),
+            requests: Requests::new(),
             digest: Digest::new(),
             applied: 0,
             bytes: 0,

@@ -65,6 +65,14 @@ quorate_core::planted_bugs! {
         AlarmForbidsDeletes = "alarm-forbids-deletes",
         /// A checkpoint loses the alarms.
         AlarmForgotten = "alarm-forgotten",
+        /// The token of a fenced write is not looked at (Kleppmann 2016).
+        FenceIgnored = "fence-ignored",
+        /// A fence asks whether the key of the lock is there, and not whose it is.
+        FenceByName = "fence-by-name",
+        /// A request that is asked again is carried out again (Jepsen, jetcd 0.8.2, 2024).
+        RequestRepeated = "request-repeated",
+        /// A checkpoint loses the answers that are kept for requests.
+        RequestsForgotten = "requests-forgotten",
         /// A transaction within a transaction is not judged (CVE-2026-33343).
         NestedNotChecked = "nested-not-checked",
         /// A previous value is told to who may only write (CVE-2026-44283).

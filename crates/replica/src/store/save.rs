@@ -4,7 +4,7 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 3
+//!     head    "quorate store" (13 bytes), version u8 = 4
 //!             revision, compact_revision, swept revision, swept order, applied, digest
 //!     leases  lease clock, count, then by ascending id: zigzag id, ttl, grant, countdown
 //!     countdown  0 renewing  |  1 counting, deadline
@@ -14,6 +14,8 @@
 //!     log     count, then events by ascending place: revision, order, prev_revision, source
 //!     alarms  count, then kind, member, ascending
 //!     auth    from version 3 on: length, users and roles as in `auth/bytes.rs`
+//!     requests  from version 4 on: the latest revision whose answer is forgotten, count, then by
+//!             ascending revision: revision, id, hash, 0 or 1, answer as in `guard/outcome.rs`
 //!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
 //!             |  3, rank in graves, rank in its past
 //!     pair    key, version
@@ -32,6 +34,7 @@
 
 use super::codec::{unzigzag, write_number, zigzag};
 use super::digest::{Digest, xxh64};
+use super::guard::{Kept, Requests};
 use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
@@ -43,10 +46,13 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that is written.
-pub const SAVE_VERSION: u8 = 3;
+pub const SAVE_VERSION: u8 = 4;
 
 /// The version before users and roles, which is still read.
 const WITHOUT_AUTH: u8 = 2;
+
+/// The version before answers were kept for requests, which is still read.
+const WITHOUT_REQUESTS: u8 = 3;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -120,6 +126,7 @@ impl Store {
         }
         self.save_alarms(&mut out)?;
         self.save_auth(&mut out)?;
+        self.save_requests(&mut out)?;
         out.finish()
     }
 
@@ -177,6 +184,23 @@ impl Store {
         out.bytes(&bytes)
     }
 
+    fn save_requests(&self, out: &mut Output<'_>) -> io::Result<()> {
+        let lost = self.planted(Mutant::RequestsForgotten);
+        let kept = if lost { &Requests::new() } else { &self.requests };
+        out.number(kept.forgotten().0)?;
+        out.number(kept.iter().len() as u64)?;
+        for (id, kept) in kept.iter() {
+            out.number(kept.revision.0)?;
+            out.bytes(id)?;
+            out.number(kept.hash)?;
+            out.number(u64::from(kept.answer.is_some()))?;
+            if let Some(answer) = &kept.answer {
+                out.bytes(answer)?;
+            }
+        }
+        Ok(())
+    }
+
     fn save_event(&self, out: &mut Output<'_>, place: Place, event: &Event) -> io::Result<()> {
         out.number(place.revision.0)?;
         out.number(place.order)?;
@@ -216,6 +240,9 @@ impl Store {
         if version > WITHOUT_AUTH {
             let auth = Auth::load(input.bytes()?);
             store.auth = Arc::new(auth.map_err(|_| LoadError::Corrupt("users and roles"))?);
+        }
+        if version > WITHOUT_REQUESTS {
+            load_requests(&mut input, &mut store)?;
         }
         input.finish()?;
         Ok(store)
@@ -336,6 +363,23 @@ fn load_alarms(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError
         alarms.push(alarm, ());
     }
     store.alarms = alarms.finish();
+    Ok(())
+}
+
+fn load_requests(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    let forgotten = input.revision()?;
+    let mut all = Vec::new();
+    for _ in 0..input.number()? {
+        let (revision, id, hash) = (input.revision()?, input.bytes()?, input.number()?);
+        let answer = if input.number()? == 0 { None } else { Some(input.bytes()?) };
+        if revision > store.revision {
+            return Err(LoadError::Corrupt("an answer is younger than the store"));
+        }
+        all.push((id, Kept { revision, hash, answer }));
+    }
+    let requests = Requests::restore(forgotten, all);
+    store.requests = requests.ok_or(LoadError::Corrupt("the answers kept for requests"))?;
+    store.bytes += store.requests.bytes();
     Ok(())
 }
 

@@ -11,9 +11,10 @@
 //!
 //! Source: etcd `server/etcdserver/txn/txn.go` and `server/storage/mvcc/kvstore_txn.go`.
 
+use super::guard::hash;
 use super::versions::Versions;
 use super::{
-    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Key, KeyValue, KvError, Living,
+    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Guard, Key, KeyValue, KvError, Living,
     Mutant, Op, Outcome, Place, Put, Revision, Store,
 };
 use std::borrow::Cow;
@@ -47,9 +48,51 @@ impl Store {
 
     /// Carries out one command of the log, if its caller may ask for it.
     pub fn apply_as(&mut self, caller: &Caller, command: &Command) -> Applied {
-        let allowed = self.authorize_command(caller, command).map_err(KvError::Denied);
-        let permitted = allowed.and_then(|()| self.permits(command));
-        let outcome = permitted.and_then(|()| match command {
+        self.apply_guarded(caller, &Guard::default(), command)
+    }
+
+    /// As [`Store::apply_as`], if its guard allows it. A request that was carried out before is
+    /// answered as it was then, also with the revision of then.
+    pub fn apply_guarded(&mut self, caller: &Caller, guard: &Guard, command: &Command) -> Applied {
+        let applied = match self.carry_out_guarded(caller, guard, command) {
+            Ok(applied) => applied,
+            Err(why) => Applied { revision: self.revision, outcome: Err(why) },
+        };
+        self.applied += 1;
+        self.digest.fold(self.applied);
+        self.digest.fold(self.revision.0);
+        self.digest.fold(self.compact_revision.0);
+        self.digest.fold_outcome(&applied.outcome);
+        applied
+    }
+
+    fn carry_out_guarded(
+        &mut self,
+        caller: &Caller,
+        guard: &Guard,
+        command: &Command,
+    ) -> Result<Applied, KvError> {
+        self.authorize_command(caller, command).map_err(KvError::Denied)?;
+        let named = guard.request.as_ref().map(|request| (request, hash(caller, command)));
+        if let Some((request, hash)) = named
+            && let Some(first) = self.recall(request, hash)?
+        {
+            return Ok(first);
+        }
+        self.permits(command)?;
+        self.check_fences(guard)?;
+        let before = self.revision;
+        let outcome = self.carry_out(command)?;
+        if let Some((request, hash)) = named
+            && self.revision > before
+        {
+            self.remember(request, hash, &outcome);
+        }
+        Ok(Applied { revision: self.revision, outcome: Ok(outcome) })
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<Outcome, KvError> {
+        match command {
             Command::Put(put) => self.apply_put(put),
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
             Command::Txn(txn) => self.apply_txn(txn),
@@ -60,13 +103,7 @@ impl Store {
             Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(*at, leases)),
             Command::Alarm(action) => Ok(self.alarm(action)),
             Command::Auth(command) => self.change_auth(command),
-        });
-        self.applied += 1;
-        self.digest.fold(self.applied);
-        self.digest.fold(self.revision.0);
-        self.digest.fold(self.compact_revision.0);
-        self.digest.fold_outcome(&outcome);
-        Applied { revision: self.revision, outcome }
+        }
     }
 
     /// Changes users and roles. What was changed is folded as it is in the log.

@@ -12,8 +12,8 @@ use generate::{Generator, Random};
 use naive::Naive;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use quorate_replica::store::{
-    Access, Asked, Asking, AuthCommand, AuthError, Caller, Command, Credential, Denied, Keys,
-    KvError, LeaseTime, Mutant, Outcome, Permission, Store,
+    Access, Asked, Asking, AuthCommand, AuthError, Caller, Command, Credential, Denied, Guard,
+    Keys, KvError, LeaseTime, Mutant, Outcome, Permission, Store,
 };
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -169,11 +169,11 @@ impl Run {
             Command::Alarm(_) => return Ok(()),
             command => command,
         };
-        let asked = Asked { caller, command };
+        let asked = Asked { caller, guard: Guard::default(), command };
         let mut encoded = Vec::new();
         asked.encode(&mut encoded);
         equal("codec", Asked::decode(Bytes::from(encoded)).as_ref(), Ok(&asked))?;
-        let Asked { caller, command } = asked;
+        let Asked { caller, command, .. } = asked;
         let expected = self.naive.may_apply(&caller, &command, &self.store);
         let before = (self.store.revision(), self.store.hash_kv(Default::default()));
         let applied = self.store.apply_as(&caller, &command);
@@ -315,7 +315,7 @@ proptest! {
         byte in any::<u8>(),
     ) {
         let mut run = Run::new(seed, None);
-        let asked = Asked { caller: run.caller_of(seed), command: Command::Auth(run.change()) };
+        let asked = Asked { caller: run.caller_of(seed), ..Command::Auth(run.change()).into() };
         let mut encoded = Vec::new();
         asked.encode(&mut encoded);
         prop_assert_eq!(Asked::decode(Bytes::from(encoded.clone())), Ok(asked));

@@ -8,16 +8,16 @@
 //! **Bounds.** Who observes keeps the keys of the line, and at most [`NEWS_MAX`] leaders that are
 //! not sent yet.
 
-use super::auth::credential;
 use super::convert;
 use super::dispatch::requires_leader;
-use super::queue::{Candidate, Queue, equal, first, line, one};
+use super::queue::{Candidate, Queue, equal, first, one};
+use crate::auth::Asker;
 use crate::handle::Consistency;
 use crate::proto::v3electionpb as pb;
 use crate::proto::v3electionpb::election_server;
+use quorate_replica::store::line::keys_of;
 use quorate_replica::store::{
-    Command, Credential, DeleteRange, Event, KeyValue, Keys, Op, Operand, Outcome, Put, Revision,
-    Store, Txn,
+    Command, DeleteRange, Event, KeyValue, Keys, Op, Operand, Outcome, Put, Revision, Store, Txn,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,13 +53,13 @@ impl Election {
     async fn observe_into(
         &self,
         name: Bytes,
-        credential: Credential,
+        asker: Asker,
         requires_leader: bool,
         out: &mpsc::Sender<Result<pb::LeaderResponse, Status>>,
     ) -> Result<(), Status> {
-        let keys = line(&name);
+        let keys = keys_of(&name);
         let mut bell = self.queue.bell(requires_leader).await?;
-        let mut snapshot = self.queue.judged(&keys, &credential, Consistency::Linearizable).await?;
+        let mut snapshot = self.queue.judged(&keys, &asker, Consistency::Linearizable).await?;
         bell.set(0, keys.clone(), snapshot.store.revision().next())?;
         let (mut observer, mut news) = Observer::begin(&snapshot.store, &keys);
         loop {
@@ -78,7 +78,7 @@ impl Election {
                 };
                 observer.skip_to(rung);
                 let present = Consistency::Serializable;
-                snapshot = self.queue.judged(&keys, &credential, present).await?;
+                snapshot = self.queue.judged(&keys, &asker, present).await?;
             }
             news = observer.follow(&snapshot.store, &keys);
         }
@@ -194,7 +194,7 @@ impl election_server::Election for Election {
             lease,
             value: Some(value),
             requires_leader,
-            credential: credential(&extensions),
+            asker: Asker::of(&extensions),
             expired: EXPIRED,
         };
         let served = self.queue.stand(candidate).await?;
@@ -215,7 +215,7 @@ impl election_server::Election for Election {
         let put = Put { key, value, lease, ignore_lease: lease == 0, ..Put::default() };
         let command =
             Command::Txn(Txn { compare, success: vec![Op::Put(put)], failure: Vec::new() });
-        let (header, outcome) = self.queue.write(&credential(&extensions), &command).await?;
+        let (header, outcome) = self.queue.write(&Asker::of(&extensions), &command).await?;
         match succeeded(&outcome) {
             true => Ok(Response::new(pb::ProclaimResponse { header: Some(header) })),
             false => Err(Status::unknown(NOT_LEADER)),
@@ -227,9 +227,9 @@ impl election_server::Election for Election {
         request: Request<pb::LeaderRequest>,
     ) -> Result<Response<pb::LeaderResponse>, Status> {
         let (_, extensions, pb::LeaderRequest { name }) = request.into_parts();
-        let keys = line(&name);
-        let credential = credential(&extensions);
-        let snapshot = self.queue.judged(&keys, &credential, Consistency::Linearizable).await?;
+        let keys = keys_of(&name);
+        let asker = Asker::of(&extensions);
+        let snapshot = self.queue.judged(&keys, &asker, Consistency::Linearizable).await?;
         let kv = first(&snapshot.store, &keys).ok_or_else(|| Status::unknown(NO_LEADER))?;
         let header = Some(self.queue.headers.at(snapshot.store.revision(), snapshot.term));
         Ok(Response::new(pb::LeaderResponse { header, kv: Some(convert::pair(&kv, false)) }))
@@ -243,11 +243,11 @@ impl election_server::Election for Election {
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let requires_leader = requires_leader(request.metadata().as_ref());
         let (_, extensions, pb::LeaderRequest { name }) = request.into_parts();
-        let credential = credential(&extensions);
+        let asker = Asker::of(&extensions);
         let (out, news) = mpsc::channel(1);
         let service = self.clone();
         tokio::spawn(async move {
-            let ended = service.observe_into(name, credential, requires_leader, &out).await;
+            let ended = service.observe_into(name, asker, requires_leader, &out).await;
             if let Err(status) = ended {
                 let _ = out.send(Err(status)).await; // It may be the client who has gone away.
             }
@@ -265,7 +265,7 @@ impl election_server::Election for Election {
         let compare = vec![equal(&key, Operand::Create(rev))];
         let success = vec![Op::DeleteRange(delete)];
         let command = Command::Txn(Txn { compare, success, failure: Vec::new() });
-        let (header, _) = self.queue.write(&credential(&extensions), &command).await?;
+        let (header, _) = self.queue.write(&Asker::of(&extensions), &command).await?;
         Ok(Response::new(pb::ResignResponse { header: Some(header) }))
     }
 }
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn every_leader_and_every_value_is_told_in_order_however_late() {
-        let (mut store, keys) = (Store::new(), line(b"boss"));
+        let (mut store, keys) = (Store::new(), keys_of(b"boss"));
         let (mut observer, news) = Observer::begin(&store, &keys);
         assert!(news.is_empty());
         put(&mut store, "boss/2", "two".to_owned()); // 2
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn news_come_in_parts_and_a_forgotten_past_is_left_out() {
-        let (mut store, keys) = (Store::new(), line(b"boss"));
+        let (mut store, keys) = (Store::new(), keys_of(b"boss"));
         let (mut observer, _) = Observer::begin(&store, &keys);
         for number in 0..NEWS_MAX + 5 {
             put(&mut store, "boss/1", number.to_string());

@@ -138,6 +138,14 @@ pub enum ApiError {
     PasswordTooLong,
     /// This member takes signed tokens and cannot make any.
     VerifyOnly,
+    /// A lock that the request depends on is not held with the token that it names.
+    Fenced,
+    /// The answer to a request of this name may be forgotten.
+    RequestForgotten,
+    /// Another request had this name.
+    RequestReused,
+    /// The request was carried out, and its answer was too long to be kept.
+    AnswerNotKept,
     /// A request without a user while authentication is on.
     UserEmpty,
 }
@@ -235,6 +243,32 @@ impl ApiError {
                 "etcdserver: request timed out, waiting for the applied index took too long",
             ),
             E::Unhealthy => unavailable("etcdserver: unhealthy cluster"),
+            _ => self.code_and_text_of_conditions(),
+        }
+    }
+
+    /// The third part of the table: what a client may add to a write. None of them is etcd's.
+    fn code_and_text_of_conditions(self) -> (Code, &'static str) {
+        use ApiError as E;
+        match self {
+            E::Fenced => (
+                Code::FailedPrecondition,
+                "quorate: fenced: a lock is not held with the token of this request; nothing was \
+                 written",
+            ),
+            E::RequestForgotten => (
+                Code::FailedPrecondition,
+                "quorate: unknown request id, too old: it may have been carried out before, and \
+                 was not now; read what is there",
+            ),
+            E::RequestReused => (
+                Code::InvalidArgument,
+                "quorate: the request id was given to another request; nothing was written",
+            ),
+            E::AnswerNotKept => (
+                Code::FailedPrecondition,
+                "quorate: the request was carried out, and its answer was too long to be kept",
+            ),
             _ => self.code_and_text_of_users(),
         }
     }
@@ -368,6 +402,10 @@ impl From<KvError> for ApiError {
             KvError::TooLarge => ApiError::RequestTooLarge,
             KvError::NoSpace => ApiError::NoSpace,
             KvError::Corrupt => ApiError::Corrupt,
+            KvError::Fenced { .. } => ApiError::Fenced,
+            KvError::RequestForgotten => ApiError::RequestForgotten,
+            KvError::RequestReused => ApiError::RequestReused,
+            KvError::AnswerNotKept { .. } => ApiError::AnswerNotKept,
             KvError::Denied(why) => why.into(),
             KvError::Auth(why) => why.into(),
         }
@@ -474,6 +512,28 @@ mod tests {
         (ApiError::AuthTooLarge, 8, "etcdserver: users and roles take too much space"),
         (ApiError::PasswordTooLong, 3, "etcdserver: the password is longer than 72 bytes"),
         (ApiError::VerifyOnly, 9, "etcdserver: this member has no private key to sign tokens with"),
+        (
+            ApiError::Fenced,
+            9,
+            "quorate: fenced: a lock is not held with the token of this request; nothing was \
+             written",
+        ),
+        (
+            ApiError::RequestForgotten,
+            9,
+            "quorate: unknown request id, too old: it may have been carried out before, and was \
+             not now; read what is there",
+        ),
+        (
+            ApiError::RequestReused,
+            3,
+            "quorate: the request id was given to another request; nothing was written",
+        ),
+        (
+            ApiError::AnswerNotKept,
+            9,
+            "quorate: the request was carried out, and its answer was too long to be kept",
+        ),
         (ApiError::UserEmpty, 3, "etcdserver: user name is empty"),
     ];
 

@@ -3,6 +3,7 @@
 //! Each method is request -> plan, one question to the replica, outcome -> answer; the first and
 //! the last are pure functions of `convert.rs`. Nothing is spawned, logged or copied on the way.
 
+use super::conditions::{self, Takes};
 use super::convert::{self, Plan};
 use super::errors::ApiError;
 use super::freshness;
@@ -13,7 +14,7 @@ use crate::handle::{Applied, Consistency, Handle, Read, Refusal};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
 use quorate_replica::store::{
-    Asking, Command, Found, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
+    Asking, Command, Found, Guard, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -47,10 +48,13 @@ impl Kv {
     async fn write(
         &self,
         asker: &Asker,
+        guard: &Guard,
         command: &Command,
-    ) -> Result<(pb::ResponseHeader, Outcome), ApiError> {
-        self.limits.admit(command)?;
-        self.opened(self.gate.write(asker, command).await?)
+    ) -> Result<(pb::ResponseHeader, Outcome), Status> {
+        self.limits.admit(command).map_err(ApiError::from)?;
+        let applied = self.gate.write_guarded(asker, guard, command).await?;
+        let header = self.headers.at(applied.revision, applied.term);
+        Ok((header, applied.outcome.map_err(|why| conditions::refused(guard, why))?))
     }
 
     /// A read that was refused.
@@ -130,9 +134,10 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let (_, extensions, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
+        let guard = conditions::read(&metadata, Takes::Everything)?;
         let command = Command::Put(convert::put(request));
-        let (header, outcome) = self.write(&Asker::of(&extensions), &command).await?;
+        let (header, outcome) = self.write(&Asker::of(&extensions), &guard, &command).await?;
         Ok(Response::new(convert::put_response(header, outcome)))
     }
 
@@ -140,9 +145,10 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let (_, extensions, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
+        let guard = conditions::read(&metadata, Takes::Everything)?;
         let command = Command::DeleteRange(convert::delete_range(request));
-        let (header, outcome) = self.write(&Asker::of(&extensions), &command).await?;
+        let (header, outcome) = self.write(&Asker::of(&extensions), &guard, &command).await?;
         Ok(Response::new(convert::delete_response(header, outcome)))
     }
 
@@ -164,7 +170,10 @@ impl kv_server::Kv for Kv {
                 staleness = applied.staleness;
                 self.opened(applied)?
             }
-            Plan::Write(command) => self.write(&asker, &command).await?,
+            Plan::Write(command) => {
+                let guard = conditions::read(&metadata, Takes::Everything)?;
+                self.write(&asker, &guard, &command).await?
+            }
         };
         let response = Response::new(convert::txn_response(header, outcome));
         Ok(freshness::stamp(response, staleness))
@@ -176,9 +185,10 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let (_, extensions, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
+        let guard = conditions::read(&metadata, Takes::Fences)?;
         let command = convert::compact(request)?;
-        let (header, outcome) = self.write(&Asker::of(&extensions), &command).await?;
+        let (header, outcome) = self.write(&Asker::of(&extensions), &guard, &command).await?;
         assert!(matches!(outcome, Outcome::Compact), "a compaction was answered otherwise");
         Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
     }

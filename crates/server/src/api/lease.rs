@@ -5,6 +5,7 @@
 //! keep-alives is answered in its order, with at most [`IN_FLIGHT_MAX`] on their way: further ones
 //! stay in the connection, which holds the client back.
 
+use super::conditions::{self, Takes};
 use super::convert;
 use super::dispatch::requires_leader;
 use super::errors::ApiError;
@@ -84,7 +85,8 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let (_, extensions, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
+        conditions::read(&metadata, Takes::Nothing)?;
         let asker = Asker::of(&extensions);
         let ttl = u64::try_from(request.ttl).unwrap_or(0).max(self.ttl_min);
         for draw in 1.. {
@@ -109,9 +111,12 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let (_, extensions, pb::LeaseRevokeRequest { id }) = request.into_parts();
+        let (metadata, extensions, pb::LeaseRevokeRequest { id }) = request.into_parts();
+        let guard = conditions::read(&metadata, Takes::Fences)?;
         let command = Command::LeaseRevoke { id };
-        let (header, _) = self.write(&Asker::of(&extensions), &command).await?;
+        let applied = self.gate.write_guarded(&Asker::of(&extensions), &guard, &command).await?;
+        applied.outcome.map_err(|why| conditions::refused(&guard, why))?;
+        let header = self.headers.at(applied.revision, applied.term);
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(header) }))
     }
 

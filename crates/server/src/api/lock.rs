@@ -5,17 +5,19 @@
 //! than the one in its name, is refused, where etcd's servers delete whatever is named. To unlock
 //! what is not locked is no error, as there.
 
-use super::auth::credential;
+use super::conditions::{self, Takes};
 use super::dispatch::requires_leader;
 use super::errors::ApiError;
-use super::queue::{Candidate, Queue, equal, lease_of, one};
+use super::queue::{Candidate, Queue, equal, one};
+use crate::auth::Asker;
 use crate::handle::Consistency;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::v3lockpb as pb;
 use crate::proto::v3lockpb::lock_server;
 use bytes::Bytes;
+use quorate_replica::store::line;
 use quorate_replica::store::{
-    Asking, Command, Credential, DeleteRange, Op, Operand, Outcome, Range, Txn,
+    Asking, Command, DeleteRange, Guard, Op, Operand, Outcome, Range, Txn,
 };
 use tonic::{Request, Response, Status};
 
@@ -37,7 +39,7 @@ impl Lock {
     /// Deletes the key if it hangs on this lease.
     async fn release(
         &self,
-        credential: &Credential,
+        (asker, guard): (&Asker, &Guard),
         key: &Bytes,
         lease: i64,
     ) -> Result<ResponseHeader, Status> {
@@ -48,7 +50,7 @@ impl Lock {
             success: vec![Op::DeleteRange(delete)],
             failure: vec![Op::Range(Range { keys, count_only: true, ..Range::default() })],
         });
-        let (header, outcome) = self.queue.write(credential, &command).await?;
+        let (header, outcome) = self.queue.write_guarded(asker, guard, &command).await?;
         let Outcome::Txn { outcomes, .. } = outcome else {
             panic!("a transaction was answered with {outcome:?}")
         };
@@ -59,16 +61,12 @@ impl Lock {
     }
 
     /// A key whose name is none of a lock: it must not be there.
-    async fn is_free(
-        &self,
-        credential: &Credential,
-        key: &Bytes,
-    ) -> Result<ResponseHeader, Status> {
+    async fn is_free(&self, asker: &Asker, key: &Bytes) -> Result<ResponseHeader, Status> {
         let delete = DeleteRange { keys: one(key), prev_kv: false };
         let snapshot = self.queue.handle.snapshot(Consistency::Linearizable).await;
         let snapshot = snapshot.map_err(ApiError::from)?;
         let asking = Asking::DeleteRange(&delete);
-        crate::auth::Gate::judge_read(&snapshot.store, credential, asking)?;
+        crate::auth::Gate::judge_read(&snapshot.store, asker, asking)?;
         match snapshot.store.get(key) {
             Some(_) => Err(no_lock(key)),
             None => Ok(self.queue.headers.at(snapshot.store.revision(), snapshot.term)),
@@ -92,9 +90,9 @@ impl lock_server::Lock for Lock {
     ) -> Result<Response<pb::LockResponse>, Status> {
         let requires_leader = requires_leader(request.metadata().as_ref());
         let (_, extensions, pb::LockRequest { name, lease }) = request.into_parts();
-        let credential = credential(&extensions);
+        let asker = Asker::of(&extensions);
         let (value, expired) = (None, EXPIRED);
-        let candidate = Candidate { name, lease, value, requires_leader, credential, expired };
+        let candidate = Candidate { name, lease, value, requires_leader, asker, expired };
         let served = self.queue.stand(candidate).await?;
         Ok(Response::new(pb::LockResponse { header: Some(served.header), key: served.key }))
     }
@@ -103,14 +101,15 @@ impl lock_server::Lock for Lock {
         &self,
         request: Request<pb::UnlockRequest>,
     ) -> Result<Response<pb::UnlockResponse>, Status> {
-        let (_, extensions, pb::UnlockRequest { key }) = request.into_parts();
-        let credential = credential(&extensions);
+        let (metadata, extensions, pb::UnlockRequest { key }) = request.into_parts();
+        let guard = conditions::read(&metadata, Takes::Fences)?;
+        let asker = Asker::of(&extensions);
         if key.is_empty() {
             return Err(ApiError::EmptyKey.into());
         }
-        let header = match lease_of(&key) {
-            Some(lease) => self.release(&credential, &key, lease).await?,
-            None => self.is_free(&credential, &key).await?,
+        let header = match line::parts_of(&key) {
+            Some((_, lease)) => self.release((&asker, &guard), &key, lease).await?,
+            None => self.is_free(&asker, &key).await?,
         };
         Ok(Response::new(pb::UnlockResponse { header: Some(header) }))
     }

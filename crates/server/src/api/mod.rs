@@ -20,6 +20,7 @@
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
+//! | `conditions.rs` | locks and names that a write may carry, pure |
 //! | `errors.rs` | etcd's codes and texts |
 
 mod alarm;
@@ -29,6 +30,7 @@ mod calls;
 mod certificate;
 mod checks;
 mod cluster;
+pub mod conditions;
 mod convert;
 mod dispatch;
 mod election;

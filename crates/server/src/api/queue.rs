@@ -31,19 +31,21 @@
 //! Sources: etcd `client/v3/concurrency/{mutex,election,key}.go` and `server/etcdserver/api/v3lock`
 //! (behaviour); Burrows, "The Chubby lock service" (2006), section 2.4 (sequencers).
 
+use super::conditions;
 use super::errors::ApiError;
 use super::header::Headers;
 use super::lease::drawn_id;
-use crate::auth::Gate;
+use crate::auth::{Asker, Gate};
 use crate::handle::{Consistency, Handle, Refusal};
 use crate::host::Snapshot;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::watch::{Bell, Stream};
 use bytes::Bytes;
 use quorate_drivers::live::monotonic_now;
+use quorate_replica::store::line::{key_of, keys_of, oldest};
 use quorate_replica::store::{
-    Asking, Caller, Command, Compare, Credential, DeleteRange, KeyValue, Keys, Limits, Op, Operand,
-    Outcome, Put, Range, Relation, Revision, SortOrder, SortTarget, Store, Txn,
+    Asking, Caller, Command, Compare, DeleteRange, Guard, KeyValue, Keys, Limits, Op, Operand,
+    Outcome, Put, Range, Relation, Revision, SortOrder, Store, Txn,
 };
 use quorate_replica::{LeaseAnswer, LeaseAsk};
 use std::sync::Arc;
@@ -79,7 +81,7 @@ pub(super) struct Candidate {
     pub(super) value: Option<Bytes>,
     /// The wait ends when no leader is known for long.
     pub(super) requires_leader: bool,
-    pub(super) credential: Credential,
+    pub(super) asker: Asker,
     /// What is said when the lease ends meanwhile.
     pub(super) expired: &'static str,
 }
@@ -188,19 +190,29 @@ impl Queue {
         candidate.lease = drawn_id()?;
         let (id, ttl) = (candidate.lease, SESSION_TTL);
         let command = Command::LeaseGrant { id, ttl, at: Default::default() };
-        self.write(&candidate.credential, &command).await.map(|_| ())
+        self.write(&candidate.asker, &command).await.map(|_| ())
     }
 
     /// Carries a command out for a client.
     pub(super) async fn write(
         &self,
-        credential: &Credential,
+        asker: &Asker,
+        command: &Command,
+    ) -> Result<(ResponseHeader, Outcome), Status> {
+        self.write_guarded(asker, &Guard::default(), command).await
+    }
+
+    /// As [`Queue::write`], on these conditions.
+    pub(super) async fn write_guarded(
+        &self,
+        asker: &Asker,
+        guard: &Guard,
         command: &Command,
     ) -> Result<(ResponseHeader, Outcome), Status> {
         self.limits.admit(command).map_err(ApiError::from)?;
-        let applied = self.gate.write(credential, command).await?;
+        let applied = self.gate.write_guarded(asker, guard, command).await?;
         let header = self.headers.at(applied.revision, applied.term);
-        Ok((header, applied.outcome.map_err(ApiError::from)?))
+        Ok((header, applied.outcome.map_err(|why| conditions::refused(guard, why))?))
     }
 
     /// Carries out what is only to be tidied up, if that can be done.
@@ -215,9 +227,9 @@ impl Queue {
 
     /// Writes the key. Answers with the header as well if there is nobody to wait for.
     async fn join(&self, candidate: &Candidate) -> Result<(Place, Option<ResponseHeader>), Status> {
-        let (line, key) = (line(&candidate.name), key_of(&candidate.name, candidate.lease));
+        let (line, key) = (keys_of(&candidate.name), key_of(&candidate.name, candidate.lease));
         let command = joining(&line, &key, candidate);
-        let (header, outcome) = self.write(&candidate.credential, &command).await?;
+        let (header, outcome) = self.write(&candidate.asker, &command).await?;
         let Outcome::Txn { succeeded, outcomes } = outcome else {
             panic!("a transaction was answered with {outcome:?}")
         };
@@ -293,11 +305,11 @@ impl Queue {
     pub(super) async fn judged(
         &self,
         line: &Keys,
-        credential: &Credential,
+        asker: &Asker,
         consistency: Consistency,
     ) -> Result<Snapshot, ApiError> {
         let snapshot = self.handle.snapshot(consistency).await?;
-        Gate::judge_read(&snapshot.store, credential, Asking::Range(&oldest(line)))?;
+        Gate::judge_read(&snapshot.store, asker, Asking::Range(&oldest(line)))?;
         Ok(snapshot)
     }
 }
@@ -363,38 +375,6 @@ fn joining(line: &Keys, key: &Bytes, candidate: &Candidate) -> Command {
     })
 }
 
-/// `NAME/LEASE`. Go writes negative numbers with a sign.
-pub(super) fn key_of(name: &[u8], lease: i64) -> Bytes {
-    let sign = if lease < 0 { "-" } else { "" };
-    let lease = format!("/{sign}{:x}", lease.unsigned_abs());
-    Bytes::from([name, lease.as_bytes()].concat())
-}
-
-/// The lease that the name of a key ends with, if it is one of a line.
-pub(super) fn lease_of(key: &[u8]) -> Option<i64> {
-    let slash = key.iter().rposition(|byte| *byte == b'/')?;
-    let text = std::str::from_utf8(&key[slash + 1..]).ok()?;
-    let lease = i64::from_str_radix(text, 16).ok().filter(|lease| *lease != 0)?;
-    (key_of(&key[..slash], lease) == key).then_some(lease)
-}
-
-/// Every key of a line: those that begin with `NAME/`.
-pub(super) fn line(name: &[u8]) -> Keys {
-    let with = |last: u8| Bytes::from([name, &[last]].concat());
-    Keys { key: with(b'/'), range_end: with(b'/' + 1) }
-}
-
-/// The oldest key of a line.
-pub(super) fn oldest(line: &Keys) -> Range {
-    Range {
-        keys: line.clone(),
-        limit: 1,
-        sort_order: SortOrder::Ascend,
-        sort_target: SortTarget::Create,
-        ..Range::default()
-    }
-}
-
 /// Who is served in this state.
 pub(super) fn first(store: &Store, line: &Keys) -> Option<Arc<KeyValue>> {
     store.range(&oldest(line)).expect("the latest can be read").kvs.into_iter().next()
@@ -418,7 +398,7 @@ mod tests {
             lease,
             value: None,
             requires_leader: false,
-            credential: Credential::Nobody,
+            asker: Asker::Nobody,
             expired: "expired",
         }
     }
@@ -434,34 +414,11 @@ mod tests {
 
     /// As [`Queue::join`] does it.
     fn join(store: &mut Store, lease: i64) -> Place {
-        let (line, key) = (line(b"jobs"), key_of(b"jobs", lease));
+        let (line, key) = (keys_of(b"jobs"), key_of(b"jobs", lease));
         let applied = store.apply(&joining(&line, &key, &candidate(lease)));
         let Ok(Outcome::Txn { succeeded, .. }) = applied.outcome else { panic!("{applied:?}") };
         let created = store.get(&key).expect("it was put").create_revision;
         Place { line, key, created, written: applied.revision, was_there: !succeeded }
-    }
-
-    #[test]
-    fn keys_are_named_as_clients_of_etcd_name_them() {
-        for (lease, key) in
-            [(1, "a/1"), (0x7f, "a/7f"), (-0x1d, "a/-1d"), (i64::MAX, "a/7fffffffffffffff")]
-        {
-            assert_eq!(key_of(b"a", lease), key.as_bytes());
-            assert_eq!(lease_of(key.as_bytes()), Some(lease));
-        }
-        assert_eq!(lease_of(&key_of(b"", i64::MIN)), Some(i64::MIN));
-        for key in ["a", "a/", "a/xyz", "a/7F", "a/07", "a/+7", "a/0", "a/8000000000000000"] {
-            assert_eq!(lease_of(key.as_bytes()), None, "{key}");
-        }
-    }
-
-    #[test]
-    fn a_line_holds_what_begins_with_its_name_and_a_slash() {
-        let line = line(b"jobs");
-        assert!(line.contains(b"jobs/1") && line.contains(b"jobs/a/b"));
-        for other in ["jobs", "jobs-2/1", "jobs0", "job/1"] {
-            assert!(!line.contains(other.as_bytes()), "{other}");
-        }
     }
 
     #[test]

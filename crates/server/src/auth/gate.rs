@@ -19,7 +19,9 @@ use bytes::Bytes;
 use hyper::Request;
 use hyper::header::HeaderMap;
 use hyper::http::Extensions;
-use quorate_replica::store::{Asking, Auth, Caller, Command, Credential, Denied, KvError, Store};
+use quorate_replica::store::{
+    Asking, Auth, Caller, Command, Credential, Denied, Guard, KvError, Store,
+};
 use std::sync::Arc;
 
 /// Metadata with a token, and its older name.
@@ -199,11 +201,21 @@ impl Gate {
         asker: &Asker,
         command: &Command,
     ) -> Result<Applied, ApiError> {
+        self.write_guarded(asker, &Guard::default(), command).await
+    }
+
+    /// As [`Gate::write`], on these conditions.
+    pub(crate) async fn write_guarded(
+        &self,
+        asker: &Asker,
+        guard: &Guard,
+        command: &Command,
+    ) -> Result<Applied, ApiError> {
         asker.asks(|| What::of_command(command));
         let credential = &asker.credential;
         for attempt in 1.. {
             let caller = self.caller(credential, Asking::of(command)).await?;
-            let applied = self.handle.write_as(&caller, command).await?;
+            let applied = self.handle.write_guarded(&caller, guard, command).await?;
             // Refused by all members, so it has not happened and may be asked again.
             let overtaken = applied.outcome == Err(KvError::Denied(Denied::OldRevision));
             let again = overtaken && !matches!(credential, Credential::Signed { .. });

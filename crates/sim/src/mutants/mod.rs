@@ -30,6 +30,8 @@ mod clocks;
 #[cfg(feature = "mutants")]
 mod detectors;
 #[cfg(feature = "mutants")]
+mod guards;
+#[cfg(feature = "mutants")]
 mod hunt;
 #[cfg(feature = "mutants")]
 mod plant;
@@ -45,17 +47,19 @@ pub use clocks::CLOCKS;
 #[cfg(feature = "mutants")]
 pub use detectors::DETECTORS;
 #[cfg(feature = "mutants")]
+pub use guards::GUARDS;
+#[cfg(feature = "mutants")]
 pub use plant::{
     ClientMutant, HostMutant, MutantCase, Needs, Plant, UnknownMutant, Work, WorldName, case_named,
 };
 #[cfg(feature = "mutants")]
 pub use unit_only::UNIT_ONLY;
 
-/// Every planted bug that a campaign must catch: of the service, of Raft, of clocks, and of
-/// detectors.
+/// Every planted bug that a campaign must catch: of the service, of Raft, of fences and named
+/// requests, of clocks, and of detectors.
 #[cfg(feature = "mutants")]
 pub fn cases() -> impl Iterator<Item = &'static MutantCase> {
-    CATALOGUE.iter().chain(CLOCKS).chain(DETECTORS)
+    CATALOGUE.iter().chain(GUARDS).chain(CLOCKS).chain(DETECTORS)
 }
 
 /// True if bugs can be planted in this build.

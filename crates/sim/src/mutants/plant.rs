@@ -121,6 +121,10 @@ pub enum Work {
     Watch,
     /// Locks by lease and comparison, held through pauses of their clients.
     Lock,
+    /// Writes under a lock, some of them long after it was lost.
+    Fence,
+    /// Requests with names, which are asked again when they are not answered.
+    Named,
     /// Checkpoints often, logs and segments short, so that followers are sent states.
     Checkpoint,
     /// Leadership is handed over.

@@ -10,7 +10,7 @@
 use super::truth::{Did, Stand, Truth};
 use quorate_core::{Index, Term};
 use quorate_drivers::simulate::Broken;
-use quorate_replica::store::{Command, KvError, Outcome};
+use quorate_replica::store::{Asked, Command, KvError, Outcome};
 use quorate_replica::{Life, Ticket};
 use std::collections::BTreeMap;
 
@@ -18,8 +18,11 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) index: Index,
+    /// Where the store stood then; for a request that was carried out before, after that time.
     pub(super) stand: Stand,
     pub(super) outcome: Result<Outcome, KvError>,
+    /// It was carried out before.
+    pub(super) repeated: bool,
 }
 
 #[derive(Debug)]
@@ -29,7 +32,7 @@ enum Fate {
     /// It may take effect; `doubtful`: whoever asked will not be told.
     Open {
         operation: u64,
-        command: Command,
+        asked: Asked,
         doubtful: bool,
     },
     /// It took effect, and its answer is not judged yet.
@@ -63,13 +66,13 @@ fn once(why: String) -> Broken {
 
 impl Asks {
     /// A command is asked for.
-    pub(super) fn ask(&mut self, (life, ticket): (Life, Ticket), operation: u64, command: Command) {
+    pub(super) fn ask(&mut self, (life, ticket): (Life, Ticket), operation: u64, asked: Asked) {
         let fates = self.lives.entry(life).or_default();
         let place = ticket.0 as usize - 1;
         while fates.len() <= place {
             fates.push(Fate::None);
         }
-        fates[place] = Fate::Open { operation, command, doubtful: false };
+        fates[place] = Fate::Open { operation, asked, doubtful: false };
     }
 
     fn fate(&mut self, (life, ticket): (Life, Ticket)) -> Option<&mut Fate> {
@@ -82,18 +85,19 @@ impl Asks {
     pub(super) fn take_effect(
         &mut self,
         name: (Life, Ticket),
-        command: &Command,
+        found: &Asked,
         (index, term): (Index, Term),
         truth: &mut Truth,
     ) -> Result<Did, Broken> {
+        let command = &found.command;
         if matches!(command, Command::LeaseExpire { .. } | Command::LeaseCountdown { .. }) {
-            return truth.apply(command, term);
+            return truth.apply(found, term);
         }
         let Some(fate) = self.fate(name) else {
             return Err(once(format!("nobody asked for {command:?} at {index}")));
         };
         let (operation, asked, doubtful) = match fate {
-            Fate::Open { operation, command, doubtful } => (*operation, command, *doubtful),
+            Fate::Open { operation, asked, doubtful } => (*operation, asked, *doubtful),
             Fate::None => return Err(once(format!("nobody asked for {command:?} at {index}"))),
             Fate::Done { operation, done: Done { index: first, .. } }
             | Fate::Told { operation, index: first } => {
@@ -105,7 +109,7 @@ impl Asks {
                 return Err(once(why));
             }
         };
-        if !is_same(asked, command) {
+        if !is_same(asked, found) {
             let why = format!("operation {operation} asked for {asked:?}, and {command:?} happens");
             return Err(once(why));
         }
@@ -114,7 +118,10 @@ impl Asks {
         *fate = match doubtful {
             true => Fate::Told { operation, index },
             false => {
-                let done = Done { index, stand: truth.stand(index), outcome };
+                let now = truth.stand(index);
+                let stand = did.repeated.map_or(now, |revision| Stand { revision, ..now });
+                let repeated = did.repeated.is_some();
+                let done = Done { index, stand, outcome, repeated };
                 Fate::Done { operation, done }
             }
         };
@@ -180,8 +187,8 @@ fn not_there((life, ticket): (Life, Ticket)) -> Broken {
 }
 
 /// The leader writes its clock into a grant.
-fn is_same(asked: &Command, found: &Command) -> bool {
-    match (asked, found) {
+fn is_same(asked: &Asked, found: &Asked) -> bool {
+    match (&asked.command, &found.command) {
         (Command::LeaseGrant { id, ttl, .. }, Command::LeaseGrant { id: other, ttl: time, .. }) => {
             (id, ttl) == (other, time)
         }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use quorate_drivers::simulate::{About, Hands, Site, World};
 use quorate_replica::LeaseAsk;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Keys, LeaseTime, Op, Operand, Put, Range, Relation, Revision,
-    Txn,
+    Command, Compare, DeleteRange, Fence, Guard, Keys, LeaseTime, Op, Operand, Put, Range,
+    Relation, RequestId, Revision, Txn,
 };
 
 /// Keys that clients write, so few that they meet.
@@ -55,12 +55,12 @@ impl Workload {
     /// How often each kind of operation is drawn; see [`Wish`].
     pub(super) fn weights(self) -> Weights {
         match self {
-            Workload::Mixed => [3, 8, 8, 3, 4, 5, 3, 4, 3, 3, 4, 3, 1, 3, 3, 2, 1, 1],
-            Workload::Kv => [3, 8, 8, 3, 4, 5, 3, 4, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1],
-            Workload::Lease => [3, 2, 2, 0, 1, 1, 0, 1, 0, 5, 8, 8, 1, 0, 0, 0, 0, 1],
-            Workload::Lock => [3, 1, 1, 0, 0, 0, 0, 0, 0, 4, 0, 6, 0, 8, 8, 3, 0, 1],
-            Workload::Watch => [3, 9, 1, 0, 5, 3, 3, 1, 0, 1, 3, 1, 1, 0, 0, 0, 3, 1],
-            Workload::Idle => [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            Workload::Mixed => [3, 8, 8, 3, 4, 5, 3, 4, 3, 3, 4, 3, 1, 3, 3, 2, 1, 1, 3, 3],
+            Workload::Kv => [3, 8, 8, 3, 4, 5, 3, 4, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0],
+            Workload::Lease => [3, 2, 2, 0, 1, 1, 0, 1, 0, 5, 8, 8, 1, 0, 0, 0, 0, 1, 0, 0],
+            Workload::Lock => [3, 1, 1, 0, 0, 0, 0, 0, 0, 4, 0, 6, 0, 8, 8, 3, 0, 1, 8, 4],
+            Workload::Watch => [3, 9, 1, 0, 5, 3, 3, 1, 0, 1, 3, 1, 1, 0, 0, 0, 3, 1, 0, 0],
+            Workload::Idle => [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         }
     }
 }
@@ -89,10 +89,12 @@ pub(super) enum Wish {
     Unlock,
     Compact,
     MoveLeader,
+    Fenced,
+    Named,
 }
 
 impl Wish {
-    pub(super) const ALL: [Wish; 18] = [
+    pub(super) const ALL: [Wish; 20] = [
         Wish::Nothing,
         Wish::Put,
         Wish::Get,
@@ -111,6 +113,8 @@ impl Wish {
         Wish::Unlock,
         Wish::Compact,
         Wish::MoveLeader,
+        Wish::Fenced,
+        Wish::Named,
     ];
 }
 
@@ -119,6 +123,8 @@ impl Wish {
 pub(super) enum Asked {
     /// Replicate this.
     Write(Command),
+    /// Replicate this if the guard allows it; ask at once, or after a pause.
+    Guarded { guard: Guard, command: Command, paused: bool },
     /// A linearizable read.
     Read(Range),
     /// Whatever this member has.
@@ -130,6 +136,24 @@ pub(super) enum Asked {
     /// Write to the resource that the lock protects, with the token that the client holds; at
     /// once, or after a pause.
     Critical { token: u64, paused: bool },
+}
+
+impl Asked {
+    /// What is to be replicated.
+    pub(super) fn command(&self) -> Option<&Command> {
+        match self {
+            Asked::Write(command) | Asked::Guarded { command, .. } => Some(command),
+            _ => None,
+        }
+    }
+
+    /// On which conditions.
+    pub(super) fn guard(&self) -> Guard {
+        match self {
+            Asked::Guarded { guard, .. } => guard.clone(),
+            _ => Guard::default(),
+        }
+    }
 }
 
 /// A lock that a client believes to hold.
@@ -157,13 +181,19 @@ pub(super) struct Client {
     pub(super) busy: bool,
     pub(super) leases: Vec<Owned>,
     pub(super) held: Option<Held>,
+    /// A request of unknown outcome that is to be asked again.
+    pub(super) again: Option<(Guard, Command)>,
+    /// The latest revision that it was told of.
+    pub(super) seen: u64,
     written: u64,
     granted: u64,
 }
 
 impl Client {
     pub(super) fn new(number: usize, home: usize) -> Client {
-        Client { number, home, busy: false, leases: Vec::new(), held: None, written: 0, granted: 0 }
+        let (leases, held, again) = (Vec::new(), None, None);
+        let (busy, seen, written, granted) = (false, 1, 0, 0);
+        Client { number, home, busy, leases, held, again, seen, written, granted }
     }
 
     /// Draws what to do next. None: nothing, or nothing that is possible now.
@@ -174,6 +204,9 @@ impl Client {
         nodes: usize,
         hands: &mut Hands<'_, W>,
     ) -> Option<Asked> {
+        if let Some((guard, command)) = self.again.take() {
+            return Some(Asked::Guarded { guard, command, paused: false });
+        }
         let site = Site::new(About::Client, self.number);
         let mut drawn = hands.draw(site, weights.iter().sum());
         let chosen = weights.iter().position(|weight| match drawn.checked_sub(*weight) {
@@ -259,6 +292,8 @@ impl Client {
                 Asked::Write(Command::Compact { revision })
             }
             Wish::MoveLeader => Asked::MoveLeader(self.detail(nodes as u64, hands) as usize),
+            Wish::Fenced => self.fenced(hands)?,
+            Wish::Named => self.named(hands),
         };
         Some(asked)
     }
@@ -336,6 +371,34 @@ impl Client {
         Asked::Write(Command::Txn(Txn { compare, success, failure: Vec::new() }))
     }
 
+    /// Writes under the lock that it believes to hold, now and then after it stood still.
+    fn fenced<W: World>(&mut self, hands: &mut Hands<'_, W>) -> Option<Asked> {
+        let token = Revision(self.held?.token);
+        let paused = self.detail(4, hands) == 3;
+        let fences = vec![Fence { key: lock_key(), token }];
+        let (key, value) = (fenced_key(), self.value());
+        let command = Command::Put(Put { key, value, ..Put::default() });
+        Some(Asked::Guarded { guard: Guard { fences, request: None }, command, paused })
+    }
+
+    /// Writes what it will ask again for if it is not answered: whatever is there, or if nobody has
+    /// written since it looked.
+    fn named<W: World>(&mut self, hands: &mut Hands<'_, W>) -> Asked {
+        let put = Put { key: named_key(), value: self.value(), ..Put::default() };
+        let command = match self.detail(2, hands) {
+            0 => Command::Put(put),
+            _ => {
+                let operand = Operand::Mod(self.seen as i64 + 1);
+                let relation = Relation::Less;
+                let compare = vec![Compare { keys: one(named_key()), relation, operand }];
+                Command::Txn(Txn { compare, success: vec![Op::Put(put)], failure: Vec::new() })
+            }
+        };
+        let id = Bytes::from(format!("c{}/{}", self.number, self.written));
+        let request = Some(RequestId { id, since: Revision(self.seen) });
+        Asked::Guarded { guard: Guard { fences: Vec::new(), request }, command, paused: false }
+    }
+
     /// A lease is over, as far as this client is concerned.
     pub(super) fn forget(&mut self, id: i64) {
         self.leases.retain(|lease| lease.id != id);
@@ -404,6 +467,16 @@ pub(super) fn lock_key() -> Bytes {
     Bytes::from_static(b"lock")
 }
 
+/// What only the holder of the lock writes.
+pub(super) fn fenced_key() -> Bytes {
+    Bytes::from_static(b"k/fenced")
+}
+
+/// What is written by requests that have names, and by nothing else.
+pub(super) fn named_key() -> Bytes {
+    Bytes::from_static(b"k/named")
+}
+
 /// One key.
 pub(super) fn one(key: Bytes) -> Keys {
     Keys { key, range_end: Bytes::new() }
@@ -428,6 +501,16 @@ pub(super) fn words(asked: &Asked) -> String {
         }
     };
     match asked {
+        Asked::Guarded { guard, command, paused } => {
+            let still = if *paused { "stand still, then " } else { "" };
+            let fences = guard.fences.iter().map(|fence| format!(" with token {}", fence.token.0));
+            let name = guard
+                .request
+                .iter()
+                .map(|request| format!(" as {}", String::from_utf8_lossy(&request.id)));
+            let conditions: String = fences.chain(name).collect();
+            format!("{still}{}{conditions}", words(&Asked::Write(command.clone())))
+        }
         Asked::Write(Command::Put(put)) => {
             let (name, value) = (key(&one(put.key.clone())), String::from_utf8_lossy(&put.value));
             match put.lease {

@@ -59,6 +59,14 @@ fn weights(work: &[Work]) -> Weights {
                 (Wish::Critical, 9),
                 (Wish::Unlock, 1),
             ]),
+            Work::Fence => wants(&[
+                (Wish::Grant, 5),
+                (Wish::KeepAlive, 2),
+                (Wish::Lock, 9),
+                (Wish::Fenced, 12),
+                (Wish::Unlock, 1),
+            ]),
+            Work::Named => wants(&[(Wish::Named, 12)]),
             Work::Transfer => wants(&[(Wish::MoveLeader, 2)]),
             // Of the world, or of Raft alone.
             Work::Checkpoint | Work::Reconfigure | Work::Overload | Work::RarePaths => {}

@@ -13,7 +13,7 @@ use quorate_core::{Index, Position};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes};
 use quorate_protocols::consensus::raft::{self, Payload, RoleName};
-use quorate_replica::store::{Command, Outcome, Put};
+use quorate_replica::store::{self, Command, KvError, Outcome, Put};
 use quorate_replica::{Answer, LeaseAnswer, LeaseAsk, Message, Replica, open};
 use std::collections::BTreeMap;
 
@@ -26,6 +26,8 @@ pub(super) const MARKS: &[&str] = &[
     "a new leader adopts an old entry",
     "a torn tail was cut off",
     "a watcher was cancelled by a compaction",
+    "a request was asked again and told its first answer",
+    "a write of a former holder was fenced",
     "a write with an old token was refused",
     "an operation of unknown outcome took effect",
     "a damaged record was named",
@@ -84,13 +86,13 @@ impl Service {
             return Ok(());
         };
         let opened = open(sealed).and_then(|(life, ticket, encoded)| {
-            Some(((life, ticket), Command::decode(encoded).ok()?))
+            Some(((life, ticket), store::Asked::decode(encoded).ok()?))
         });
-        let Some((name, command)) = opened else {
+        let Some((name, asked)) = opened else {
             return broken("once", format!("what is at {position} was asked by nobody"));
         };
         let place = (position.index, position.term);
-        let did = self.asks.take_effect(name, &command, place, &mut self.truth)?;
+        let did = self.asks.take_effect(name, &asked, place, &mut self.truth)?;
         let (now, clocks) = (hands.now(), self.trust_in_clocks(hands));
         for change in did.leases {
             match change {
@@ -180,6 +182,7 @@ impl Service {
         if self.plants.retried_blindly() && matches!(operation.asked, Asked::Write(_)) {
             self.retry(operation, hands);
         }
+        self.ask_again(operation);
         self.asks.doubt(operation.name);
         for _ in 0..std::mem::take(&mut self.asks.surprises) {
             hands.mark("an operation of unknown outcome took effect");
@@ -188,11 +191,11 @@ impl Service {
 
     /// The same once more, at the next member, as if it had not happened.
     fn retry(&mut self, operation: &Operation, hands: &mut Hands<'_, Self>) {
-        let Asked::Write(command) = &operation.asked else { return };
+        let Asked::Write(command) = operation.asked.clone() else { return };
         let up = (1..=self.nodes).map(|step| (operation.member + step) % self.nodes);
         if let Some(member) = up.into_iter().find(|member| self.members[*member].up) {
             let name = self.name(member);
-            let request = self.sealed(name, operation.number, command);
+            let request = self.sealed(name, operation.number, command.into());
             hands.request(member, std::time::Duration::ZERO, request);
         }
     }
@@ -213,9 +216,9 @@ impl Service {
         answer: &Answer,
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
-        let Asked::Write(command) = &operation.asked else { return Ok(()) };
+        let Some(command) = operation.asked.command() else { return Ok(()) };
         let (number, revision) = (operation.number, answer.revision.0);
-        let Done { index, stand, outcome } = self.asks.told(operation.name)?;
+        let Done { index, stand, outcome, repeated } = self.asks.told(operation.name)?;
         if revision != stand.revision {
             let why = format!(
                 "operation {number} is answered at revision {revision}, and took effect at {}",
@@ -224,7 +227,10 @@ impl Service {
             return broken("linearizable", why);
         }
         if answer.outcome != outcome {
+            let guard = operation.asked.guard();
             let property = match command {
+                _ if guard.request.is_some() => "once",
+                _ if !guard.fences.is_empty() => "lock",
                 Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => "lease",
                 _ => "mvcc",
             };
@@ -234,7 +240,14 @@ impl Service {
             );
             return broken(property, why);
         }
-        self.tells(operation, revision)?;
+        match repeated {
+            // Told as it was then.
+            true => hands.mark("a request was asked again and told its first answer"),
+            false => self.tells(operation, revision)?,
+        }
+        if matches!(answer.outcome, Err(KvError::Fenced { .. })) {
+            hands.mark("a write of a former holder was fenced");
+        }
         self.floor = self.floor.max(index);
         match &answer.outcome {
             Ok(outcome) => self.take_effect(operation, command, revision, outcome, hands),
@@ -254,6 +267,9 @@ impl Service {
         let is_client = operation.client < self.clients.len();
         let is_latest = !matches!(operation.asked, Asked::Serializable(_));
         let mut judged = self.told_by.on_answer(as_member, revisions::Answer::Read, revision);
+        if let Some(client) = self.clients.get_mut(operation.client) {
+            client.seen = client.seen.max(revision);
+        }
         if is_client && is_latest && judged.is_ok() {
             judged = self.told_to.on_answer(as_client, revisions::Answer::Read, revision);
         }

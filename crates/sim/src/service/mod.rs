@@ -24,7 +24,7 @@
 //! | `monotone-revisions` | no member tells an older revision than it told before, and nobody who asks for the latest is told an older one | Terry et al. (1994), monotonic reads |
 //! | `watch` | ordered, unique, reliable, atomic, resumable, and progress is never ahead | etcd's API |
 //! | `lease` | no lease ends before its time, or is said to be gone, or leaves a key behind | Gray and Cheriton (1989) |
-//! | `lock` | tokens grow; nobody writes with an older token than the resource has seen | Kleppmann (2016) |
+//! | `lock` | tokens grow; nobody writes with an older token than the resource has seen, or under a lock that he has lost | Kleppmann (2016) |
 //! | `recovery` | who was not damaged starts again, whatever happened to it | |
 //! | `digest` | no member is told that its state is wrong | |
 //! | `crash` | no assertion of a node fails | |
@@ -37,6 +37,7 @@ mod clients;
 pub mod disk;
 #[cfg(feature = "mutants")]
 mod focus;
+mod guarded;
 mod judge;
 mod leases;
 mod members;
@@ -69,8 +70,8 @@ use quorate_drivers::simulate::{
     World,
 };
 use quorate_protocols::consensus::raft::{self, Record, RoleName};
-use quorate_replica::store::Command;
-use quorate_replica::{Indication, Life, Message, Replica, Request, Ticket, seal};
+use quorate_replica::store::Asked as Sealed;
+use quorate_replica::{Indication, Message, Replica, Request};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use std::collections::BTreeMap;
@@ -102,6 +103,8 @@ enum Errand {
     Sent { from: usize, to: usize, position: Position, lives: u64 },
     /// A client that holds a lock writes to the resource that it protects.
     WriteToResource { operation: u64 },
+    /// A client that stood still goes on.
+    WakeUp { operation: u64 },
     /// A watcher connects.
     Connect { watcher: usize },
     /// A watcher hangs up, or asks something of its stream.
@@ -284,7 +287,12 @@ impl Service {
         let ticket = name.1;
         let site = Site::new(About::Detail, client);
         let request = match &operation.asked {
-            Asked::Write(command) => self.sealed(name, number, command),
+            Asked::Write(command) => self.sealed(name, number, command.clone().into()),
+            Asked::Guarded { paused: true, .. } => return self.stand_still(operation, hands),
+            Asked::Guarded { guard, command, .. } => {
+                let asked = Sealed { guard: guard.clone(), ..command.clone().into() };
+                self.sealed(name, number, asked)
+            }
             Asked::Read(_) => Request::Read { ticket },
             Asked::Lease(ask) => Request::Lease { ticket, ask: *ask },
             Asked::MoveLeader(to) => {
@@ -318,21 +326,6 @@ impl Service {
         self.operations.insert(number, operation);
         hands.request(member, Duration::ZERO, request);
         self.errand(PATIENCE, Errand::GiveUp { operation: number }, hands);
-    }
-
-    /// How a member will know the next question.
-    fn name(&mut self, member: usize) -> (Life, Ticket) {
-        let id = self.id(member);
-        (self.members[member].life(id), self.members[member].ticket())
-    }
-
-    fn sealed(&mut self, name: (Life, Ticket), operation: u64, command: &Command) -> Request {
-        self.asks.ask(name, operation, command.clone());
-        let (life, ticket) = name;
-        let mut envelope = Vec::new();
-        seal(life, ticket, &mut envelope);
-        command.encode(&mut envelope);
-        Request::Write { ticket, envelope: envelope.into() }
     }
 }
 
@@ -530,6 +523,7 @@ impl World for Service {
                 }
             }
             Errand::WriteToResource { operation } => self.write_to_resource(operation, hands),
+            Errand::WakeUp { operation } => self.wake_up(operation, nodes, hands),
             Errand::Connect { watcher } => self.connect(watcher, nodes, hands),
             Errand::Stir { watcher } => self.stir(watcher, hands),
             Errand::Probe { member } => self.probe(member, nodes, hands),

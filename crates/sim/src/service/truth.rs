@@ -18,6 +18,7 @@
 //!
 //! Sources: etcd's documented API, for what commands do.
 
+use super::clients::{fenced_key, named_key};
 use bytes::Bytes;
 use quorate_check::guarantees::watch::Log;
 use quorate_check::models::map::{Blob, Pair};
@@ -25,8 +26,8 @@ use quorate_check::witness;
 use quorate_core::{Index, Term};
 use quorate_drivers::simulate::Broken;
 use quorate_replica::store::{
-    Command, Compare, DeleteRange, Event, Found, KeyValue, Keys, KvError, LeaseName, Op, Operand,
-    Outcome, Put, Range, Relation, Revision, Store, Txn,
+    Asked, Command, Compare, DeleteRange, Event, Fence, Found, KeyValue, Keys, KvError, LeaseName,
+    Op, Operand, Outcome, Put, Range, Relation, Revision, Store, Txn,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub(super) enum LeaseChange {
 pub(super) struct Did {
     pub(super) outcome: Result<Outcome, KvError>,
     pub(super) leases: Vec<LeaseChange>,
+    /// It was carried out before, at this revision.
+    pub(super) repeated: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,8 @@ pub(super) struct Truth {
     commands: u64,
     /// The revision up to which the changes of a store were compared.
     compared: u64,
+    /// What requests with names were answered, and where the store stood then.
+    named: BTreeMap<Bytes, (Outcome, u64)>,
 }
 
 impl Default for Truth {
@@ -122,6 +127,7 @@ impl Default for Truth {
             lease_ends: BTreeSet::new(),
             commands: 0,
             compared: 1,
+            named: BTreeMap::new(),
         }
     }
 }
@@ -167,7 +173,40 @@ impl Truth {
     /// Carries out the command of the next entry, which is one of `term`.
     ///
     /// Errors: a value is written that was written before.
-    pub(super) fn apply(&mut self, command: &Command, term: Term) -> Result<Did, Broken> {
+    pub(super) fn apply(&mut self, asked: &Asked, term: Term) -> Result<Did, Broken> {
+        let guard = &asked.guard;
+        let id = guard.request.as_ref().map(|request| &request.id);
+        let first = id.and_then(|id| self.named.get(id)).cloned();
+        let refused = guard.fences.iter().zip(0..).find_map(|fence| self.fenced(fence));
+        let repeated = first.as_ref().map(|(_, revision)| *revision);
+        let done = match (first, refused) {
+            (Some((outcome, _)), _) => Some(Ok(outcome)),
+            (None, Some(why)) => Some(Err(why)),
+            (None, None) => None,
+        };
+        if let Some(outcome) = done {
+            self.commands += 1;
+            self.pass();
+            return Ok(Did { outcome, leases: Vec::new(), repeated });
+        }
+        let before = self.latest();
+        let did = self.carry_out(&asked.command, term)?;
+        if let (Some(id), Ok(outcome)) = (id, &did.outcome)
+            && self.latest() > before
+        {
+            self.named.insert(id.clone(), (outcome.clone(), self.latest()));
+        }
+        Ok(did)
+    }
+
+    /// Why a lock of a command is not held, if it is not: its key must be the one with this token.
+    fn fenced(&self, (fence, number): (&Fence, u8)) -> Option<KvError> {
+        let holder = self.at(&fence.key, self.latest()).map_or(0, |version| version.create);
+        let held = holder == fence.token.0;
+        (!held).then_some(KvError::Fenced { fence: number, holder: Revision(holder) })
+    }
+
+    fn carry_out(&mut self, command: &Command, term: Term) -> Result<Did, Broken> {
         let mut leases = Vec::new();
         let mut writing = Writing::default();
         let outcome = match command {
@@ -192,7 +231,7 @@ impl Truth {
         self.commands += 1;
         self.leases_changed |= !leases.is_empty();
         self.pass();
-        Ok(Did { outcome, leases })
+        Ok(Did { outcome, leases, repeated: None })
     }
 
     /// Alone, a put asks for its lease first; in a transaction it asks for its key first.
@@ -509,7 +548,7 @@ impl Truth {
         if let Some((at, missing)) = must.next() {
             let kv = pair(&missing.key, &missing.version);
             let why = format!("revision {at} of a store lacks {kv:?}");
-            return Err(Broken::new(self.property_at(at), why));
+            return Err(Broken::new(self.property_of(&kv, at), why));
         }
         drop(must);
         self.compared = store.revision().0;
@@ -519,7 +558,16 @@ impl Truth {
     fn other_change(&self, revision: u64, kv: &KeyValue, must: Option<(u64, &Change)>) -> Broken {
         let at = must.map_or(revision, |(at, _)| at.min(revision));
         let why = format!("revision {revision} of a store has {kv:?} where {must:?} is due");
-        Broken::new(self.property_at(at), why)
+        Broken::new(self.property_of(kv, at), why)
+    }
+
+    /// Which promise a wrong change of this key breaks, which is one of this revision.
+    fn property_of(&self, kv: &KeyValue, revision: u64) -> &'static str {
+        match &kv.key {
+            key if *key == fenced_key() => "lock",
+            key if *key == named_key() => "once",
+            _ => self.property_at(revision),
+        }
     }
 
     /// Which promise a wrong change of this revision breaks.

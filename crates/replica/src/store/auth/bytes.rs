@@ -19,7 +19,7 @@
 use super::{Access, Auth, AuthCommand, Caller, ENTRY_BYTES, Permission, Rights, Role, User};
 use crate::store::codec::{Reader, write_bytes, write_keys, write_number};
 use crate::store::tree::Builder;
-use crate::store::{BadCommand, Command, LeaseTime};
+use crate::store::{BadCommand, Command, Guard, LeaseTime};
 use bytes::Bytes;
 
 /// First byte of a command with a caller.
@@ -45,6 +45,8 @@ const ROLE_REVOKE: u8 = 11;
 pub struct Asked {
     /// Who.
     pub caller: Caller,
+    /// On which conditions.
+    pub guard: Guard,
     /// For what.
     pub command: Command,
 }
@@ -52,7 +54,7 @@ pub struct Asked {
 impl From<Command> for Asked {
     /// Asked by nobody in particular.
     fn from(command: Command) -> Asked {
-        Asked { caller: Caller::Anonymous, command }
+        Asked { caller: Caller::Anonymous, guard: Guard::default(), command }
     }
 }
 
@@ -74,6 +76,7 @@ impl Caller {
 impl Asked {
     /// Appends caller and command.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.guard.encode(out);
         self.caller.encode(out);
         self.command.encode(out);
     }
@@ -82,15 +85,17 @@ impl Asked {
     ///
     /// Errors: as for [`Command::decode`].
     pub fn decode(input: Bytes) -> Result<Asked, BadCommand> {
+        let (guard, input) = Guard::decode(input)?;
         if input.first() != Some(&ASKED_VERSION) {
-            return Command::decode(input).map(Asked::from);
+            let command = Command::decode(input)?;
+            return Ok(Asked { guard, ..Asked::from(command) });
         }
         let mut input = Reader::new(input.slice(1..));
         let caller = input.caller()?;
-        Ok(Asked { caller, command: Command::decode(input.rest())? })
+        Ok(Asked { caller, guard, command: Command::decode(input.rest())? })
     }
 
-    /// As [`Command::wants_stamp`].
+    /// As [`Command::wants_stamp`]. A grant has no guard: its id is what makes it happen once.
     pub fn wants_stamp(encoded: &[u8]) -> bool {
         without_caller(encoded).is_some_and(Command::wants_stamp)
     }
