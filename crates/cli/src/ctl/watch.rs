@@ -276,8 +276,13 @@ mod tests {
         let keys = KeyFlags { prefix: false, from_key: false, range_end: None };
         let (key, rev, prev_kv, progress, count) = ("k".to_owned(), None, false, false, None);
         let watch = Watch { key, keys, rev, prev_kv, progress, count };
-        let caller =
-            Caller { endpoints: Vec::new(), timeout: PROGRESS_EVERY, login: None, json: true };
+        let caller = Caller {
+            endpoints: Vec::new(),
+            timeout: PROGRESS_EVERY,
+            login: None,
+            conditions: Default::default(),
+            json: true,
+        };
         let (watch, caller) = (&watch, &caller);
         let mut following =
             Following { watch, caller, next: 0, progress: 0, printed: 0, was_created: false };
