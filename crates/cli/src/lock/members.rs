@@ -20,7 +20,7 @@ use tonic::{Code, Request, Response, Status};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long nobody may be reachable at the beginning, before anything was granted.
-pub(super) const FIRST_CONTACT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
 /// The members, and which of them served last.
 pub(super) struct Members {
@@ -66,16 +66,21 @@ impl Members {
         until: Option<Instant>,
         request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, AskError> {
-        let mut failed = 0;
+        let (mut failed, mut why) = (0, None);
         loop {
             let at = self.last.load(Ordering::Relaxed) % self.endpoints.len();
             let endpoint = &self.endpoints[at];
             let attempt = self.attempt(endpoint, each, &request);
             let answer = match until {
                 None => attempt.await,
-                Some(until) => tokio::time::timeout_at(until, attempt)
-                    .await
-                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))),
+                Some(until) => match tokio::time::timeout_at(until, attempt).await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        let last =
+                            why.unwrap_or_else(|| format!("{} (no answer)", endpoint.authority()));
+                        return Err(AskError::Unanswered { last });
+                    }
+                },
             };
             let endpoint = endpoint.authority();
             let status = match answer {
@@ -87,10 +92,7 @@ impl Members {
             };
             self.last.store(at + 1, Ordering::Relaxed);
             failed += 1;
-            if until.is_some_and(|until| Instant::now() >= until) {
-                let last = format!("{endpoint} ({})", client::reason(&status));
-                return Err(AskError::Unanswered { last });
-            }
+            why = Some(format!("{endpoint} ({})", client::reason(&status)));
             if failed % self.endpoints.len() == 0 {
                 tokio::time::sleep(PAUSE).await;
             }

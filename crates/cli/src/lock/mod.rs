@@ -36,7 +36,7 @@ mod hold;
 mod lease;
 mod members;
 
-use crate::client::{self, EndpointsError};
+use crate::client::{self, EndpointsError, Security};
 use crate::login::{LoginError, LoginFlags};
 use crate::output;
 use crate::serve::duration;
@@ -91,7 +91,7 @@ struct Flags {
     #[arg(long, value_name = "HOST:PORT,..", default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
     #[command(flatten)]
-    security: client::Security,
+    security: Security,
     #[command(flatten)]
     login: LoginFlags,
     /// Seconds after which others go on when this machine falls silent
@@ -258,8 +258,8 @@ fn process_name() -> String {
 
 impl Flags {
     fn members(&self) -> Result<Members, LockError> {
-        let endpoints = client::parse_endpoints(&self.endpoints, &self.security);
-        let endpoints = endpoints.map_err(LockError::Endpoints)?;
+        let endpoints = client::parse_endpoints(&self.endpoints, &self.security)
+            .map_err(LockError::Endpoints)?;
         let login = self.login.read().map_err(LockError::Login)?;
         Ok(Members::new(endpoints, login))
     }

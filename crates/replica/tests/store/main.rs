@@ -462,6 +462,10 @@ impl Run {
             KvError::Denied(_) | KvError::Auth(_) => {
                 unreachable!("see the tests of users and roles")
             }
+            KvError::Fenced { .. }
+            | KvError::RequestForgotten
+            | KvError::RequestReused
+            | KvError::AnswerNotKept { .. } => unreachable!("see the tests of guards"),
         });
     }
 

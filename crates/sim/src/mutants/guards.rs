@@ -30,7 +30,7 @@ pub const GUARDS: &[MutantCase] = &[
     ),
     case(
         store(Store::RequestsForgotten),
-        ("once", "Ongaro 2014, 6.3: sessions are part of the snapshot"),
+        ("state-machine-safety", "Ongaro 2014, 6.3: sessions are part of the snapshot"),
         "a checkpoint loses the answers that are kept for requests",
         WorldName::Service,
         three(
