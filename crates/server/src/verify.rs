@@ -9,7 +9,7 @@
 //!
 //! | part | looked at |
 //! |---|---|
-//! | `identity`, `roster` | their checksums |
+//! | `identity`, `roster`, `genesis` | their checksums |
 //! | each checkpoint | the manifest, every block, the footer |
 //! | the log | every frame and header; each lost record by its name |
 //! | all of it | the replica is built as at a start |
@@ -19,7 +19,8 @@ use crate::peers::without_checksum;
 use crate::recover::{self, Home, RecoverError, ReplicaSettings};
 use quorate_core::{Buggify, NodeId};
 use quorate_protocols::consensus::raft::codec;
-use quorate_replica::Life;
+use quorate_replica::members::Members;
+use quorate_replica::{Life, MemberTerms};
 use quorate_storage::{Checkpoints, Damage, Disk, LogIdentity, RealDisk, Recovered, Shadow, Wal};
 use serde::Serialize;
 use std::fs;
@@ -218,6 +219,8 @@ fn start(home: &Home, member: u64) -> Start {
         let settings = ReplicaSettings {
             me: NodeId(member),
             voters,
+            members: Members::default(),
+            member_terms: MemberTerms::default(),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_secs(1),
             election_timeout_min: Duration::from_secs(1),
@@ -235,14 +238,19 @@ fn start(home: &Home, member: u64) -> Start {
 }
 
 fn roster(dir: &Path, report: &mut Report) {
-    let what = "roster".to_owned();
-    match fs::read_to_string(dir.join("roster")) {
+    checked(dir, "roster", report);
+    checked(dir, "genesis", report);
+}
+
+fn checked(dir: &Path, file: &str, report: &mut Report) {
+    let what = file.to_owned();
+    match fs::read_to_string(dir.join(file)) {
         Ok(text) if without_checksum(&text).is_some() => {}
         Ok(_) => {
             let why = "its checksum does not match".to_owned();
             report.damage.push(Finding { what, why });
         }
-        // A member that never met a peer has none.
+        // A member that never met a peer has no roster, and one of an old version no genesis.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => report.damage.push(Finding { what, why: error.to_string() }),
     }
