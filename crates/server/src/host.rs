@@ -370,16 +370,21 @@ impl ReplicaHost {
     }
 
     /// The members are these: whoever came gets a link, and who left is told no more after a while.
-    pub(crate) fn follow(&mut self, members: &Members) {
+    fn follow(&mut self, members: &Members) {
         self.shared.set_members(members.clone());
+        self.link(members);
+        if members.was_removed(NodeId(self.shared.member_id)) {
+            self.shared.removed.send_replace(true);
+        }
+    }
+
+    /// Links to these members, and for a while to those who were linked before.
+    pub(crate) fn link(&mut self, members: &Members) {
         let mut before = std::mem::take(&mut self.links);
         for (peer, link) in self.peers.follow(members) {
             let counted = self.shared.metrics.peer(peer);
             let frames = before.remove(&peer).map_or_else(Vec::new, |outgoing| outgoing.frames);
             self.links.insert(peer, Outgoing { link, counted, frames });
-        }
-        if members.was_removed(NodeId(self.shared.member_id)) {
-            self.shared.removed.send_replace(true);
         }
     }
 

@@ -253,7 +253,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         config.checkpoint_bytes,
     );
     shared.auth.begin(&node);
-    host.follow(&members);
+    host.link(&members);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));

@@ -9,19 +9,18 @@
 //!
 //! | part | looked at |
 //! |---|---|
-//! | `identity`, `genesis`, `roster` | their checksums |
+//! | `identity`, `roster`, `genesis` | their checksums |
 //! | each checkpoint | the manifest, every block, the footer |
 //! | the log | every frame and header; each lost record by its name |
 //! | all of it | the replica is built as at a start |
 
-use crate::genesis::Genesis;
 use crate::identity::{Identity, IdentityError};
 use crate::peers::without_checksum;
 use crate::recover::{self, Home, RecoverError, ReplicaSettings};
 use quorate_core::{Buggify, NodeId};
 use quorate_protocols::consensus::raft::codec;
+use quorate_replica::members::Members;
 use quorate_replica::{Life, MemberTerms};
-
 use quorate_storage::{Checkpoints, Damage, Disk, LogIdentity, RealDisk, Recovered, Shadow, Wal};
 use serde::Serialize;
 use std::fs;
@@ -179,12 +178,9 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Report, VerifyE
         records: 0,
         unfinished_bytes: 0,
         damage: Vec::new(),
-        start: start(&home, identity.member, &dir),
+        start: start(&home, identity.member),
     };
     roster(&dir, &mut report);
-    if let Err(error) = Genesis::read(&dir) {
-        report.found("genesis", &error);
-    }
     checkpoints(&home, &mut report);
     log(&home, &mut report);
     Ok(report)
@@ -212,16 +208,19 @@ fn free(dir: &Path) -> Result<(), VerifyError> {
     }
 }
 
-fn start(home: &Home, member: u64, dir: &Path) -> Start {
+fn start(home: &Home, member: u64) -> Start {
     let started = recover::open(Shadow::new(), home).and_then(|found| {
         let from_peers = found.records.recovery().lost;
-        // One that cannot be read is told of by itself.
-        let genesis = Genesis::read(dir).ok().flatten();
+        let configuration = found.checkpoint.as_ref().map(|found| found.configuration.clone());
+        let voters = configuration.map_or_else(
+            || [NodeId(member)].into(),
+            |configuration| configuration.incoming.into_iter().collect(),
+        );
         let settings = ReplicaSettings {
             me: NodeId(member),
-            voters: genesis.as_ref().map_or([NodeId(member)].into(), Genesis::voters),
-            members: genesis.map(|genesis| genesis.members).unwrap_or_default(),
-            member_terms: MemberTerms { strict: true, learners_max: 1, auto_promote: false },
+            voters,
+            members: Members::default(),
+            member_terms: MemberTerms::default(),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_secs(1),
             election_timeout_min: Duration::from_secs(1),
@@ -239,14 +238,19 @@ fn start(home: &Home, member: u64, dir: &Path) -> Start {
 }
 
 fn roster(dir: &Path, report: &mut Report) {
-    let what = "roster".to_owned();
-    match fs::read_to_string(dir.join("roster")) {
+    checked(dir, "roster", report);
+    checked(dir, "genesis", report);
+}
+
+fn checked(dir: &Path, file: &str, report: &mut Report) {
+    let what = file.to_owned();
+    match fs::read_to_string(dir.join(file)) {
         Ok(text) if without_checksum(&text).is_some() => {}
         Ok(_) => {
             let why = "its checksum does not match".to_owned();
             report.damage.push(Finding { what, why });
         }
-        // A member that never met a peer has none.
+        // A member that never met a peer has no roster, and one of an old version no genesis.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => report.damage.push(Finding { what, why: error.to_string() }),
     }
