@@ -213,7 +213,6 @@ pub(crate) async fn connect_alert(endpoint: &Endpoint) -> Result<Channel, transp
     endpoint.connect(alert.keep_alive_timeout(PONG_WITHIN)).await
 }
 
-
 /// A connection that is made when it is first needed, and again when it breaks.
 ///
 /// Panics: outside a tokio runtime.

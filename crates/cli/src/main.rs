@@ -16,6 +16,7 @@
 //! | `audit` | `audit.rs`: whether somebody has changed an audit log |
 //! | `pki` | `pki.rs`: a CA, and certificates for members and clients |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
+//! | `man` | `man.rs`: a manual page for every command |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
@@ -30,6 +31,7 @@ mod input;
 mod lock;
 mod logging;
 mod login;
+mod man;
 mod nearest;
 mod neighbours;
 mod output;
@@ -67,7 +69,8 @@ Examples:
   quorate fd bench                        which failure detector suits which link
   quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
-  quorate completions bash > quorate.bash shell completions";
+  quorate completions bash > quorate.bash shell completions
+  quorate man /usr/local/share/man/man1   manual pages";
 
 /// A member that was removed from its cluster: starting it again is in vain.
 pub(crate) const EXIT_REMOVED: u8 = 3;
@@ -127,6 +130,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write a manual page for every command
+    Man {
+        /// Directory of the pages, made if it is not there
+        dir: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -174,6 +182,16 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
             output::line(String::from_utf8_lossy(&script).trim_end());
             ExitCode::SUCCESS
         }
+        Command::Man { dir } => match man::write(Cli::command(), &dir) {
+            Ok(pages) => {
+                output::line(format_args!("{pages} pages in {}", dir.display()));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                output::complain(error);
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
     }
 }
 
