@@ -27,7 +27,7 @@ fn yaml(path: &str) -> Vec<Yaml> {
 /// (alert, expression) of each rule.
 fn alerts() -> Vec<(String, String)> {
     let rules = &yaml("packaging/prometheus/alerts.yml")[0]["groups"][0]["rules"];
-    let text = |rule: &Yaml, field| rule[field].as_str().expect("text").to_owned();
+    let text = |rule: &Yaml, field: &str| rule[field].as_str().expect("text").to_owned();
     let rules = rules.as_vec().expect("rules").iter();
     rules.map(|rule| (text(rule, "alert"), text(rule, "expr"))).collect()
 }
@@ -60,7 +60,8 @@ fn metrics(expression: &str) -> impl Iterator<Item = &str> {
 
 /// The values that an expression wants a label to have.
 fn wanted<'a>(expression: &'a str, label: &str) -> Vec<&'a str> {
-    let parts = expression.split(&format!("{label}=\"")).skip(1);
+    let begin = format!("{label}=\"");
+    let parts = expression.split(&begin).skip(1);
     parts.filter_map(|rest| rest.split('"').next()).collect()
 }
 

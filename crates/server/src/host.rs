@@ -1,6 +1,10 @@
 //! What surrounds the replica on its loop thread: who waits for which answer, what readers see,
 //! when a checkpoint is taken.
 
+mod ask;
+
+pub(crate) use ask::{Ask, ChangeReply};
+
 use crate::auth::Known;
 use crate::checkpointing::{Checkpointing, Supply};
 use crate::guarantees::{Guard, Vitals};
@@ -14,15 +18,13 @@ use crate::timekeeping::Timekeeper;
 use crate::tls::Gauges;
 use crate::watch::{Feeder, Hub};
 use crate::witness::{Clue, Witness};
-use bytes::Bytes;
 use quorate_core::{NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
 use quorate_protocols::consensus::raft::Configuration;
-use quorate_replica::members::{Members, MembersError};
+use quorate_replica::members::Members;
 use quorate_replica::store::Store;
 use quorate_replica::{
-    Answer, Checkpoint, Indication, LeaseAnswer, LeaseAsk, Life, Message, Refusal, Replica,
-    Request, Ticket,
+    Answer, Checkpoint, Indication, LeaseAnswer, Life, Message, Refusal, Replica, Request, Ticket,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -42,39 +44,6 @@ pub struct Snapshot {
     pub term: Term,
     /// How old it can be at most, if that was asked.
     pub staleness: Option<Duration>,
-}
-
-/// Where the answer to a change of members goes.
-pub(crate) type ChangeReply = Reply<Result<Result<Members, MembersError>, Refusal>>;
-
-/// A question to the loop thread.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    /// Replicate.
-    Write { ticket: Ticket, envelope: Bytes, reply: Reply<Result<Answer, Refusal>> },
-    /// A snapshot that is fresh enough for a linearizable read.
-    Read { reply: Reply<Result<Snapshot, Refusal>> },
-    /// A snapshot of the present state.
-    Publish { reply: Reply<Result<Snapshot, Refusal>> },
-    /// Ask the leader about a lease.
-    Lease { ask: LeaseAsk, reply: Reply<Result<LeaseAnswer, Refusal>> },
-    /// Change the members.
-    Change { ticket: Ticket, envelope: Bytes, reply: ChangeReply },
-    /// Hand leadership over.
-    MoveLeader { to: NodeId, reply: Reply<Result<(), Refusal>> },
-    /// Hand leadership over to whoever can take it, because this member stops.
-    StepAside { reply: Reply<Result<(), Refusal>> },
-    /// The process of a peer has ended.
-    Suspect { peer: NodeId },
-    /// The rate of our clock is known to keep its bound until then, or is not known if that is
-    /// over.
-    TrustClock { until: Time },
-    /// A checkpoint of a peer is on our disk.
-    Install(Box<Checkpoint>),
-    /// A checkpoint of ours is on our disk, or could not be written.
-    CheckpointTaken { outcome: Result<Position, String> },
-    /// The peer has received a checkpoint, or has not.
-    CheckpointSent { to: NodeId, outcome: Result<Position, String> },
 }
 
 /// What the API's tasks see of the loop thread.

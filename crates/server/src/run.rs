@@ -206,10 +206,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let peer_listeners = bind(&config.listen_peer_urls, &tls.peer).await?;
     let home = Home::of(&dir, &config, &identity);
     let settings = replica_settings(&config, me, &genesis);
-    if config.force_new_cluster {
-        tracing::warn!("--force-new-cluster: this member is its own cluster from now on");
-        force::force_new_cluster(RealDisk, &home, &settings)?;
-    }
+    force_if_wanted(&config, &home, &settings)?;
     let found = recover::open(RealDisk, &home)?;
     let Found { wal, checkpoints, checkpoint, damaged_checkpoints, records } = found;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
@@ -280,6 +277,18 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
     tracing::info!("stopped");
     outcome
+}
+
+fn force_if_wanted(
+    config: &Config,
+    home: &Home,
+    settings: &ReplicaSettings,
+) -> Result<(), RunError> {
+    if config.force_new_cluster {
+        tracing::warn!("--force-new-cluster: this member is its own cluster from now on");
+        force::force_new_cluster(RealDisk, home, settings)?;
+    }
+    Ok(())
 }
 
 /// What looks after a member beside its loop; the tasks end with the runtime.

@@ -1,3 +1,5 @@
+//! The table of members: what each change does to it, and what is refused.
+
 use super::*;
 use bytes::Bytes;
 
