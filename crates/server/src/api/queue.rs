@@ -398,7 +398,7 @@ mod tests {
             lease,
             value: None,
             requires_leader: false,
-            asker: Asker::Nobody,
+            asker: Asker::default(),
             expired: "expired",
         }
     }
