@@ -4,7 +4,8 @@
 //! one lease is standing there once, and the rest reads or ends what is to be ended. So a member
 //! that cannot be reached, falls silent, or has no leader sends us to the next one.
 //!
-//! **Bounds.** One connection at a time. Members are asked in turn, with [`PAUSE`] after each round.
+//! **Bounds.** One connection at a time. Members are asked in turn, with [`PAUSE`] after each
+//! round.
 
 use crate::client::{self, Channel, Endpoint};
 use crate::login::Login;

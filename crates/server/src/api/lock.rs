@@ -1,9 +1,9 @@
 //! The Lock service: one holder at a time, the others in a line; see [`super::queue`].
 //!
 //! A lock is held as long as its key exists, and the key's create revision is a fencing token.
-//! `Unlock` deletes the key, if it is one of a lock: a key with another name, or under another lease
-//! than the one in its name, is refused, where etcd's servers delete whatever is named. To unlock
-//! what is not locked is no error, as there.
+//! `Unlock` deletes the key, if it is one of a lock: a key with another name, or under another
+//! lease than the one in its name, is refused, where etcd's servers delete whatever is named. To
+//! unlock what is not locked is no error, as there.
 
 use super::conditions::{self, Takes};
 use super::dispatch::requires_leader;

@@ -3,10 +3,10 @@
 //! **Problem.** One of several clients is to go on, the others are to wait in the order in which
 //! they came; a client that is gone must not hold the others up.
 //!
-//! **Idea.** The recipe of etcd's clients, so that theirs and ours stand in one line: a candidate is
-//! a key `NAME/LEASE` (the lease in hexadecimal) under the client's lease. The oldest key is served,
-//! every other one waits for the key before its own, and the revision at which a key came to life is
-//! its *token*, which grows from holder to holder.
+//! **Idea.** The recipe of etcd's clients, so that theirs and ours stand in one line: a candidate
+//! is a key `NAME/LEASE` (the lease in hexadecimal) under the client's lease. The oldest key is
+//! served, every other one waits for the key before its own, and the revision at which a key came
+//! to life is its *token*, which grows from holder to holder.
 //!
 //! ```text
 //!   jobs/1a  created 12   served          tells: nothing

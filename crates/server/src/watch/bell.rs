@@ -4,11 +4,11 @@
 //! own. Ten thousand that wait must not be woken by each write of everybody.
 //!
 //! **Idea.** A bell is a stream of watchers (see [`super`]) without messages: the hub marks it when
-//! one of its keys changes, and whoever waits then looks at the store by itself. What it reads after
-//! the bell rang holds the change: a turn is published before the hub hears of it.
+//! one of its keys changes, and whoever waits then looks at the store by itself. What it reads
+//! after the bell rang holds the change: a turn is published before the hub hears of it.
 //!
-//! **Guarantee.** A change at or after the revision that a key was asked for from rings the bell, at
-//! least once. It may ring for nothing.
+//! **Guarantee.** A change at or after the revision that a key was asked for from rings the bell,
+//! at least once. It may ring for nothing.
 //!
 //! **Bounds.** A bell counts as a stream, each of its keys as a watcher.
 

@@ -6,19 +6,19 @@
 //!
 //! **Which condition.** Two are known. *No newer holder*: the resource remembers the largest token
 //! that it has seen and refuses smaller ones (Chubby's sequencers, Kleppmann). Or *the holder*: the
-//! key with this token is there, and first in its line. Here lock and resource are one store, so the
-//! second is open to us, and it is the stronger one: a token whose lock was lost is refused from
-//! that revision on, even while nobody has taken the lock since, and also for ever after, because a
-//! create revision is never used twice. It needs no memory of tokens, hence no bound on the names of
-//! locks and nothing to forget; and what is refused by the first is refused by the second as well. A
-//! waiter, who has a token too, is refused until his turn comes.
+//! key with this token is there, and first in its line. Here lock and resource are one store, so
+//! the second is open to us, and it is the stronger one: a token whose lock was lost is refused
+//! from that revision on, even while nobody has taken the lock since, and also for ever after,
+//! because a create revision is never used twice. It needs no memory of tokens, hence no bound on
+//! the names of locks and nothing to forget; and what is refused by the first is refused by the
+//! second as well. A waiter, who has a token too, is refused until his turn comes.
 //!
-//! What counts as a lock: a key `NAME/LEASE` under that lease stands in the [line](crate::store::line)
-//! of `NAME`; any other key is a lock by itself, as in recipes that create one key if it is not
-//! there.
+//! What counts as a lock: a key `NAME/LEASE` under that lease stands in the
+//! [line](crate::store::line) of `NAME`; any other key is a lock by itself, as in recipes that
+//! create one key if it is not there.
 //!
-//! **Bounds.** A look at every key of the line, at most [`TXN_VISITS_MAX`] of them; a longer line is
-//! "too large".
+//! **Bounds.** A look at every key of the line, at most [`TXN_VISITS_MAX`] of them; a longer line
+//! is "too large".
 //!
 //! Sources: Burrows, "The Chubby lock service" (2006), section 2.4; Kleppmann, "How to do
 //! distributed locking" (2016).

@@ -1,12 +1,12 @@
-//! What a client adds to a command: that it holds a lock, and by which name it will know the command
-//! again.
+//! What a client adds to a command: that it holds a lock, and by which name it will know the
+//! command again.
 //!
 //! **Problem.** Who was paused, or whose message was late, writes after the lock has passed on to
 //! somebody else; and who gets no answer does not know whether to write once more. Both are decided
 //! only where all writes are put in order.
 //!
-//! **Idea.** A *guard* travels with the command through the log and is looked at when the command is
-//! carried out, by every replica alike.
+//! **Idea.** A *guard* travels with the command through the log and is looked at when the command
+//! is carried out, by every replica alike.
 //!
 //! | part | file | effect |
 //! |---|---|---|
@@ -17,7 +17,8 @@
 //! allowed at all: that a first try took effect does not change when the lock is lost after it.
 //!
 //! ```text
-//!   guarded   version u8 = 3, count, then fences: key, token; 0, or 1 and the request id: id, since;
+//!   guarded   version u8 = 3, count, then fences: key, token;
+//!             0, or 1 and the request id: id, since;
 //!             then the command, with or without a caller, as in `auth/bytes.rs` and `codec.rs`
 //! ```
 //!

@@ -10,10 +10,10 @@
 //! revision, the same branch. What changed nothing is not kept; to carry it out again is no other
 //! than to have come later.
 //!
-//! **Forgetting.** Answers cannot be kept for ever, and a request whose answer was forgotten must not
-//! be carried out a second time. So the name comes with a revision that the client had seen before it
-//! asked for the *first* time, and the store remembers one number: the latest revision whose answer
-//! it has forgotten.
+//! **Forgetting.** Answers cannot be kept for ever, and a request whose answer was forgotten must
+//! not be carried out a second time. So the name comes with a revision that the client had seen
+//! before it asked for the *first* time, and the store remembers one number: the latest revision
+//! whose answer it has forgotten.
 //!
 //! ```text
 //!   kept answers           forgotten | 41  44  47  52 |
@@ -22,8 +22,8 @@
 //! ```
 //!
 //! **Guarantees.** A request takes effect at most once. Asked again before [`REQUESTS_MAX`] others
-//! have followed and within [`REQUEST_AGE_MAX`] revisions, it is answered as the first time. Later it
-//! is refused, and nothing happens.
+//! have followed and within [`REQUEST_AGE_MAX`] revisions, it is answered as the first time. Later
+//! it is refused, and nothing happens.
 //!
 //! **Bounds.** The constants below. An answer longer than [`OUTCOME_BYTES_MAX`] is not kept, only
 //! that there was one and at which revision; who asks again is told that.
