@@ -2,9 +2,9 @@
 //! again.
 //!
 //! A fence comes from `--fence`, or from `QUORATE_FENCE`, which `quorate lock` sets for its
-//! command; so what that command writes is refused by the store once the lock is lost. `--fence
-//! ''` leaves it out. With a request id a write whose outcome is unknown is asked again, of the
-//! next endpoint.
+//! command; so what that command writes is refused by the store once the lock is lost. `--fence ''`
+//! leaves it out. With a request id a write whose outcome is unknown is asked again, of the next
+//! endpoint.
 
 use clap::Args;
 use quorate_server::api::conditions::{FENCE_BIN, REQUEST_ID};

@@ -6,17 +6,17 @@
 //!
 //! **Idea.** The lock is a key under a lease that is kept alive as long as the command runs. It is
 //! *lost* when the lease is gone, when the key is gone, or when no keep-alive was answered for so
-//! long that the lease may be about to end by the clock of this machine, which counts the time
-//! that the machine slept. Then the command is told to end (SIGTERM to its process group) and,
-//! after a grace, is ended (SIGKILL). The command finds its *fencing token* in its environment; a
-//! write that carries it is refused by the store once somebody else may hold the lock, however
-//! late it comes.
+//! long that the lease may be about to end by the clock of this machine, which counts the time that
+//! the machine slept. Then the command is told to end (SIGTERM to its process group) and, after a
+//! grace, is ended (SIGKILL). The command finds its *fencing token* in its environment; a write
+//! that carries it is refused by the store once somebody else may hold the lock, however late it
+//! comes.
 //!
-//! **Guarantees.** The command is begun only after a quorum has confirmed that the lock is held.
-//! At any one time at most one command runs under a lock, as long as its holder's clock runs as
-//! fast as the leader's, up to a tenth, and its group ends within that tenth of the lease; the
-//! store's fence rests on no clock at all. A member that dies or stands still costs nothing: every
-//! question is asked of the other members, and asking again has no further effect.
+//! **Guarantees.** The command is begun only after a quorum has confirmed that the lock is held. At
+//! any one time at most one command runs under a lock, as long as its holder's clock runs as fast
+//! as the leader's, up to a tenth, and its group ends within that tenth of the lease; the store's
+//! fence rests on no clock at all. A member that dies or stands still costs nothing: every question
+//! is asked of the other members, and asking again has no further effect.
 //!
 //! | file | does |
 //! |---|---|

@@ -362,8 +362,8 @@ impl std::fmt::Display for KvError {
             KvError::Auth(why) => return why.fmt(f),
             KvError::Fenced { .. } => "quorate: fenced: the lock is not held with this token",
             KvError::RequestForgotten => {
-                "quorate: unknown request id, too old: it may have been carried out, and its answer \
-                 is forgotten"
+                "quorate: unknown request id, too old: it may have been carried out, and its \
+                 answer is forgotten"
             }
             KvError::RequestReused => "quorate: the request id was given to another request",
             KvError::AnswerNotKept { .. } => {

@@ -3,9 +3,9 @@
 //! **Problem.** Who waits for a lock waits for two keys: that of the candidate before it, and its
 //! own. Ten thousand that wait must not be woken by each write of everybody.
 //!
-//! **Idea.** A bell is a stream of watchers (see [`super`]) without messages: the hub marks it
-//! when one of its keys changes, and whoever waits then looks at the store by itself. What it
-//! reads after the bell rang holds the change: a turn is published before the hub hears of it.
+//! **Idea.** A bell is a stream of watchers (see [`super`]) without messages: the hub marks it when
+//! one of its keys changes, and whoever waits then looks at the store by itself. What it reads
+//! after the bell rang holds the change: a turn is published before the hub hears of it.
 //!
 //! **Guarantee.** A change at or after the revision that a key was asked for from rings the bell,
 //! at least once. It may ring for nothing.

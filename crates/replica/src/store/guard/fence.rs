@@ -5,9 +5,9 @@
 //! holds the lock (Kleppmann 2016). No clock of the holder can rule that out.
 //!
 //! **Which condition.** Two are known. *No newer holder*: the resource remembers the largest token
-//! that it has seen and refuses smaller ones (Chubby's sequencers, Kleppmann). Or *the holder*:
-//! the key with this token is there, and first in its line. Here lock and resource are one store,
-//! so the second is open to us, and it is the stronger one: a token whose lock was lost is refused
+//! that it has seen and refuses smaller ones (Chubby's sequencers, Kleppmann). Or *the holder*: the
+//! key with this token is there, and first in its line. Here lock and resource are one store, so
+//! the second is open to us, and it is the stronger one: a token whose lock was lost is refused
 //! from that revision on, even while nobody has taken the lock since, and also for ever after,
 //! because a create revision is never used twice. It needs no memory of tokens, hence no bound on
 //! the names of locks and nothing to forget; and what is refused by the first is refused by the

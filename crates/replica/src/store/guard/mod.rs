@@ -17,8 +17,9 @@
 //! allowed at all: that a first try took effect does not change when the lock is lost after it.
 //!
 //! ```text
-//!   guarded   version u8 = 3, count, then fences: key, token; 0, or 1 and the request id: id,
-//!   since; then the command, with or without a caller, as in `auth/bytes.rs` and `codec.rs`
+//!   guarded   version u8 = 3, count, then fences: key, token;
+//!             0, or 1 and the request id: id, since;
+//!             then the command, with or without a caller, as in `auth/bytes.rs` and `codec.rs`
 //! ```
 //!
 //! *Bounds.* [`FENCES_MAX`] fences, [`ID_BYTES_MAX`] bytes of an id; more is not admitted.
