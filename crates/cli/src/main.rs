@@ -12,6 +12,7 @@
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
+//! | `man` | `man.rs`: a manual page for every command |
 //!
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
@@ -23,6 +24,7 @@ mod fd;
 mod guarantees;
 mod input;
 mod logging;
+mod man;
 mod nearest;
 mod neighbours;
 mod output;
@@ -54,7 +56,8 @@ Examples:
   quorate check history.edn               was it linearizable?
   quorate fd bench                        which failure detector suits which link
   quorate serve --config-file etcd.yml    one member, configured as etcd is
-  quorate completions bash > quorate.bash shell completions";
+  quorate completions bash > quorate.bash shell completions
+  quorate man /usr/local/share/man/man1   manual pages";
 
 /// Usage or environment: nothing has been done.
 pub(crate) const EXIT_USAGE: u8 = 2;
@@ -99,6 +102,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write a manual page for every command
+    Man {
+        /// Directory of the pages, made if it is not there
+        dir: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -140,6 +148,16 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
             output::line(String::from_utf8_lossy(&script).trim_end());
             ExitCode::SUCCESS
         }
+        Command::Man { dir } => match man::write(Cli::command(), &dir) {
+            Ok(pages) => {
+                output::line(format_args!("{pages} pages in {}", dir.display()));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                output::complain(error);
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
     }
 }
 

@@ -133,11 +133,54 @@ fn up_refuses_foreign_directories_and_busy_ports() {
     assert!(text.contains(&format!("port {port} ")) && text.contains("--port-base"), "{text}");
 }
 
+/// Every command below `words`, as the lists in the help name them.
+fn commands_below(words: &[String]) -> Vec<Vec<String>> {
+    let mut asked: Vec<&str> = words.iter().map(String::as_str).collect();
+    asked.push("--help");
+    let text = stdout(&quorate(&asked));
+    let list = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = list
+        .take_while(|line| !line.is_empty())
+        // A description that runs on is indented further.
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help");
+    let mut found = Vec::new();
+    for name in names {
+        let command = [words, &[name.to_owned()]].concat();
+        found.push(command.clone());
+        found.extend(commands_below(&command));
+    }
+    found
+}
+
 #[test]
-fn completions_know_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
+fn every_command_has_completions_and_a_manual_page() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pages = dir.path().join("share/man1");
+    let output = quorate(&["man", pages.to_str().expect("text")]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let commands = commands_below(&[]);
+    assert!(commands.len() > 30, "the lists of commands are not understood: {commands:?}");
+    for command in &commands {
+        let page = pages.join(format!("quorate-{}.1", command.join("-")));
+        let text = std::fs::read_to_string(&page).unwrap_or_else(|_| panic!("no {page:?}"));
+        assert!(text.contains(".SH NAME"), "{command:?}: {text}");
+    }
+    let written = std::fs::read_dir(&pages).expect("pages").count();
+    assert_eq!(written, commands.len() + 1, "a page for each command and one for all");
+    let serve = std::fs::read_to_string(pages.join("quorate-serve.1")).expect("a page");
+    assert!(serve.contains("initial\\-cluster"), "{serve}");
+
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = quorate(&["completions", shell]);
         assert!(output.status.success(), "{shell}");
-        assert!(stdout(&output).contains("status"), "{shell}");
+        let script = stdout(&output);
+        for name in commands.iter().filter_map(|command| command.last()) {
+            assert!(script.contains(name.as_str()), "{shell} does not know {name}");
+        }
     }
+    let nowhere = quorate(&["man", "/dev/null/pages"]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(stderr(&nowhere).contains("/dev/null/pages"), "{}", stderr(&nowhere));
 }
