@@ -3,12 +3,11 @@
 //! Every member is asked for itself, over the plain HTTP side of its client port. A member that
 //! does not answer promises nothing to whoever asks, which is told as such.
 
-use crate::client;
+use crate::client::{self, Endpoint};
 use crate::neighbours::{self, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::guarantees::{AssumptionReport, PromiseReport, Report};
-use quorate_server::url::Url;
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -93,10 +92,10 @@ fn verdict(answers: &Answers) -> ExitCode {
     }
 }
 
-async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
+async fn look(mut endpoints: Vec<Endpoint>, options: &Options) -> Answers {
     let (scope, timeout) = (options.whom.scope(), options.whom.timeout());
     neighbours::find(&mut endpoints, scope, timeout).await;
-    let ask = |endpoint: &Url| {
+    let ask = |endpoint: &Endpoint| {
         let endpoint = endpoint.clone();
         tokio::spawn(async move {
             let (report, unreachable) = match ask(&endpoint, timeout).await {
@@ -122,7 +121,7 @@ async fn look(mut endpoints: Vec<Url>, options: &Options) -> Answers {
 }
 
 /// Asks one member. Errors: why there is no answer, for eyes.
-async fn ask(endpoint: &Url, timeout: Duration) -> Result<Report, String> {
+async fn ask(endpoint: &Endpoint, timeout: Duration) -> Result<Report, String> {
     let (code, body) = client::http_get(endpoint, "/guarantees", timeout).await?;
     match code {
         200 => serde_json::from_str(&body).map_err(|error| format!("not understood: {error}")),

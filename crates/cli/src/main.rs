@@ -10,7 +10,9 @@
 //! | `ctl` | `ctl/`: keys and values |
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
+//! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
+//! | `pki` | `pki.rs`: a CA, and certificates for members and clients |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
 //! | `man` | `man.rs`: a manual page for every command |
 //!
@@ -29,11 +31,13 @@ mod nearest;
 mod neighbours;
 mod output;
 mod parent;
+mod pki;
 mod serve;
 mod sim;
 mod status;
 mod time;
 mod up;
+mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use quorate_server::Supervisor;
@@ -54,7 +58,9 @@ Examples:
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
+  quorate verify m1.etcd                  is this data directory whole?
   quorate fd bench                        which failure detector suits which link
+  quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
   quorate completions bash > quorate.bash shell completions
   quorate man /usr/local/share/man/man1   manual pages";
@@ -93,10 +99,14 @@ enum Command {
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
     Sim(Box<sim::Options>),
+    /// Look at the data directory of a stopped member: is every byte as it was written?
+    Verify(verify::Options),
     /// Check what clients saw: is there an order that one copy could have shown?
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
     Fd(fd::Options),
+    /// Make a CA, and certificates for members and clients
+    Pki(pki::Options),
     /// Print shell completions
     Completions {
         /// The shell
@@ -140,8 +150,10 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
+        Command::Pki(options) => pki::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition, "quorate", &mut script);

@@ -1,6 +1,7 @@
 //! Whom to ask: the endpoints given, or also the members that one of them knows.
 
-use crate::{client, output};
+use crate::client::{self, Endpoint};
+use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::MemberListRequest;
 use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
@@ -24,6 +25,8 @@ pub(crate) struct Whom {
     /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
     #[arg(long, value_name = "HOST:PORT,..")]
     endpoints: Option<String>,
+    #[command(flatten)]
+    security: client::Security,
     /// Seconds to wait for each answer
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -35,9 +38,9 @@ pub(crate) struct Whom {
 
 impl Whom {
     /// Where to begin. None, with a line that says why, if what was given names nobody.
-    pub(crate) fn endpoints(&self) -> Option<Vec<Url>> {
+    pub(crate) fn endpoints(&self) -> Option<Vec<Endpoint>> {
         let given = self.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-        client::parse_endpoints(given)
+        client::parse_endpoints(given, &self.security)
             .map_err(|error| output::complain(format_args!("--endpoints: {error}")))
             .ok()
     }
@@ -56,7 +59,7 @@ impl Whom {
 /// Names by id, from the first endpoint that answers; adds the members that it knows to
 /// `endpoints` if they are to be asked.
 pub(crate) async fn find(
-    endpoints: &mut Vec<Url>,
+    endpoints: &mut Vec<Endpoint>,
     scope: Scope,
     timeout: Duration,
 ) -> BTreeMap<u64, String> {
@@ -67,7 +70,7 @@ pub(crate) async fn find(
             names.insert(id, name);
             let Some(url) = url else { continue };
             if scope == Scope::WithNeighbours && !endpoints.iter().any(|known| same(known, &url)) {
-                endpoints.push(url);
+                endpoints.push(endpoint.beside(url));
             }
         }
         break;

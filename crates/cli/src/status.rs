@@ -5,13 +5,12 @@
 //! linearizable read, which needs a leader and a quorum. Only if the read is refused for lack of
 //! permission do answers count instead.
 
-use crate::client;
+use crate::client::{self, Endpoint};
 use crate::neighbours::{self, Scope, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{RangeRequest, StatusResponse};
-use quorate_server::url::Url;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -91,7 +90,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if report.serves { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-async fn look(mut endpoints: Vec<Url>, scope: Scope, timeout: Duration) -> Report {
+async fn look(mut endpoints: Vec<Endpoint>, scope: Scope, timeout: Duration) -> Report {
     let names = neighbours::find(&mut endpoints, scope, timeout).await;
     let channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
     let mut answers = ask(&channels, timeout).await;
@@ -146,13 +145,13 @@ fn is_permission(code: Code) -> bool {
 }
 
 fn report(
-    endpoints: &[Url],
+    endpoints: &[Endpoint],
     answers: Vec<Answer>,
     names: &BTreeMap<u64, String>,
     serves: bool,
 ) -> Report {
     let leader = leader(&answers);
-    let cluster = |(endpoint, answer): (&Url, &Answer)| {
+    let cluster = |(endpoint, answer): (&Endpoint, &Answer)| {
         let header = answer.as_ref().ok()?.header.as_ref()?;
         Some((endpoint.authority(), format!("{:x}", header.cluster_id)))
     };
@@ -308,7 +307,8 @@ mod tests {
 
     #[test]
     fn roles_lags_and_absences_are_shown() {
-        let endpoints = client::parse_endpoints("a:1,b:1,c:1").expect("three");
+        let none = client::Security::default();
+        let endpoints = client::parse_endpoints("a:1,b:1,c:1", &none).expect("three");
         let gone = Err(tonic::Status::unavailable("connection refused"));
         let answers = vec![answer(1, 2, 5, 90), answer(2, 2, 5, 100), gone];
         let names = BTreeMap::from([(1, "n1".to_owned()), (2, "n2".to_owned())]);
@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn the_newest_term_decides_who_leads() {
-        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let none = client::Security::default();
+        let endpoints = client::parse_endpoints("a:1,b:1", &none).expect("two");
         let answers = vec![answer(1, 1, 5, 100), answer(2, 2, 6, 100)];
         let report = report(&endpoints, answers, &BTreeMap::new(), false);
         assert_eq!(report.leader.as_deref(), Some("2"));
@@ -335,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_leader_that_says_it_is_none_is_not_named_and_all_are_asked_again() {
-        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let endpoints = client::parse_endpoints("a:1,b:1", &client::Security::default());
+        let endpoints = endpoints.expect("two");
         let electing = || vec![answer(1, 2, 5, 100), answer(2, 0, 6, 100)];
         let report = report(&endpoints, electing(), &BTreeMap::new(), true);
         assert_eq!(report.leader, None);
@@ -351,7 +353,8 @@ mod tests {
 
     #[test]
     fn members_of_two_clusters_are_warned_of() {
-        let endpoints = client::parse_endpoints("a:1,b:1").expect("two");
+        let endpoints = client::parse_endpoints("a:1,b:1", &client::Security::default());
+        let endpoints = endpoints.expect("two");
         let answer = |id, cluster_id| {
             let mut status = answer(id, id, 5, 100).expect("an answer");
             status.header.as_mut().expect("a header").cluster_id = cluster_id;

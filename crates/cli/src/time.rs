@@ -3,12 +3,11 @@
 //! Every member is asked over plain HTTP for what it knows itself (`GET /time` at its client port);
 //! nothing is concluded from what one member says of another.
 
-use crate::client;
+use crate::client::{self, Endpoint};
 use crate::neighbours::{self, Whom};
 use crate::output;
 use clap::{Args, Subcommand};
 use quorate_server::timekeeping::{ErrorReport, SourceReport, TimeReport};
-use quorate_server::url::Url;
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -81,7 +80,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
-async fn look(endpoints: &[Url], timeout: Duration) -> Report {
+async fn look(endpoints: &[Endpoint], timeout: Duration) -> Report {
     let asked: Vec<_> = endpoints
         .iter()
         .cloned()
@@ -103,7 +102,7 @@ fn is_synced(member: &Member) -> bool {
     member.report.as_ref().is_some_and(|report| report.state == "synced")
 }
 
-async fn ask(endpoint: &Url, timeout: Duration) -> Result<TimeReport, String> {
+async fn ask(endpoint: &Endpoint, timeout: Duration) -> Result<TimeReport, String> {
     let (code, body) = client::http_get(endpoint, "/time", timeout).await?;
     match code {
         200 => serde_json::from_str(&body).map_err(|error| format!("no report: {error}")),

@@ -15,23 +15,30 @@
 //! hash(parts)    = mix(fnv1a64(for each part: its length as u64 little-endian, then its bytes))
 //! mix(h)         = the 64-bit finalizer of MurmurHash3 (fmix64); a result of 0 becomes 1
 //! member id      = hash("quorate member", token, salt as u64 little-endian, each peer URL, sorted)
+//!                  where a URL is written with http:// even if its scheme is https
 //! cluster id     = hash("quorate cluster", token, each member id as u64 little-endian, sorted)
 //! ```
 //!
 //! The salt is 0 for members of the first configuration; a member added later gets a salt that
 //! was never used (for example the log index of the change), because the id of a removed member
-//! must not return even if its URLs do. Lengths are hashed so that no two lists of URLs collide by
-//! concatenation. This definition is stored data: changing it orphans every existing member.
+//! must not return even if its URLs do. The scheme says how a member is reached and not who it is,
+//! so that a cluster can be moved to TLS with its data. Lengths are hashed so that no two lists of
+//! URLs collide by concatenation. This definition is stored data: changing it orphans every
+//! existing member.
 //!
 //! Sources: etcd `server/etcdserver/api/membership/member.go`, `server/embed/config.go`;
 //! Fowler, Noll and Vo, FNV-1a (draft-eastlake-fnv); Appleby, MurmurHash3.
 
+mod error;
+
+pub use error::ConfigError;
+
 use crate::timekeeping::{
     SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
 };
-use crate::url::{Url, UrlError};
+use crate::tls::TlsConfig;
+use crate::url::{Scheme, Url, UrlError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -151,6 +158,8 @@ pub struct Config {
     /// A warning is logged if a unary request takes longer.
     pub warning_unary_request_duration: Duration,
 
+    /// Certificates, who is let in by them, and which TLS is spoken.
+    pub tls: TlsConfig,
     /// How long a login token lives.
     pub auth_token_ttl: Duration,
     /// Work factor of password hashes. Range: 4 to 31.
@@ -245,174 +254,6 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// Settings that contradict each other or cannot work.
-///
-/// The messages follow etcd's (`server/embed/config.go`, `server/config/config.go`).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ConfigError {
-    /// A duration that must be positive is zero.
-    Zero {
-        /// Name of the flag.
-        flag: &'static str,
-    },
-    /// The election timeout is less than five heartbeats.
-    ElectionTooShort {
-        /// Unit: milliseconds.
-        election_ms: u128,
-        /// Unit: milliseconds.
-        heartbeat_ms: u128,
-    },
-    /// The shortest election timeout is less than five heartbeats, or beyond the longest.
-    ElectionMin {
-        /// Unit: milliseconds.
-        min_ms: u128,
-        /// Unit: milliseconds.
-        heartbeat_ms: u128,
-        /// Unit: milliseconds.
-        election_ms: u128,
-    },
-    /// The election timeout is beyond [`ELECTION_TIMEOUT_MAX`].
-    ElectionTooLong {
-        /// Unit: milliseconds.
-        election_ms: u128,
-    },
-    /// A list of addresses is empty or one of them cannot be bound.
-    Url {
-        /// Name of the flag.
-        flag: &'static str,
-        /// What is wrong with it.
-        error: UrlError,
-    },
-    /// An advertised address has no host, so nobody could dial it.
-    EmptyHost {
-        /// Name of the flag.
-        flag: &'static str,
-        /// The address.
-        url: Url,
-    },
-    /// A number is outside its range.
-    Range {
-        /// Name of the flag.
-        flag: &'static str,
-        /// The value given.
-        value: u64,
-        /// Smallest allowed.
-        min: u64,
-        /// Largest allowed.
-        max: u64,
-    },
-    /// `initial_cluster` does not contain this member's name.
-    NameMissing {
-        /// The name.
-        name: String,
-    },
-    /// `initial_cluster` and `initial_advertise_peer_urls` name different addresses for us.
-    AdvertiseMismatch {
-        /// This member's name.
-        name: String,
-        /// According to `initial_cluster`.
-        in_cluster: String,
-        /// According to `initial_advertise_peer_urls`.
-        advertised: String,
-    },
-    /// Too many servers of the time.
-    TimeSources {
-        /// So many.
-        count: usize,
-    },
-    /// A server of the time is named twice: one that lies would be two that agree.
-    TimeSourceTwice {
-        /// Which.
-        source: TimeSource,
-    },
-    /// The time between two questions about the time is too short or too long.
-    TimePoll {
-        /// Unit: milliseconds.
-        poll_ms: u128,
-    },
-    /// Servers of the time are named, and nobody is to be asked.
-    TimeSourcesUnasked,
-    /// A bound that every member breaks, or none.
-    Bound {
-        /// Name of the flag.
-        flag: &'static str,
-        /// The value given.
-        bound: Duration,
-        /// What is allowed.
-        range: RangeInclusive<Duration>,
-    },
-    /// Two members of `initial_cluster` share an address.
-    DuplicateUrl {
-        /// The address.
-        url: Url,
-    },
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::Zero { flag } => write!(f, "--{flag} must be >0 (set to 0ms)"),
-            ConfigError::ElectionTooShort { election_ms, heartbeat_ms } => write!(
-                f,
-                "--election-timeout[{election_ms}ms] should be at least as 5 times as \
-                 --heartbeat-interval[{heartbeat_ms}ms]"
-            ),
-            ConfigError::ElectionMin { min_ms, heartbeat_ms, election_ms } => write!(
-                f,
-                "--election-timeout-min[{min_ms}ms] must be at least 5 times \
-                 --heartbeat-interval[{heartbeat_ms}ms] and at most \
-                 --election-timeout[{election_ms}ms]"
-            ),
-            ConfigError::ElectionTooLong { election_ms } => write!(
-                f,
-                "--election-timeout[{election_ms}ms] is too long, and should be set less than \
-                 {}ms",
-                ELECTION_TIMEOUT_MAX.as_millis()
-            ),
-            ConfigError::Url { flag, error } => write!(f, "--{flag}: {error}"),
-            ConfigError::EmptyHost { flag, url } => {
-                write!(f, "--{flag}: unexpected empty host ({url}); write a name others can dial")
-            }
-            ConfigError::Range { flag, value, min, max } => {
-                write!(f, "--{flag}={value} is out of range; write {min} to {max}")
-            }
-            ConfigError::NameMissing { name } => write!(
-                f,
-                "couldn't find local name \"{name}\" in the initial cluster configuration; add \
-                 '{name}=http://HOST:PORT' to --initial-cluster or set --name"
-            ),
-            ConfigError::AdvertiseMismatch { name, in_cluster, advertised } => write!(
-                f,
-                "--initial-cluster has {name}={in_cluster} but \
-                 --initial-advertise-peer-urls={advertised}; make them equal"
-            ),
-            ConfigError::TimeSources { count } => {
-                write!(f, "--time-source: {count} sources; name at most {SERVERS_MAX}")
-            }
-            ConfigError::TimeSourceTwice { source } => {
-                write!(f, "--time-source names {source} twice; each counts once, leave one out")
-            }
-            ConfigError::TimePoll { poll_ms } => write!(
-                f,
-                "--time-poll[{poll_ms}ms] is out of range; write {TIME_POLL_MIN:?} to \
-                 {TIME_POLL_MAX:?}, or 0 to ask nobody"
-            ),
-            ConfigError::TimeSourcesUnasked => f.write_str(
-                "--time-source is set and --time-poll=0 asks nobody; leave one of them out",
-            ),
-            ConfigError::Bound { flag, bound, range } => {
-                let (start, end) = (range.start(), range.end());
-                write!(f, "--{flag}[{bound:?}] is out of range; write {start:?} to {end:?}")
-            }
-            ConfigError::DuplicateUrl { url } => {
-                write!(f, "--initial-cluster has duplicate url {url}; each member needs its own")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Default for Config {
     /// etcd's defaults (3.6): one member named `default` on the local host.
     fn default() -> Config {
@@ -456,6 +297,7 @@ impl Default for Config {
             watch_progress_notify_interval: Duration::from_secs(10 * 60),
             warning_apply_duration: Duration::from_millis(100),
             warning_unary_request_duration: Duration::from_millis(300),
+            tls: TlsConfig::default(),
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
             time_sources: Vec::new(),
@@ -481,6 +323,7 @@ impl Config {
         self.validate_timing()?;
         self.validate_urls()?;
         self.validate_time()?;
+        self.tls.validate(self).map_err(ConfigError::Tls)?;
         range("bcrypt-cost", self.bcrypt_cost.into(), 4, 31)?;
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
@@ -655,7 +498,8 @@ impl Config {
 
 /// The id of a member; see the essay of this module. Range: never 0.
 pub fn member_id(token: &str, peer_urls: &[Url], salt: u64) -> u64 {
-    let mut urls: Vec<String> = peer_urls.iter().map(Url::to_string).collect();
+    let plain = |url: &Url| url.clone().with_scheme(Scheme::Http).to_string();
+    let mut urls: Vec<String> = peer_urls.iter().map(plain).collect();
     urls.sort();
     let salt = salt.to_le_bytes();
     let mut parts = vec![&b"quorate member"[..], token.as_bytes(), &salt];

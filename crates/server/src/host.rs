@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::peers::Link;
 use crate::peers::bulk::CheckpointDesk;
 use crate::timekeeping::Timekeeper;
+use crate::tls::Gauges;
 use crate::watch::{Feeder, Hub};
 use crate::witness::{Clue, Witness};
 use bytes::Bytes;
@@ -150,9 +151,10 @@ impl Shared {
         members: Vec<Member>,
         inbox: Arc<Inbox<Message, Ask>>,
         time: Arc<Timekeeper>,
+        tls: Arc<Gauges>,
     ) -> Shared {
         let others = members.iter().map(|member| NodeId(member.id)).filter(|id| id.0 != member_id);
-        let metrics = Metrics::new(others);
+        let metrics = Metrics::new(others, tls);
         let empty = Snapshot { store: Arc::new(Store::new()), term: Term(0), staleness: None };
         Shared {
             cluster_id,

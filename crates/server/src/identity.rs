@@ -159,7 +159,7 @@ impl Identity {
         replace_file(&dir.join(FILE), with_checksum(&text).as_bytes())
     }
 
-    fn parse(text: &str, dir: &Path) -> Result<Identity, IdentityError> {
+    pub(crate) fn parse(text: &str, dir: &Path) -> Result<Identity, IdentityError> {
         let damaged =
             || IdentityError::Damaged { dir: dir.to_owned(), why: "the identity file is damaged" };
         let word =

@@ -3,10 +3,12 @@
 //! Nothing here allocates, locks or formats after the start; how it is told says `api/metrics.rs`.
 //! Two figures read one after the other may belong to different moments.
 
+use crate::tls;
 use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -100,15 +102,17 @@ pub(crate) struct Metrics {
     pub(crate) health_success: Counter,
     /// And those that said no.
     pub(crate) health_failures: Counter,
+    /// Handshakes and certificates.
+    pub(crate) tls: Arc<tls::Gauges>,
 }
 
 impl Metrics {
     /// Of a member with these peers.
-    pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Metrics {
+    pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>, tls: Arc<tls::Gauges>) -> Metrics {
         let peers: BTreeMap<_, _> =
             peers.into_iter().map(|peer| (peer, Traffic::default())).collect();
         let clues = peers.keys().map(|peer| (*peer, Default::default())).collect();
-        Metrics { peers, clues, ..Metrics::default() }
+        Metrics { peers, clues, tls, ..Metrics::default() }
     }
 
     /// Linearizable reads that were answered on this ground.

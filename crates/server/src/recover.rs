@@ -136,6 +136,14 @@ impl Home {
     }
 }
 
+impl Home {
+    /// How the log is kept.
+    pub(crate) fn wal_options(&self) -> WalOptions {
+        let critical_kinds = codec::CRITICAL_KINDS.to_vec();
+        WalOptions { segment_bytes: self.segment_bytes, critical_kinds, ..WalOptions::default() }
+    }
+}
+
 /// Everything that was found.
 #[derive(Debug)]
 pub struct Found<D: Disk> {
@@ -157,10 +165,7 @@ pub struct Found<D: Disk> {
 pub fn open<D: Disk>(disk: D, home: &Home) -> Result<Found<D>, RecoverError> {
     let checkpoints = Checkpoints::open(disk.clone(), &home.checkpoints, &home.identity)?;
     let (checkpoint, damaged_checkpoints) = newest(&checkpoints)?;
-    let critical_kinds = codec::CRITICAL_KINDS.to_vec();
-    let segment_bytes = home.segment_bytes;
-    let options = WalOptions { segment_bytes, critical_kinds, ..WalOptions::default() };
-    let (wal, recovery) = Wal::open(disk, &home.wal, options, &home.identity)?;
+    let (wal, recovery) = Wal::open(disk, &home.wal, home.wal_options(), &home.identity)?;
     if recovery.created && home.admitted {
         return Err(RecoverError::LogLost);
     }

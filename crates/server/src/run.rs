@@ -7,10 +7,12 @@ use crate::guarantees::{self, Guard};
 use crate::handle::{Handle, Member};
 use crate::host::{Ask, ReplicaHost, Reply, Shared};
 use crate::identity::{Identity, IdentityError, random};
+use crate::peers;
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{DiskLost, Neighbours, Peers, Profile, Receive, Roster};
 use crate::recover::{self, Found, Home, RecoverError, ReplicaSettings};
 use crate::timekeeping::Timekeeper;
+use crate::tls::{self, Door, Listener, OwnError, Secured};
 use crate::upkeep;
 use crate::url::{Url, UrlError};
 use crate::wal_log::WalLog;
@@ -60,6 +62,8 @@ pub enum RunError {
     DiskLost(DiskLost),
     /// The configuration contradicts itself.
     Config(ConfigError),
+    /// TLS cannot be set up.
+    Tls(OwnError),
     /// A member without data is to join a running cluster.
     JoinUnsupported,
     /// The operating system refuses something that we need.
@@ -86,6 +90,7 @@ impl std::fmt::Display for RunError {
             RunError::Recover(error) => error.fmt(f),
             RunError::DiskLost(lost) => lost.fmt(f),
             RunError::Config(error) => error.fmt(f),
+            RunError::Tls(error) => error.fmt(f),
             RunError::JoinUnsupported => f.write_str(
                 "--initial-cluster-state=existing without data: if this member had some, bring its \
                  disk back. Joining a running cluster is not supported yet; only where none of the \
@@ -144,16 +149,16 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let (cluster, me) = (config.cluster_id(), config.member_id());
     config.validate().map_err(RunError::Config)?;
     config.verify_bootstrap().map_err(RunError::Config)?;
-    for flag in config.not_in_force() {
-        tracing::warn!("--{flag} is understood but not in force yet in this version");
-    }
+    tell_what_has_no_effect(&config);
+    let gauges = Arc::default();
+    let tls = Tls::open(&config, &gauges)?;
     let mut identity = Identity::open(&dir, cluster, me)?;
     if !identity.admitted && config.initial_cluster_state == ClusterState::Existing {
         return Err(RunError::JoinUnsupported);
     }
-    let client_listeners = bind(&config.listen_client_urls).await?;
-    let metrics_listeners = bind(&config.listen_metrics_urls).await?;
-    let peer_listeners = bind(&config.listen_peer_urls).await?;
+    let client_listeners = bind(&config.listen_client_urls, &tls.client).await?;
+    let metrics_listeners = bind(&config.listen_metrics_urls, &tls.client).await?;
+    let peer_listeners = bind(&config.listen_peer_urls, &tls.peer).await?;
     let home = Home::of(&dir, &config, &identity);
     let found = recover::open(RealDisk, &home)?;
     let Found { wal, checkpoints, checkpoint, damaged_checkpoints, records } = found;
@@ -161,14 +166,14 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let life = Life(random().map_err(RunError::System)?);
     let members = members(&config);
     let time = Arc::new(Timekeeper::new(&config));
-    let inboxed = Arc::clone(&inbox);
-    let shared = Arc::new(Shared::new(cluster, me, life, members, inboxed, Arc::clone(&time)));
+    let (inboxed, kept) = (Arc::clone(&inbox), Arc::clone(&time));
+    let shared = Arc::new(Shared::new(cluster, me, life, members, inboxed, kept, gauges));
     shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
     let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
-    let peers =
-        Peers::start(neighbours(&config, &identity), roster, peer_listeners, Box::new(receiver));
+    let neighbours = neighbours(&config, &identity, tls.peer);
+    let peers = Peers::start(neighbours, roster, peer_listeners, Box::new(receiver));
     time.start(peers.links(), Arc::clone(&shared.metrics));
     desk.connect(tokio::runtime::Handle::current(), peers.shared(), Arc::clone(&shared));
 
@@ -251,7 +256,7 @@ async fn take_notices(mut notices: Notices, shared: Arc<Shared>, members: BTreeM
 fn serve_monitors(
     handle: &Handle,
     calls: Arc<api::Calls>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     limits: api::Limits,
 ) {
     if !listeners.is_empty() {
@@ -267,8 +272,8 @@ type Serving = JoinHandle<Result<(), api::ServeError>>;
 fn open_ports(
     config: &Config,
     handle: &Handle,
-    clients: Vec<TcpListener>,
-    monitors: Vec<TcpListener>,
+    clients: Vec<Listener>,
+    monitors: Vec<Listener>,
 ) -> Result<(oneshot::Sender<()>, Serving), RunError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
@@ -380,11 +385,11 @@ fn members(config: &Config) -> Vec<Member> {
     config.initial_members().into_iter().map(member).collect()
 }
 
-fn neighbours(config: &Config, identity: &Identity) -> Neighbours {
+fn neighbours(config: &Config, identity: &Identity, tls: Option<Secured>) -> Neighbours {
     let others = config.initial_members().into_iter().filter(|(id, _)| *id != identity.member);
     let dial = |(id, name): (u64, String)| {
         let url = config.initial_cluster[&name].first().expect("a member has a peer URL");
-        (NodeId(id), url.authority())
+        (NodeId(id), url.clone())
     };
     Neighbours {
         cluster: identity.cluster,
@@ -395,6 +400,7 @@ fn neighbours(config: &Config, identity: &Identity) -> Neighbours {
             client_urls: texts(&config.advertise_client_urls),
         },
         urls: others.map(dial).collect(),
+        tls,
     }
 }
 
@@ -402,12 +408,42 @@ fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
 
-async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, RunError> {
+/// The TLS of both sides; none where no URL says https.
+struct Tls {
+    client: Option<Secured>,
+    peer: Option<Secured>,
+}
+
+impl Tls {
+    fn open(config: &Config, gauges: &Arc<tls::Gauges>) -> Result<Tls, RunError> {
+        let peers: Vec<Url> = config.initial_cluster.values().flatten().cloned().collect();
+        let open = |door, dialled: &[Url], otherwise| {
+            tls::open(door, config, dialled, gauges, otherwise).map_err(RunError::Tls)
+        };
+        Ok(Tls {
+            client: open(Door::Client, &[], Vec::new())?,
+            peer: open(Door::Peer, &peers, peers::tls_wanted())?,
+        })
+    }
+}
+
+fn tell_what_has_no_effect(config: &Config) {
+    for flag in config.not_in_force() {
+        tracing::warn!("--{flag} is understood but not in force yet in this version");
+    }
+    for note in config.tls.without_effect(config) {
+        tracing::warn!("{note}");
+    }
+}
+
+async fn bind(urls: &[Url], tls: &Option<Secured>) -> Result<Vec<Listener>, RunError> {
     let mut listeners = Vec::new();
     for url in urls {
         let address = url.bind_address().map_err(RunError::Url)?;
         let listener = TcpListener::bind(address).await;
-        listeners.push(listener.map_err(|error| RunError::Bind { address, error })?);
+        let tcp = listener.map_err(|error| RunError::Bind { address, error })?;
+        let terminator = tls.as_ref().and_then(|secured| secured.terminator.clone());
+        listeners.push(Listener { tcp, tls: terminator.filter(|_| url.is_https()) });
     }
     Ok(listeners)
 }

@@ -1,4 +1,4 @@
-//! Addresses as etcd writes them: `http://host:port`.
+//! Addresses as etcd writes them: `http://host:port` and `https://host:port`.
 //!
 //! The same text is a flag, an identity (member ids are derived from peer URLs) and a place to
 //! bind or to dial, so it is parsed once, here, and always printed alike.
@@ -9,11 +9,22 @@ use std::str::FromStr;
 
 /// Where something listens or can be reached.
 ///
-/// Shape: `http://host:port`, no path; an IPv6 host is kept without its brackets.
+/// Shape: `http://host:port` or `https://host:port`, no path; an IPv6 host is kept without its
+/// brackets. URLs are ordered by host and port before the scheme.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Url {
     host: String,
     port: u16,
+    scheme: Scheme,
+}
+
+/// How bytes travel there.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Scheme {
+    /// As they are.
+    Http,
+    /// Over TLS.
+    Https,
 }
 
 /// Text that is no address this server can use.
@@ -23,11 +34,6 @@ pub struct Url {
 pub enum UrlError {
     /// The scheme is none of etcd's.
     Scheme {
-        /// The whole text.
-        text: String,
-    },
-    /// Encrypted transport is asked for, and this version has none.
-    Tls {
         /// The whole text.
         text: String,
     },
@@ -59,10 +65,7 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UrlError::Scheme { text } => {
-                write!(f, "URL scheme must be http: {text} (write http://HOST:PORT)")
-            }
-            UrlError::Tls { text } => {
-                write!(f, "https is not supported yet: {text} (use http:// on a trusted network)")
+                write!(f, "URL scheme must be http or https: {text} (write http://HOST:PORT)")
             }
             UrlError::UnixSocket { text } => {
                 write!(f, "unix sockets are not supported: {text} (use http://127.0.0.1:PORT)")
@@ -91,6 +94,21 @@ impl Url {
     /// TCP port. Range: 0 lets the system choose one when listening.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How bytes travel there.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// True if it is reached over TLS.
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
+    /// The same place, reached in another way.
+    pub fn with_scheme(self, scheme: Scheme) -> Url {
+        Url { scheme, ..self }
     }
 
     /// `host:port` for dialling, with brackets around an IPv6 address.
@@ -133,7 +151,11 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -145,19 +167,19 @@ impl FromStr for Url {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(UrlError::Scheme { text: whole() });
         };
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(UrlError::Tls { text: whole() }),
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
             "unix" | "unixs" => return Err(UrlError::UnixSocket { text: whole() }),
             _ => return Err(UrlError::Scheme { text: whole() }),
-        }
+        };
         // One trailing slash is no path: `http://host:1/` is how many tools print a URL.
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#']) {
             return Err(UrlError::Path { text: whole() });
         }
         let (host, port) = split_authority(rest).ok_or(UrlError::HostPort { text: whole() })?;
-        Ok(Url { host, port })
+        Ok(Url { host, port, scheme })
     }
 }
 
@@ -180,18 +202,21 @@ mod tests {
 
     #[test]
     fn urls_print_as_they_are_read() {
-        for text in ["http://127.0.0.1:2379", "http://localhost:2380", "http://[::1]:2379"] {
+        for text in ["http://127.0.0.1:2379", "http://localhost:2380", "https://[::1]:2379"] {
             assert_eq!(text.parse::<Url>().expect(text).to_string(), text);
         }
+        let secure = "https://h:1".parse::<Url>().expect("https");
+        assert!(secure.is_https());
+        assert_eq!(secure.with_scheme(Scheme::Http).to_string(), "http://h:1");
         assert_eq!("http://h:1/".parse::<Url>().expect("a slash").to_string(), "http://h:1");
     }
 
     #[test]
     fn each_wrong_url_is_refused_for_its_own_reason() {
         let cases = [
-            ("127.0.0.1:2379", "URL scheme must be http"),
+            ("127.0.0.1:2379", "URL scheme must be http or https"),
             ("ftp://127.0.0.1:2379", "URL scheme must be http"),
-            ("https://127.0.0.1:2379", "https is not supported yet"),
+            ("https://127.0.0.1", "does not have the form \"host:port\""),
             ("unix:///tmp/s", "unix sockets are not supported"),
             ("http://127.0.0.1", "does not have the form \"host:port\""),
             ("http://127.0.0.1:x", "does not have the form \"host:port\""),

@@ -23,7 +23,7 @@ pub use checkpoint::{
     CHUNK_BYTES_MAX, CheckpointError, CheckpointPart, Checkpoints, Incoming, METADATA_MAX,
     Manifest, NewestWhole, Reader, Writer,
 };
-pub use disk::{Disk, DiskFile, Fault, Fill, MemoryDisk, MemoryFile, MemoryLock, RealDisk};
+pub use disk::{Disk, DiskFile, Fault, Fill, MemoryDisk, MemoryFile, MemoryLock, RealDisk, Shadow};
 pub use disk::{RealFile, RealLock, SECTOR_BYTES};
 pub use fault::IoFault;
 pub use identity::LogIdentity;

@@ -4,7 +4,7 @@ use super::cpu::Processes;
 use super::leases::Leases;
 use super::ledger::Ledger;
 use super::verdict::Verdict;
-use quorate_server::url::Url;
+use crate::client::Endpoint;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub(super) struct Cluster {
     /// What it is.
     pub(super) kind: Kind,
     /// Where it serves clients; at least one.
-    pub(super) endpoints: Vec<Url>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// Who serves there.
     pub(super) processes: Processes,
     /// What is known of its keys.
@@ -40,7 +40,12 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// A cluster of which nothing is known but this.
-    pub(super) fn new(kind: Kind, name: String, endpoints: Vec<Url>, ledger: Ledger) -> Cluster {
+    pub(super) fn new(
+        kind: Kind,
+        name: String,
+        endpoints: Vec<Endpoint>,
+        ledger: Ledger,
+    ) -> Cluster {
         Cluster {
             name,
             kind,
@@ -55,6 +60,6 @@ impl Cluster {
 
     /// Its endpoints as a user writes them.
     pub(super) fn authorities(&self) -> Vec<String> {
-        self.endpoints.iter().map(Url::authority).collect()
+        self.endpoints.iter().map(|endpoint| endpoint.authority()).collect()
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Source: `man 5 proc_pid_stat`, `man 5 proc_pid_net`.
 
+use crate::client::Endpoint;
 use quorate_server::url::Url;
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,11 +35,11 @@ pub(super) enum Processes {
 
 impl Processes {
     /// Who listens at these endpoints.
-    pub(super) fn behind(endpoints: &[Url]) -> Processes {
-        if !endpoints.iter().all(is_here) {
+    pub(super) fn behind(endpoints: &[Endpoint]) -> Processes {
+        if !endpoints.iter().all(|endpoint| is_here(endpoint)) {
             return Processes::NotLocal;
         }
-        let ports: BTreeSet<u16> = endpoints.iter().map(Url::port).collect();
+        let ports: BTreeSet<u16> = endpoints.iter().map(|endpoint| endpoint.port()).collect();
         let sockets: BTreeSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
             .filter_map(|path| fs::read_to_string(path).ok())
@@ -135,7 +136,8 @@ mod tests {
     fn the_listener_of_a_port_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let endpoint = || vec![format!("http://127.0.0.1:{port}").parse().expect("a URL")];
+        let url = || format!("http://127.0.0.1:{port}").parse().expect("a URL");
+        let endpoint = || vec![Endpoint::of(url(), None)];
         let found = Processes::behind(&endpoint());
         assert_eq!(found, Processes::Here(vec![std::process::id()]));
         assert!(found.used().is_some());

@@ -39,6 +39,7 @@ mod verdict;
 mod watch;
 mod work;
 
+use crate::client::Endpoint;
 use crate::output;
 use cluster::{Cluster, Kind};
 use contest::{ContestError, Contestant};
@@ -118,7 +119,8 @@ fn measure(plan: &Plan<'_>) -> Result<ExitCode, UsageError> {
     let done = if plan.fills {
         fill_all(plan, &clusters, &mut progress)
     } else {
-        let endpoint = echo.as_ref().map(|server| vec![server.endpoint.clone()]);
+        let endpoint =
+            echo.as_ref().map(|server| vec![Endpoint::of(server.endpoint.clone(), None)]);
         clusters
             .extend(endpoint.map(|at| Cluster::new(Kind::Echo, "echo".to_owned(), at, ledger())));
         contest::run(&plan.load, clusters, plan.rounds, &mut progress)

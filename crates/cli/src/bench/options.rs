@@ -11,7 +11,6 @@ use crate::client;
 use crate::serve::duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use quorate_server::url::UrlError;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -117,6 +116,8 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     #[arg(default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
+    #[command(flatten)]
+    security: client::Security,
     /// A cluster to compare with, round by round in turn; may be given again
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     against: Vec<String>,
@@ -172,7 +173,7 @@ pub(super) struct Common {
 #[derive(Debug)]
 pub(super) enum UsageError {
     /// No list of endpoints.
-    Endpoints { flag: &'static str, error: UrlError },
+    Endpoints { flag: &'static str, error: client::EndpointsError },
     /// More neighbours than keys.
     Span { span: u64, keys: u64 },
     /// Clients without a lease, or streams without a watcher.
@@ -383,7 +384,7 @@ impl Common {
             .chain(self.against.iter().map(|list| ("--against", list)));
         let mut clusters = Vec::new();
         for (number, (flag, list)) in lists.enumerate() {
-            let endpoints = client::parse_endpoints(list)
+            let endpoints = client::parse_endpoints(list, &self.security)
                 .map_err(|error| UsageError::Endpoints { flag, error })?;
             let letter = char::from(b'A' + u8::try_from(number % 26).expect("below 26"));
             clusters.push(Cluster::new(Kind::Store, letter.to_string(), endpoints, ledger()));

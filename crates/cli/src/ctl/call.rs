@@ -4,8 +4,7 @@
 //! has left, repeating it elsewhere could carry it out twice, so its failure is the end, and the
 //! message says whether it may still have happened.
 
-use crate::client;
-use quorate_server::url::Url;
+use crate::client::{self, Endpoint};
 use std::fmt;
 use std::time::Duration;
 use tonic::transport::Channel;
@@ -67,7 +66,7 @@ impl std::error::Error for CallError {}
 
 /// Sends `request` to the first endpoint that accepts a connection.
 pub(super) async fn call<T>(
-    endpoints: &[Url],
+    endpoints: &[Endpoint],
     timeout: Duration,
     effect: Effect,
     request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,

@@ -20,7 +20,7 @@ mod txn;
 mod upkeep;
 mod watch;
 
-use crate::client;
+use crate::client::{self, Endpoint, EndpointsError};
 use crate::output;
 use crate::serve::duration;
 use call::{CallError, Effect, call};
@@ -32,7 +32,6 @@ use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
 };
-use quorate_server::url::{Url, UrlError};
 use serde_json::json;
 use snapshot::SnapshotError;
 use std::fmt;
@@ -106,6 +105,8 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     #[arg(default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
+    #[command(flatten)]
+    security: client::Security,
     /// Seconds to wait for the answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -211,7 +212,7 @@ struct Txn {
 /// Why a command did nothing, or may have done something.
 #[derive(Debug)]
 enum CtlError {
-    Endpoints(UrlError),
+    Endpoints(EndpointsError),
     Input { what: String, error: std::io::Error },
     Txn(txn::TxnError),
     Call(CallError),
@@ -270,13 +271,13 @@ impl From<SnapshotError> for CtlError {
 
 /// Does it.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let done = client::parse_endpoints(&options.endpoints).map_err(CtlError::Endpoints).and_then(
-        |endpoints| {
+    let done = client::parse_endpoints(&options.endpoints, &options.security)
+        .map_err(CtlError::Endpoints)
+        .and_then(|endpoints| {
             let timeout = Duration::from_secs(options.timeout);
             let caller = Caller { endpoints, timeout, json: options.json };
             client::block_on(dispatch(options, &caller))
-        },
-    );
+        });
     let Err(error) = done else { return ExitCode::SUCCESS };
     if options.json {
         let message = error.to_string();
@@ -288,7 +289,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 struct Caller {
-    endpoints: Vec<Url>,
+    endpoints: Vec<Endpoint>,
     timeout: Duration,
     /// Only JSON is printed.
     json: bool,

@@ -14,7 +14,7 @@ use super::call::CallError;
 use super::keys::{KeyFlags, KeyRange};
 use super::print::{self, Show};
 use super::{Caller, CtlError};
-use crate::client;
+use crate::client::{self, Endpoint};
 use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::watch_client::WatchClient;
@@ -24,7 +24,6 @@ use quorate_server::proto::etcdserverpb::{
 };
 use quorate_server::proto::mvccpb::Event;
 use quorate_server::proto::mvccpb::event::EventType;
-use quorate_server::url::Url;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -131,7 +130,7 @@ impl Following<'_> {
 
     async fn on(
         &mut self,
-        endpoint: &Url,
+        endpoint: &Endpoint,
         is_created: &mut bool,
     ) -> Result<ControlFlow<()>, Broken> {
         let channel = client::connect(endpoint).await;

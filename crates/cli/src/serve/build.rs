@@ -1,6 +1,7 @@
 //! From settings to the configuration they mean.
 
 use crate::serve::error::UsageError;
+use crate::serve::security::security;
 use crate::serve::settings::Settings;
 use quorate_server::Config;
 use quorate_server::config::{
@@ -36,6 +37,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Config, UsageError> {
     urls(settings, &mut config)?;
     cluster(settings, &mut config)?;
     limits(settings, &mut config)?;
+    security(settings, &mut config)?;
     access(settings, &mut config)?;
     observation(settings, &mut config)?;
     time(settings, &mut config)?;

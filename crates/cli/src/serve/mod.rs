@@ -12,6 +12,7 @@ mod error;
 mod flag;
 mod help;
 mod nearest;
+mod security;
 mod settings;
 mod sources;
 mod table;

@@ -11,8 +11,6 @@
 use crate::serve::flag::Kind::{Bool, Count, Duration, Integer, List, Repeated, Text};
 use crate::serve::flag::{Flag, Group};
 
-const TLS: &str = "TLS is not supported yet; run on a trusted network or behind a TLS proxy";
-const CERTS: &str = "client certificates arrive with TLS";
 const DISCOVERY: &str = "discovery is not supported yet; list the members in --initial-cluster";
 const NO_V2: &str = "the v2 API is not served; etcd 3.6 removed it too";
 const NO_BOLT: &str = "storage is not bbolt, so there is nothing to tune";
@@ -219,39 +217,61 @@ const CLUSTERING: &[Flag] = &[
 ];
 
 const SECURITY: &[Flag] = &[
-    Flag::later("cert-file", Text, "", TLS).yaml("client-transport-security.cert-file"),
-    Flag::later("key-file", Text, "", TLS).yaml("client-transport-security.key-file"),
-    Flag::later("client-cert-file", Text, "", TLS)
+    Flag::used("cert-file", Text, "", "certificate that clients are shown")
+        .yaml("client-transport-security.cert-file"),
+    Flag::used("key-file", Text, "", "its key").yaml("client-transport-security.key-file"),
+    Flag::used("client-cert-file", Text, "", "certificate for calls to clients' ports; checked")
         .yaml("client-transport-security.client-cert-file"),
-    Flag::later("client-key-file", Text, "", TLS).yaml("client-transport-security.client-key-file"),
-    Flag::later("client-cert-auth", Bool, "false", CERTS)
+    Flag::used("client-key-file", Text, "", "its key")
+        .yaml("client-transport-security.client-key-file"),
+    Flag::used("client-cert-auth", Bool, "false", "clients must show a certificate of the CA")
         .yaml("client-transport-security.client-cert-auth"),
-    Flag::later("client-crl-file", Text, "", CERTS),
-    Flag::later("client-cert-allowed-hostname", Text, "", CERTS)
-        .yaml("client-transport-security.allowed-hostname"),
-    Flag::later("trusted-ca-file", Text, "", TLS).yaml("client-transport-security.trusted-ca-file"),
-    Flag::later("auto-tls", Bool, "false", TLS).yaml("client-transport-security.auto-tls"),
-    Flag::later("peer-cert-file", Text, "", TLS).yaml("peer-transport-security.cert-file"),
-    Flag::later("peer-key-file", Text, "", TLS).yaml("peer-transport-security.key-file"),
-    Flag::later("peer-client-cert-file", Text, "", TLS)
+    Flag::used("client-crl-file", Text, "", "certificates of clients that are no longer good"),
+    Flag::used(
+        "client-cert-allowed-hostname",
+        List,
+        "",
+        "clients must show a certificate for one of these hosts",
+    )
+    .yaml("client-transport-security.allowed-hostname"),
+    Flag::used("trusted-ca-file", Text, "", "CA of clients; if set, they must show a certificate")
+        .yaml("client-transport-security.trusted-ca-file"),
+    Flag::used("auto-tls", Bool, "false", "make a certificate for clients that signs itself")
+        .yaml("client-transport-security.auto-tls"),
+    Flag::used("peer-cert-file", Text, "", "certificate that peers are shown")
+        .yaml("peer-transport-security.cert-file"),
+    Flag::used("peer-key-file", Text, "", "its key").yaml("peer-transport-security.key-file"),
+    Flag::used("peer-client-cert-file", Text, "", "certificate to call peers with, if another")
         .yaml("peer-transport-security.client-cert-file"),
-    Flag::later("peer-client-key-file", Text, "", TLS)
+    Flag::used("peer-client-key-file", Text, "", "its key")
         .yaml("peer-transport-security.client-key-file"),
-    Flag::later("peer-client-cert-auth", Bool, "false", CERTS)
+    Flag::used("peer-client-cert-auth", Bool, "false", "peers must show a certificate of the CA")
         .yaml("peer-transport-security.client-cert-auth"),
-    Flag::later("peer-trusted-ca-file", Text, "", TLS)
+    Flag::used("peer-trusted-ca-file", Text, "", "CA of peers; if set, they must show one")
         .yaml("peer-transport-security.trusted-ca-file"),
-    Flag::later("peer-cert-allowed-cn", Text, "", CERTS).yaml("peer-transport-security.allowed-cn"),
-    Flag::later("peer-cert-allowed-hostname", Text, "", CERTS)
-        .yaml("peer-transport-security.allowed-hostname"),
-    Flag::later("peer-auto-tls", Bool, "false", TLS).yaml("peer-transport-security.auto-tls"),
-    Flag::later("peer-crl-file", Text, "", CERTS),
-    Flag::later("peer-skip-client-san-verification", Bool, "false", CERTS)
-        .yaml("peer-transport-security.skip-client-san-verification"),
-    Flag::later("cipher-suites", List, "", TLS),
-    Flag::later("tls-min-version", Text, "TLS1.2", TLS),
-    Flag::later("tls-max-version", Text, "", TLS),
-    Flag::accepted("self-signed-cert-validity", Count, "1", TLS),
+    Flag::used("peer-cert-allowed-cn", List, "", "peers must have one of these common names")
+        .yaml("peer-transport-security.allowed-cn"),
+    Flag::used(
+        "peer-cert-allowed-hostname",
+        List,
+        "",
+        "peers must show a certificate for one of these hosts",
+    )
+    .yaml("peer-transport-security.allowed-hostname"),
+    Flag::used("peer-auto-tls", Bool, "false", "make a certificate for peers that signs itself")
+        .yaml("peer-transport-security.auto-tls"),
+    Flag::used("peer-crl-file", Text, "", "certificates of peers that are no longer good"),
+    Flag::used(
+        "peer-skip-client-san-verification",
+        Bool,
+        "false",
+        "take peers from addresses that their certificates do not name",
+    )
+    .yaml("peer-transport-security.skip-client-san-verification"),
+    Flag::used("cipher-suites", List, "", "suites of TLS 1.2 under Go's names; empty: all"),
+    Flag::used("tls-min-version", Text, "TLS1.2", "oldest version of TLS: TLS1.2 or TLS1.3"),
+    Flag::used("tls-max-version", Text, "", "newest version of TLS; empty: the newest there is"),
+    Flag::used("self-signed-cert-validity", Count, "1", "years that --auto-tls's ones are good"),
     Flag::later("cors", List, "*", "origins cannot be restricted yet"),
     Flag::later("host-whitelist", List, "*", "host names cannot be restricted yet"),
 ];

@@ -6,6 +6,7 @@ use quorate_server::Config;
 use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
 };
+use quorate_server::tls::{Side, TlsConfig, TlsVersion};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +33,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 53] = [
+const ALL_USED: [(&str, &str); 77] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -86,6 +87,30 @@ const ALL_USED: [(&str, &str); 53] = [
     ("time-source", "ntp://10.0.0.9,ntp://[::1]:1123"),
     ("time-poll", "500ms"),
     ("clock-error-max", "5ms"),
+    ("cert-file", "/c"),
+    ("key-file", "/k"),
+    ("client-cert-file", "/cc"),
+    ("client-key-file", "/ck"),
+    ("client-cert-auth", "true"),
+    ("client-crl-file", "/r"),
+    ("client-cert-allowed-hostname", "h1,h2"),
+    ("trusted-ca-file", "/ca"),
+    ("auto-tls", "true"),
+    ("peer-cert-file", "/pc"),
+    ("peer-key-file", "/pk"),
+    ("peer-client-cert-file", "/pcc"),
+    ("peer-client-key-file", "/pck"),
+    ("peer-client-cert-auth", "true"),
+    ("peer-trusted-ca-file", "/pca"),
+    ("peer-cert-allowed-cn", "a,b"),
+    ("peer-cert-allowed-hostname", ""),
+    ("peer-auto-tls", "true"),
+    ("peer-crl-file", "/pr"),
+    ("peer-skip-client-san-verification", "true"),
+    ("cipher-suites", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+    ("tls-min-version", "TLS1.2"),
+    ("tls-max-version", "TLS1.2"),
+    ("self-signed-cert-validity", "2"),
 ];
 
 fn words(text: &str) -> Vec<String> {
@@ -119,6 +144,44 @@ fn by_file(text: &str) -> Result<(Config, Vec<String>), UsageError> {
 
 fn refusal(text: &str) -> String {
     by_flags(text).expect_err(text).to_string()
+}
+
+/// What of `ALL_USED` is about TLS.
+fn everything_of_tls() -> TlsConfig {
+    let path = |text: &str| Some(PathBuf::from(text));
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    TlsConfig {
+        client: Side {
+            cert_file: path("/c"),
+            key_file: path("/k"),
+            dial_cert_file: path("/cc"),
+            dial_key_file: path("/ck"),
+            trusted_ca_file: path("/ca"),
+            crl_file: path("/r"),
+            client_cert_auth: true,
+            allowed_cn: Vec::new(),
+            allowed_hostname: names(&["h1", "h2"]),
+            auto: true,
+            skip_client_san_verification: false,
+        },
+        peer: Side {
+            cert_file: path("/pc"),
+            key_file: path("/pk"),
+            dial_cert_file: path("/pcc"),
+            dial_key_file: path("/pck"),
+            trusted_ca_file: path("/pca"),
+            crl_file: path("/pr"),
+            client_cert_auth: true,
+            allowed_cn: names(&["a", "b"]),
+            allowed_hostname: Vec::new(),
+            auto: true,
+            skip_client_san_verification: true,
+        },
+        cipher_suites: names(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]),
+        version_min: TlsVersion::Tls12,
+        version_max: TlsVersion::Tls12,
+        self_signed_years: 2,
+    }
 }
 
 /// All of `ALL_USED`, as it must be understood.
@@ -166,6 +229,7 @@ fn everything() -> Config {
         watch_progress_notify_interval: Duration::from_secs(14),
         warning_apply_duration: Duration::from_millis(15),
         warning_unary_request_duration: Duration::from_millis(16),
+        tls: everything_of_tls(),
         auth_token_ttl: Duration::from_secs(301),
         bcrypt_cost: 4,
         time_sources: vec![
@@ -218,9 +282,26 @@ fn flags_variables_and_file_mean_the_same() {
     let (config, _) = ask(&[], &variables, None).expect("variables");
     assert_eq!(config, everything());
 
-    let file: String = ALL_USED.iter().map(|(name, v)| format!("{name}: {v}\n")).collect();
-    let (config, _) = by_file(&file).expect("a file");
+    let (config, _) = by_file(&all_in_a_file()).expect("a file");
     assert_eq!(config, everything());
+}
+
+/// What is about TLS stands in sections.
+fn all_in_a_file() -> String {
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in ALL_USED {
+        let key = table::find(name).expect(name).yaml;
+        let (section, line) = match key.split_once('.') {
+            Some((section, key)) => (section, format!("  {key}: {value}\n")),
+            None => ("", format!("{key}: {value}\n")),
+        };
+        sections.entry(section).or_default().push_str(&line);
+    }
+    let section = |(name, lines): (&str, String)| match name {
+        "" => lines,
+        name => format!("{name}:\n{lines}"),
+    };
+    sections.into_iter().map(section).collect()
 }
 
 #[test]
@@ -339,7 +420,17 @@ fn mistakes_are_named_with_what_to_do() {
         ("--auto-compaction-mode=revision --auto-compaction-retention=5m", "number of revisions"),
         ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls is required"),
         ("--listen-peer-urls=unix:///tmp/s", "unix sockets are not supported"),
-        ("--listen-peer-urls=https://127.0.0.1:1", "https is not supported yet"),
+        ("--listen-peer-urls=https://127.0.0.1:1", "(--peer-cert-file, --peer-key-file) must be"),
+        (
+            "--listen-client-urls=https://127.0.0.1:1 --advertise-client-urls=https://a:1",
+            "auto-tls",
+        ),
+        ("--cert-file=c", "--cert-file needs --key-file"),
+        ("--peer-cert-allowed-cn=x", "--peer-cert-allowed-cn needs --peer-trusted-ca-file"),
+        ("--client-cert-auth", "--client-cert-auth needs --trusted-ca-file"),
+        ("--tls-min-version=TLS1.1", "write TLS1.2 or TLS1.3"),
+        ("--cipher-suites=TLS_NONE", "unexpected TLS cipher suite"),
+        ("--self-signed-cert-validity=0", "write 1 to 100"),
         ("--listen-peer-urls=http://example.com:1", "expected IP in URL for binding"),
         ("--election-timeout=200", "should be at least as 5 times"),
         ("--feature-gates=Levitation=true", "feature gates that etcd has"),
@@ -354,22 +445,18 @@ fn mistakes_are_named_with_what_to_do() {
 #[test]
 fn what_would_weaken_security_or_meaning_is_refused() {
     let cases = "
-        --cert-file=c --key-file=k --client-cert-auth --trusted-ca-file=c --auto-tls
-        --client-crl-file=c --peer-cert-file=c --peer-key-file=k --peer-client-cert-auth
-        --peer-trusted-ca-file=c --peer-auto-tls --peer-cert-allowed-cn=x
         --auth-token=jwt,pub-key=p --force-new-cluster --discovery=http://d/1
         --discovery-srv=example.com --host-whitelist=a --cors=http://a --enable-v2
-        --experimental-enable-v2v3=/v2 --experimental-peer-skip-client-san-verification
-        --tls-min-version=TLS1.3";
+        --experimental-enable-v2v3=/v2";
     for flags in cases.split_whitespace() {
         let refusal = refusal(flags);
         let name = flags.split('=').next().expect("a flag");
         assert!(refusal.starts_with(name), "{flags}: {refusal}");
         assert!(refusal.contains("is not supported: "), "{flags}: {refusal}");
     }
-    let file = "client-transport-security:\n  cert-file: /c\n";
-    let refusal = by_file(file).expect_err("TLS").to_string();
-    assert!(refusal.contains("\"client-transport-security.cert-file\" in f.yml"), "{refusal}");
+    let file = "discovery-srv: example.com";
+    let refusal = by_file(file).expect_err("discovery").to_string();
+    assert!(refusal.contains("\"discovery-srv\" in f.yml"), "{refusal}");
 }
 
 #[test]

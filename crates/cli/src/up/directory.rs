@@ -3,10 +3,12 @@
 //! ```text
 //! DIR/cluster.json   the plan            DIR/n1/      what member n1 remembers
 //! DIR/lock           held while we run   DIR/n1.log   what it says (n1.log.1: before that)
+//! DIR/pki/           certificates, with --tls (security.rs)
 //! ```
 
 use crate::up::error::UpError;
-use crate::up::plan::{NODES_DEFAULT, NODES_MAX, PORT_BASE_DEFAULT, Plan};
+use crate::up::plan::{NODES_DEFAULT, NODES_MAX, PORT_BASE_DEFAULT, Plan, Transport};
+use crate::up::security::{self, Security};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub(super) struct Wanted {
     pub(super) nodes: Option<u16>,
     /// First client port.
     pub(super) port_base: Option<u16>,
+    /// How bytes travel; as before, if nothing is said.
+    pub(super) transport: Option<Transport>,
     /// Whether what is there goes first.
     pub(super) start: Start,
 }
@@ -71,9 +75,18 @@ impl Directory {
         let continued = known.is_some();
         let plan = match known {
             Some(plan) => agree(plan, wanted, &path)?,
-            None => write_plan(&path, wanted)?,
+            None => new_plan(&path, wanted)?,
         };
+        if plan.transport == Transport::Tls {
+            let names: Vec<String> = plan.members().into_iter().map(|member| member.name).collect();
+            Security::of(&path).prepare(&names)?;
+        }
         Ok(Directory { path, plan, continued, _lock: lock })
+    }
+
+    /// The certificates, if it is served over TLS.
+    pub(super) fn security(&self) -> Option<Security> {
+        (self.plan.transport == Transport::Tls).then(|| Security::of(&self.path))
     }
 
     /// The log of a member.
@@ -111,7 +124,7 @@ fn foreign_entry(path: &Path) -> Result<Option<String>, UpError> {
 fn is_ours(name: &str) -> bool {
     let member = name.strip_suffix(".log.1").or_else(|| name.strip_suffix(".log")).unwrap_or(name);
     let number = member.strip_prefix('n').and_then(|digits| digits.parse::<u16>().ok());
-    [PLAN_FILE, PLAN_FILE_NEW, LOCK_FILE].contains(&name)
+    [PLAN_FILE, PLAN_FILE_NEW, LOCK_FILE, security::DIR].contains(&name)
         || number.is_some_and(|number| (1..=NODES_MAX).contains(&number))
 }
 
@@ -172,7 +185,7 @@ fn read_plan(path: &Path) -> Result<Option<Plan>, UpError> {
 }
 
 /// The remembered plan, unless the command line asks for another one.
-fn agree(plan: Plan, wanted: Wanted, path: &Path) -> Result<Plan, UpError> {
+fn agree(mut plan: Plan, wanted: Wanted, path: &Path) -> Result<Plan, UpError> {
     let pairs =
         [("--nodes", plan.nodes, wanted.nodes), ("--port-base", plan.port_base, wanted.port_base)];
     for (flag, known, wanted) in pairs {
@@ -180,21 +193,32 @@ fn agree(plan: Plan, wanted: Wanted, path: &Path) -> Result<Plan, UpError> {
             return Err(UpError::Conflict { path: path.to_owned(), flag, known });
         }
     }
+    // How a member is reached is no part of who it is, so data of either kind goes on.
+    if let Some(transport) = wanted.transport.filter(|transport| *transport != plan.transport) {
+        plan.transport = transport;
+        write_plan(path, &plan)?;
+    }
     Ok(plan)
 }
 
-fn write_plan(path: &Path, wanted: Wanted) -> Result<Plan, UpError> {
+fn new_plan(path: &Path, wanted: Wanted) -> Result<Plan, UpError> {
     let plan = Plan {
         format: Plan::FORMAT.to_owned(),
         nodes: wanted.nodes.unwrap_or(NODES_DEFAULT),
         port_base: wanted.port_base.unwrap_or(PORT_BASE_DEFAULT),
         token: new_token(),
+        transport: wanted.transport.unwrap_or_default(),
     };
     if !plan.fits() {
         return Err(UpError::PortsOutOfRange { nodes: plan.nodes, port_base: plan.port_base });
     }
+    write_plan(path, &plan)?;
+    Ok(plan)
+}
+
+fn write_plan(path: &Path, plan: &Plan) -> Result<(), UpError> {
     let (new, file) = (path.join(PLAN_FILE_NEW), path.join(PLAN_FILE));
-    let text = serde_json::to_string_pretty(&plan).expect("a plan of numbers and text");
+    let text = serde_json::to_string_pretty(plan).expect("a plan of numbers and text");
     let write = || {
         let mut out = File::create(&new)?;
         writeln!(out, "{text}")?;
@@ -202,8 +226,7 @@ fn write_plan(path: &Path, wanted: Wanted) -> Result<Plan, UpError> {
         fs::rename(&new, &file)?;
         File::open(path)?.sync_all()
     };
-    write().map_err(|error| unwritable(&file, error))?;
-    Ok(plan)
+    write().map_err(|error| unwritable(&file, error))
 }
 
 /// Two clusters made at different moments never mix, even on the same ports.
@@ -287,7 +310,7 @@ mod tests {
 
     #[test]
     fn only_names_that_up_makes_are_ours() {
-        for name in ["cluster.json", "lock", "n1", "n9", "n3.log", "n3.log.1"] {
+        for name in ["cluster.json", "lock", "pki", "n1", "n9", "n3.log", "n3.log.1"] {
             assert!(is_ours(name), "{name}");
         }
         for name in ["n", "n0", "n10", "n1.txt", "notes", "n1x", ".git", "N1"] {

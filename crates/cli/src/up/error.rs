@@ -1,5 +1,7 @@
 //! Why a local cluster cannot be started, and what to do about it.
 
+use quorate_server::tls::FileError;
+use quorate_server::tls::pki::PkiError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +29,10 @@ pub(super) enum UpError {
     NeverServed { member: String, log: PathBuf, last_line: String },
     /// The members run, and do not agree on a leader in time.
     NoLeader { seconds: u64, log: PathBuf },
+    /// A certificate cannot be made.
+    Pki(PkiError),
+    /// One that was made cannot be read.
+    Certificate(FileError),
     /// The operating system refuses what a supervisor needs.
     System { what: &'static str, error: io::Error },
 }
@@ -82,6 +88,8 @@ impl fmt::Display for UpError {
                 "the members agreed on no leader within {seconds} s; see {} and its neighbours",
                 log.display()
             ),
+            UpError::Pki(error) => error.fmt(f),
+            UpError::Certificate(error) => error.fmt(f),
             UpError::System { what, error } => write!(f, "cannot {what}: {error}"),
         }
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `plan.rs` | which members, which ports, which flags |
 //! | `directory.rs` | whose directory is it, is it in use, what may be deleted |
+//! | `security.rs` | which certificates, if it is served over TLS |
 //! | `restarts.rs` | when is a stopped member started again, when is somebody told |
 //! | `leadership.rs` | who leads |
 //! | `process.rs`, `supervisor.rs` | the effects of all that |
@@ -19,13 +20,14 @@ mod plan;
 mod process;
 mod report;
 mod restarts;
+mod security;
 mod supervisor;
 
 use crate::output;
 use clap::Args;
 use directory::{Directory, Start, Wanted};
 use error::UpError;
-use plan::{Member, NODES_MAX, Plan};
+use plan::{Member, NODES_MAX, Plan, Transport};
 use process::Program;
 use report::{Reporter, Style};
 use std::net::{Ipv4Addr, TcpListener};
@@ -43,6 +45,7 @@ Examples:
   quorate up --nodes 1                     one member
   quorate up --nodes 5 --port-base 12379 --data /tmp/five
   quorate up --fresh                       forget what was there
+  quorate up --tls                         over TLS, with certificates that it makes
   quorate up --json | jq .event            for programs
 
 Member i serves clients on PORT-BASE + 10 (i-1) and peers on the port after it. Run it again with
@@ -65,6 +68,9 @@ pub(crate) struct Options {
     /// Delete the data of an earlier cluster in this directory first
     #[arg(long)]
     fresh: bool,
+    /// Serve over TLS, with a CA and certificates in the directory; kept when it continues
+    #[arg(long)]
+    tls: bool,
     /// One JSON object per line instead of text
     #[arg(long)]
     json: bool,
@@ -90,6 +96,7 @@ fn start(options: Options) -> Result<Ending, UpError> {
     let wanted = Wanted {
         nodes: options.nodes,
         port_base: options.port_base,
+        transport: options.tls.then_some(Transport::Tls),
         start: if options.fresh { Start::Fresh } else { Start::Continue },
     };
     let program = match options.program {

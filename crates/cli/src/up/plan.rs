@@ -6,6 +6,7 @@
 //! peer         P+1     P+11    P+21          P + 10 (i-1) + 1
 //! ```
 
+use super::security::Security;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -33,6 +34,34 @@ pub(super) struct Plan {
     pub(super) port_base: u16,
     /// Keeps members of different clusters apart.
     pub(super) token: String,
+    /// Whether it is served over TLS.
+    #[serde(default, skip_serializing_if = "Transport::is_plain")]
+    pub(super) transport: Transport,
+}
+
+/// How bytes travel to and between members.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Transport {
+    /// As they are.
+    #[default]
+    Plain,
+    /// Over TLS, with certificates on both sides.
+    Tls,
+}
+
+impl Transport {
+    fn is_plain(&self) -> bool {
+        *self == Transport::Plain
+    }
+
+    /// What URLs begin with.
+    pub(super) fn scheme(self) -> &'static str {
+        match self {
+            Transport::Plain => "http",
+            Transport::Tls => "https",
+        }
+    }
 }
 
 /// One member of a plan.
@@ -52,8 +81,8 @@ impl Member {
         format!("127.0.0.1:{}", self.client_port)
     }
 
-    fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+    fn peer_url(&self, transport: Transport) -> String {
+        format!("{}://127.0.0.1:{}", transport.scheme(), self.peer_port)
     }
 }
 
@@ -84,25 +113,28 @@ impl Plan {
 
     /// The flags that start a member; etcd's own, so that any etcd understands them.
     pub(super) fn flags(&self, member: &Member, directory: &Path) -> Vec<String> {
-        let client = format!("http://{}", member.endpoint());
+        let client = format!("{}://{}", self.transport.scheme(), member.endpoint());
+        let peer = member.peer_url(self.transport);
         let cluster: Vec<String> = self
             .members()
             .iter()
-            .map(|member| format!("{}={}", member.name, member.peer_url()))
+            .map(|member| format!("{}={}", member.name, member.peer_url(self.transport)))
             .collect();
-        [
+        let mut flags = vec![
             ("name", member.name.clone()),
             ("data-dir", directory.join(&member.name).display().to_string()),
             ("listen-client-urls", client.clone()),
             ("advertise-client-urls", client),
-            ("listen-peer-urls", member.peer_url()),
-            ("initial-advertise-peer-urls", member.peer_url()),
+            ("listen-peer-urls", peer.clone()),
+            ("initial-advertise-peer-urls", peer),
             ("initial-cluster", cluster.join(",")),
             ("initial-cluster-token", self.token.clone()),
             ("initial-cluster-state", "new".to_owned()),
-        ]
-        .map(|(name, value)| format!("--{name}={value}"))
-        .into()
+        ];
+        if self.transport == Transport::Tls {
+            flags.extend(Security::of(directory).flags(&member.name));
+        }
+        flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
     }
 }
 
@@ -111,7 +143,8 @@ mod tests {
     use super::*;
 
     fn plan(nodes: u16, port_base: u16) -> Plan {
-        Plan { format: Plan::FORMAT.to_owned(), nodes, port_base, token: "t".to_owned() }
+        let transport = Transport::Plain;
+        Plan { format: Plan::FORMAT.to_owned(), nodes, port_base, token: "t".to_owned(), transport }
     }
 
     #[test]
@@ -133,17 +166,32 @@ mod tests {
 
     #[test]
     fn a_member_understands_its_flags() {
-        let plan = plan(3, 2379);
-        for member in plan.members() {
-            let flags = plan.flags(&member, Path::new("/d"));
-            let request = crate::serve::request(&flags, &Default::default(), |_| unreachable!());
-            let Ok(crate::serve::Request::Serve { config, warnings }) = request else {
-                panic!("{flags:?} is understood as {request:?}");
-            };
-            assert_eq!(warnings, [""; 0]);
+        let plain = plan(3, 2379);
+        let secured = Plan { transport: Transport::Tls, ..plan(3, 2379) };
+        let ids = |plan: &Plan| -> Vec<u64> {
+            let config = |member| understood(plan, member);
+            plan.members().iter().map(|member| config(member).member_id()).collect()
+        };
+        assert_eq!(ids(&plain), ids(&secured), "TLS makes nobody another");
+        assert!(!serde_json::to_string(&plain).expect("text").contains("transport"));
+        for (plan, member) in [&plain, &secured]
+            .iter()
+            .flat_map(|plan| plan.members().into_iter().map(move |member| (plan, member)))
+        {
+            let config = understood(plan, &member);
             assert_eq!(config.verify_bootstrap(), Ok(()));
             assert_eq!(config.initial_cluster.len(), 3);
             assert_eq!(config.data_dir, Path::new("/d").join(&member.name));
         }
+    }
+
+    fn understood(plan: &Plan, member: &Member) -> quorate_server::Config {
+        let flags = plan.flags(member, Path::new("/d"));
+        let request = crate::serve::request(&flags, &Default::default(), |_| unreachable!());
+        let Ok(crate::serve::Request::Serve { config, warnings }) = request else {
+            panic!("{flags:?} is understood as {request:?}");
+        };
+        assert_eq!(warnings, [""; 0]);
+        *config
     }
 }

@@ -63,8 +63,12 @@ impl Reporter {
         if let Some(bar) = &self.progress {
             bar.finish_and_clear();
         }
-        let endpoints: Vec<String> = members.iter().map(Member::endpoint).collect();
+        let security = directory.security();
+        let scheme = if security.is_some() { "https://" } else { "" };
+        let endpoints: Vec<String> =
+            members.iter().map(|member| format!("{scheme}{}", member.endpoint())).collect();
         let list = endpoints.join(",");
+        let with = security.map_or_else(String::new, |at| format!(" {}", at.client_flags()));
         let first = members.first().map_or("", |member| member.name.as_str());
         let last = members.last().map_or("", |member| member.name.as_str());
         let at = directory.path.display();
@@ -75,8 +79,8 @@ impl Reporter {
         let lines = [
             format!("{} members serve after {:.1} s", members.len(), took.as_secs_f64()),
             format!("  clients  {list}"),
-            format!("  try      etcdctl --endpoints={list} put hello world"),
-            format!("           quorate ctl get hello --endpoints={list}"),
+            format!("  try      etcdctl{with} --endpoints={list} put hello world"),
+            format!("           quorate ctl get hello{with} --endpoints={list}"),
             format!("  data     {}", span("")),
             format!("  logs     {}", span(".log")),
             "  stop     Ctrl-C; the data stays, 'quorate up' continues with it".to_owned(),

@@ -7,13 +7,14 @@
 //! a signal      stop the members in order, then by force
 //! ```
 
+use crate::client::{self, Endpoint};
+use crate::parent;
 use crate::up::directory::Directory;
 use crate::up::error::UpError;
 use crate::up::leadership::{Leadership, Said, all_serve};
 use crate::up::plan::Member;
 use crate::up::process::{News, Process, Program, last_line};
 use crate::up::report::Reporter;
-use crate::{client, parent};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -112,7 +113,7 @@ async fn watch(
     let members = directory.plan.members();
     // One round may wait to be read; the asker waits meanwhile.
     let (sender, mut rounds) = mpsc::channel(1);
-    let asker = tokio::spawn(ask_for_ever(members.clone(), sender));
+    let asker = tokio::spawn(ask_for_ever(endpoints(directory)?, sender));
     let mut progress = Progress::new(members);
     let mut ends = listen(SignalKind::child())?;
     let mut tend = interval(TEND_EVERY);
@@ -223,13 +224,19 @@ impl Progress {
     }
 }
 
-/// Sends rounds of answers until nobody listens any more.
-async fn ask_for_ever(members: Vec<Member>, rounds: mpsc::Sender<Vec<Option<Said>>>) {
+/// Where the members are asked, and how.
+fn endpoints(directory: &Directory) -> Result<Vec<Endpoint>, UpError> {
+    let tls = directory.security().map(|security| security.client()).transpose()?;
     let endpoint = |member: &Member| {
-        let url = format!("http://{}", member.endpoint());
-        client::channel(&url.parse().expect("made of an address and a port"))
+        let url = format!("{}://{}", directory.plan.transport.scheme(), member.endpoint());
+        Endpoint::of(url.parse().expect("made of an address and a port"), tls.clone())
     };
-    let channels: Vec<Channel> = members.iter().map(endpoint).collect();
+    Ok(directory.plan.members().iter().map(endpoint).collect())
+}
+
+/// Sends rounds of answers until nobody listens any more.
+async fn ask_for_ever(endpoints: Vec<Endpoint>, rounds: mpsc::Sender<Vec<Option<Said>>>) {
+    let channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
     let mut pace = interval(ASK_EVERY);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

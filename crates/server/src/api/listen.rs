@@ -1,12 +1,15 @@
 //! Accepting connections, driving them, and stopping.
 //!
 //! Knows nothing of what is served, so that it can be tested without a replica. Bytes which are
-//! neither HTTP/1.1 nor HTTP/2 end their connection and nothing else.
+//! neither HTTP/1.1 nor HTTP/2 end their connection and nothing else. A listener may take TLS off
+//! first ([`crate::tls`]); then a request knows whose certificate it came with.
 
 use super::Limits;
 use super::authority::Tolerant;
+use super::certificate::ClientCertificate;
 use super::threads::Threads;
 use crate::metrics::Metrics;
+use crate::tls::{Listener, Socket};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -22,10 +25,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 
 /// A client that has not said a word, or over HTTP/1.1 not finished the head of its request, is
@@ -67,7 +71,7 @@ impl Error for ServeError {
 /// Errors: as [`super::serve`]. Panics: if accepting does.
 pub(super) async fn serve<A, F>(
     answer: A,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     threads: Threads,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -130,13 +134,13 @@ where
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
     /// Accepts until stopped, then lets the connections finish what they have begun.
-    async fn keep(self, listener: TcpListener, mut stopped: watch::Receiver<()>) -> io::Result<()> {
+    async fn keep(self, listener: Listener, mut stopped: watch::Receiver<()>) -> io::Result<()> {
         let mut connections = JoinSet::new();
         let outcome = loop {
             tokio::select! {
                 _ = stopped.changed() => break Ok(()),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &mut connections, &stopped),
+                accepted = listener.tcp.accept() => match accepted {
+                    Ok((stream, _)) => self.admit(stream, &listener, &mut connections, &stopped),
                     Err(error) if passes(&error) => sleep(ACCEPT_PAUSE).await,
                     Err(error) => break Err(error),
                 },
@@ -156,14 +160,32 @@ where
     fn admit(
         &self,
         stream: TcpStream,
+        listener: &Listener,
         connections: &mut JoinSet<()>,
         stopped: &watch::Receiver<()>,
     ) {
         if let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() {
             let (answer, metrics) = (self.answer.clone(), Arc::clone(&self.metrics));
-            let (limits, stopped) = (self.limits, stopped.clone());
-            let serve = move |stream| async move {
-                connection(Counted { stream, metrics }, answer, limits, stopped).await;
+            let (limits, mut stopped, tls) = (self.limits, stopped.clone(), listener.tls.clone());
+            let serve = move |stream: TcpStream| async move {
+                // Answers are small and awaited one by one; without this they wait for
+                // acknowledgements.
+                let ready = stream.set_nodelay(true).is_ok();
+                let counted = |stream| Counted { stream, metrics };
+                match tls {
+                    _ if !ready => {}
+                    None => connection(counted(stream), None, answer, limits, stopped).await,
+                    Some(tls) => {
+                        let accepted = tokio::select! {
+                            _ = stopped.changed() => None,
+                            accepted = tls.accept(stream, counted) => accepted,
+                        };
+                        if let Some(stream) = accepted {
+                            let certificate = ClientCertificate::of(stream.get_ref().1);
+                            connection(stream, certificate, answer, limits, stopped).await;
+                        }
+                    }
+                }
                 drop(seat);
             };
             match self.threads.next() {
@@ -181,30 +203,53 @@ async fn moved<F: Future<Output = ()>>(stream: TcpStream, serve: impl FnOnce(Tcp
     }
 }
 
+/// Bytes that were sent and not yet looked at.
+trait Readable {
+    /// Waits for the first of them.
+    async fn readable(&self) -> io::Result<()>;
+}
+
+impl Readable for Counted {
+    async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+}
+
+impl Readable for TlsStream<Counted> {
+    async fn readable(&self) -> io::Result<()> {
+        let (stream, session) = self.get_ref();
+        // A request may have come with the end of the handshake.
+        if session.wants_read() { stream.readable().await } else { Ok(()) }
+    }
+}
+
 /// Drives one connection to its end. That a client breaks off is its own affair and no error.
-async fn connection<A, F>(
-    stream: Counted,
+async fn connection<S, A, F>(
+    stream: S,
+    certificate: Option<ClientCertificate>,
     answer: A,
     limits: Limits,
     mut stopped: watch::Receiver<()>,
 ) where
+    S: AsyncRead + AsyncWrite + Readable + Send + Unpin + 'static,
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
-    // Answers are small and awaited one by one; without this they wait for acknowledgements.
-    if stream.stream.set_nodelay(true).is_err() {
-        return;
-    }
     tokio::select! {
         _ = stopped.changed() => return,
-        spoke = timeout(FIRST_WORD_WITHIN, stream.stream.readable()) => match spoke {
+        spoke = timeout(FIRST_WORD_WITHIN, stream.readable()) => match spoke {
             Ok(Ok(())) => {}
             _ => return,
         }
     }
     let builder = protocols(limits);
-    let mut served =
-        pin!(builder.serve_connection(TokioIo::new(Tolerant::new(stream)), service_fn(answer)));
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        answer(request)
+    });
+    let mut served = pin!(builder.serve_connection(TokioIo::new(Tolerant::new(stream)), answer));
     tokio::select! {
         _ = served.as_mut() => return,
         _ = stopped.changed() => {}
@@ -232,6 +277,12 @@ fn protocols(limits: Limits) -> auto::Builder<TokioExecutor> {
 struct Counted {
     stream: TcpStream,
     metrics: Arc<Metrics>,
+}
+
+impl Socket for Counted {
+    fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
 }
 
 impl AsyncRead for Counted {
@@ -348,8 +399,14 @@ mod tests {
             let _ = stopped.await;
         };
         let threads = Threads::start(threads).expect("threads");
-        let served =
-            tokio::spawn(serve(answer, vec![listener], threads, limits, Arc::default(), shutdown));
+        let served = tokio::spawn(serve(
+            answer,
+            vec![listener.into()],
+            threads,
+            limits,
+            Arc::default(),
+            shutdown,
+        ));
         Port { address, stop, served }
     }
 

@@ -13,13 +13,14 @@ use crate::guarantees::{Standing, State, View};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
 use crate::timekeeping::TimeReport;
+use crate::tls::{Door, Gauges};
 use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use quorate_replica::AppliedCommands;
 use quorate_replica::store::Store;
 use std::fmt::{Display, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What a Prometheus server takes the text for.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -120,6 +121,7 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     guarantees(&mut page, &sources.handle.assumptions());
     time(&mut page, &sources.handle.time().report());
     calls(&mut page, sources.calls);
+    tls(&mut page, &sources.metrics.tls);
     process(&mut page);
     page.text
 }
@@ -312,6 +314,38 @@ fn guarantees(page: &mut Page, view: &View) {
         let labels = [("operation", operation), ("mode", mode)];
         page.sample("", &labels, u8::from(row.state == State::Holds));
     }
+}
+
+fn tls(page: &mut Page, gauges: &Gauges) {
+    let doors = [Door::Client, Door::Peer];
+    page.family(Kind::Counter, "quorate_tls_handshakes_total", "Handshakes that succeeded.");
+    for door in doors {
+        page.sample("", &[("listener", door.name())], gauges.of(door).shaken.get());
+    }
+    let name = "quorate_tls_handshake_failures_total";
+    page.family(Kind::Counter, name, "Handshakes that failed.");
+    for door in doors {
+        for (reason, count) in gauges.of(door).failures() {
+            page.sample("", &[("listener", door.name()), ("reason", reason.label())], count);
+        }
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let name = "quorate_certificate_expiry_seconds";
+    page.family(Kind::Gauge, name, "Until a certificate expires; negative: it has.");
+    for (door, path, end) in gauges.ends() {
+        let path = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        let left = end.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX));
+        page.sample("", &[("file", &path), ("listener", door)], left);
+    }
+    let name = "quorate_certificate_stale";
+    page.family(Kind::Gauge, name, "1 if changed certificate files cannot be used.");
+    for door in doors {
+        page.sample("", &[("listener", door.name())], u8::from(gauges.of(door).is_stale()));
+    }
+    let name = "quorate_certificate_reloads_total";
+    page.counter(name, gauges.reloaded.get(), "Changed certificate files taken into force.");
+    let name = "quorate_certificate_reload_failures_total";
+    page.counter(name, gauges.reload_failures.get(), "Changed certificate files refused.");
 }
 
 fn calls(page: &mut Page, calls: &Calls) {

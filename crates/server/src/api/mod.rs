@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `listen.rs` `threads.rs` | accepting, connections, stopping; who serves them |
 //! | `authority.rs` | a tolerance that grpc-go's clients need |
+//! | `certificate.rs` | whose certificate a request came with |
 //! | `dispatch.rs` | which service answers |
 //! | `alarm.rs` | what is asked of alarms, pure |
 //! | `kv.rs` `lease.rs` `cluster.rs` `maintenance.rs` `snapshot.rs` `health.rs` `http.rs` | the |
@@ -23,6 +24,7 @@
 mod alarm;
 mod authority;
 mod calls;
+mod certificate;
 mod checks;
 mod cluster;
 mod convert;
@@ -43,6 +45,7 @@ mod threads;
 mod watch;
 mod watched;
 
+pub use certificate::ClientCertificate;
 pub use errors::ApiError;
 pub(crate) use header::Headers;
 pub use listen::ServeError;
@@ -51,6 +54,7 @@ pub(crate) use threads::Threads;
 use crate::config::Config;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
+use crate::tls::Listener;
 pub(crate) use calls::Calls;
 use dispatch::Dispatch;
 use hyper::Request;
@@ -59,7 +63,6 @@ use quorate_replica::lease_ttl_min;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
@@ -135,7 +138,7 @@ impl From<&Config> for Limits {
 pub(crate) async fn serve(
     handle: Handle,
     calls: Arc<Calls>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     threads: Threads,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -150,7 +153,7 @@ pub(crate) async fn serve(
 pub(crate) async fn serve_http(
     handle: Handle,
     calls: Arc<Calls>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {

@@ -15,6 +15,7 @@
 
 use super::hello::Lane;
 use super::link::{call, read_frame};
+use super::stream::Stream;
 use super::wire::{Kind, push_frame};
 use super::{PeerError, Shared as PeersShared};
 use crate::host::{Ask, Shared};
@@ -28,7 +29,6 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 
 /// A transfer that stands still for so long is given up, to be resumed later.
@@ -158,7 +158,7 @@ fn gone(position: Position) -> PeerError {
 
 /// Takes a checkpoint from a peer, makes it durable and hands it to the loop thread.
 pub(super) async fn receive(
-    mut stream: TcpStream,
+    mut stream: Stream,
     mut buffer: BytesMut,
     from: NodeId,
     desk: &Arc<CheckpointDesk>,
@@ -196,7 +196,7 @@ pub(super) async fn receive(
 }
 
 async fn take_chunks(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     buffer: &mut BytesMut,
     mut incoming: quorate_storage::Incoming<RealDisk>,
     size: u64,
@@ -224,18 +224,22 @@ impl CheckpointDesk {
 }
 
 async fn write_frame(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     kind: Kind,
     payload: impl FnOnce(&mut Vec<u8>),
 ) -> Result<(), PeerError> {
     let mut frame = Vec::new();
     push_frame(&mut frame, kind, payload);
-    let writing = tokio::time::timeout(STALL_TIMEOUT, stream.write_all(&frame));
+    let writing = async {
+        stream.write_all(&frame).await?;
+        stream.flush().await
+    };
+    let writing = tokio::time::timeout(STALL_TIMEOUT, writing);
     Ok(writing.await.map_err(|_| PeerError::NoAnswer)??)
 }
 
 async fn expect(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     buffer: &mut BytesMut,
     kind: Kind,
 ) -> Result<Bytes, PeerError> {

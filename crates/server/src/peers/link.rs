@@ -6,8 +6,9 @@
 //! no room is dropped: the protocol above assumes links that lose messages.
 
 use super::hello::{Hello, Lane, Welcome};
+use super::stream::{Heard, Stream, Wire};
 use super::wire::{Kind, push_frame, split_frame};
-use super::{Call, PeerError, Shared, dial};
+use super::{Call, PeerError, Shared};
 use crate::timekeeping;
 use crate::witness::Clue;
 use bytes::BytesMut;
@@ -18,7 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 /// What may wait for a connection that is slower than we are.
@@ -37,7 +37,7 @@ pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 struct Outbox {
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<Wire>>,
     buffer: Vec<u8>,
     /// The task is writing: frames must queue behind it.
     busy: bool,
@@ -81,13 +81,16 @@ impl Link {
             self.dropped_bytes.fetch_add(frames.len() as u64, Ordering::Relaxed);
             return frames.clear();
         };
-        let mut sent = 0;
+        let mut taken = 0;
+        let mut left_over = true;
         if !outbox.busy && outbox.buffer.is_empty() {
-            sent = stream.try_write(frames).unwrap_or(0);
-        }
-        if sent < frames.len() {
             // An error shows up again in the task, which then gives the connection up.
-            outbox.buffer.extend_from_slice(&frames[sent..]);
+            if let Ok(sent) = stream.try_write(frames) {
+                (taken, left_over) = (sent.taken, sent.left_over);
+            }
+        }
+        if taken < frames.len() || left_over {
+            outbox.buffer.extend_from_slice(&frames[taken..]);
             self.filled.notify_one();
         }
         frames.clear();
@@ -107,14 +110,14 @@ impl Link {
     /// Keeps the connection up until the process ends.
     pub(super) async fn keep(self: Arc<Self>, shared: Arc<Shared>) {
         let mut pause = REDIAL_PAUSE_MIN;
-        let mut complained = false;
+        let mut complained = String::new();
         let mut at_once = 0;
         loop {
             match self.connect(&shared).await {
                 Ok(stream) => {
                     let dropped_bytes = self.dropped_bytes.swap(0, Ordering::Relaxed);
                     tracing::info!(peer = %self.peer, dropped_bytes, "connected to peer");
-                    (pause, complained) = (REDIAL_PAUSE_MIN, false);
+                    (pause, complained) = (REDIAL_PAUSE_MIN, String::new());
                     if let Err(error) = self.serve(stream).await {
                         tracing::debug!(peer = %self.peer, %error, "peer connection ended");
                         tell(&shared, self.peer, &error);
@@ -133,9 +136,10 @@ impl Link {
                     if error.is_refused_connection() {
                         at_once = 0;
                     }
-                    if !complained {
+                    let text = error.to_string();
+                    if complained != text {
                         tracing::warn!(peer = %self.peer, %error, "cannot reach peer; trying on");
-                        complained = true;
+                        complained = text;
                     }
                 }
             }
@@ -149,14 +153,14 @@ impl Link {
         }
     }
 
-    async fn connect(&self, shared: &Shared) -> Result<TcpStream, PeerError> {
+    async fn connect(&self, shared: &Shared) -> Result<Stream, PeerError> {
         let stream = call(shared, self.peer, Lane::Messages).await?;
         shared.greeted(self.peer);
         Ok(stream)
     }
 
-    async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
-        let stream = Arc::new(stream);
+    async fn serve(&self, stream: Stream) -> std::io::Result<()> {
+        let stream = Arc::new(Wire::from(stream));
         self.lock().stream = Some(Arc::clone(&stream));
         let ended = self.write_until_it_breaks(&stream).await;
         let mut outbox = self.lock();
@@ -166,7 +170,7 @@ impl Link {
         ended
     }
 
-    async fn write_until_it_breaks(&self, stream: &TcpStream) -> std::io::Result<()> {
+    async fn write_until_it_breaks(&self, stream: &Wire) -> std::io::Result<()> {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
@@ -174,31 +178,28 @@ impl Link {
                 // The other side never speaks on this lane: readable means that it is gone.
                 readable = stream.readable() => {
                     readable?;
-                    match stream.try_read(&mut [0; 64]) {
-                        Ok(0) => return Ok(()),
-                        Ok(_) => return Err(std::io::ErrorKind::InvalidData.into()),
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-                        Err(error) => return Err(error),
+                    match stream.listen()? {
+                        Heard::End => return Ok(()),
+                        Heard::Words => return Err(std::io::ErrorKind::InvalidData.into()),
+                        Heard::Nothing => {}
                     }
                 }
             }
             loop {
                 {
                     let mut outbox = self.lock();
-                    outbox.busy = !outbox.buffer.is_empty();
+                    outbox.busy = !outbox.buffer.is_empty() || stream.holds_back();
                     if !outbox.busy {
                         break;
                     }
                     std::mem::swap(&mut outbox.buffer, &mut batch);
                 }
                 let mut rest = &batch[..];
-                while !rest.is_empty() {
+                let mut left_over = true;
+                while !rest.is_empty() || left_over {
                     stream.writable().await?;
-                    match stream.try_write(rest) {
-                        Ok(sent) => rest = &rest[sent..],
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error),
-                    }
+                    let sent = stream.try_write(rest)?;
+                    (rest, left_over) = (&rest[sent.taken..], sent.left_over);
                 }
                 batch.clear();
             }
@@ -214,12 +215,8 @@ fn tell(shared: &Shared, peer: NodeId, error: &std::io::Error) {
 }
 
 /// Dials a peer, says hello and waits for its welcome.
-pub(super) async fn call(
-    shared: &Shared,
-    peer: NodeId,
-    lane: Lane,
-) -> Result<TcpStream, PeerError> {
-    let mut stream = dial(shared.url(peer)).await?;
+pub(super) async fn call(shared: &Shared, peer: NodeId, lane: Lane) -> Result<Stream, PeerError> {
+    let mut stream = shared.dial(peer).await?;
     let hello = Hello {
         cluster: shared.cluster,
         from: shared.me.0,
@@ -232,6 +229,7 @@ pub(super) async fn call(
     let mut frame = Vec::new();
     push_frame(&mut frame, Kind::Hello, |out| hello.encode(out));
     stream.write_all(&frame).await?;
+    stream.flush().await?;
     let mut buffer = BytesMut::new();
     let answer = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
     let (kind, payload) = answer.await.map_err(|_| PeerError::NoAnswer)??;
@@ -252,7 +250,7 @@ pub(super) async fn call(
 
 /// Reads one whole frame; `buffer` keeps what came after it.
 pub(super) async fn read_frame(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     buffer: &mut BytesMut,
 ) -> Result<Call, PeerError> {
     loop {

@@ -2,9 +2,11 @@
 
 use super::hello::{Hello, Lane, Welcome};
 use super::link::{HELLO_TIMEOUT, read_frame};
+use super::stream::Stream;
 use super::wire::{Kind, push_frame, split_frame};
 use super::{PeerError, Shared, bulk, configure};
 use crate::timekeeping;
+use crate::tls::{self, Terminator};
 use crate::witness::Clue;
 use bytes::{Bytes, BytesMut};
 use quorate_core::NodeId;
@@ -12,25 +14,33 @@ use quorate_replica::Message;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer.
+/// Calls at one time; more wait in the kernel's queue. A cluster needs two per peer. With TLS a
+/// call counts from the end of its handshake on, and one too many is cut off.
 const CALLS_MAX: usize = 256;
 /// Questions and answers about the time that one connection may bring in a second; the others are
 /// dropped. An honest peer sends a few.
 const TIMES_PER_SECOND_MAX: u32 = 64;
 /// Room for a read is made in pieces of this size, in bytes: entries of the log go on sharing it.
 const READ_BYTES: usize = 64 * 1024;
+/// How TLS begins: a handshake record of version 3.x.
+const TLS_BEGINS: [u8; 2] = [0x16, 0x03];
 /// With less room than this a new piece is begun.
 const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// Takes calls until the process ends.
-pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn listen(listener: tls::Listener, shared: Arc<Shared>) {
     let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    let tls::Listener { tcp, tls } = listener;
     loop {
-        let permit = Arc::clone(&calls).acquire_owned().await.expect("never closed");
-        let (stream, address) = match listener.accept().await {
+        // Strangers must not take the places of peers before they have shaken hands.
+        let permit = match tls {
+            Some(_) => None,
+            None => Some(Arc::clone(&calls).acquire_owned().await.expect("never closed")),
+        };
+        let (stream, address) = match tcp.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or the caller gave up: neither ends the listener.
@@ -39,9 +49,13 @@ pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let shared = Arc::clone(&shared);
+        let (shared, tls, calls) = (Arc::clone(&shared), tls.clone(), Arc::clone(&calls));
         tokio::spawn(async move {
-            if let Err(error) = answer(stream, &shared).await {
+            let outcome = match tls {
+                Some(tls) => answer_secured(stream, &tls, &calls, &shared).await,
+                None => answer_plain(stream, &shared).await,
+            };
+            if let Err(error) = outcome {
                 match error {
                     PeerError::HungUp | PeerError::Io(_) => {
                         tracing::debug!(%address, %error, "a peer's connection ended");
@@ -54,8 +68,38 @@ pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerError> {
+async fn answer_plain(stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerError> {
     configure(&stream)?;
+    let mut first = [0; 2];
+    let looking = tokio::time::timeout(HELLO_TIMEOUT, stream.peek(&mut first));
+    looking.await.map_err(|_| PeerError::NoAnswer)??;
+    let mut stream = Stream::Plain(stream);
+    if first == TLS_BEGINS {
+        // No frame is TLS: whatever it says, the caller sees that this is another protocol.
+        refuse(&mut stream, "this port has no TLS").await?;
+        tls::linger(stream).await;
+        return Err(PeerError::TlsUnwanted);
+    }
+    answer(stream, shared).await
+}
+
+async fn answer_secured(
+    stream: TcpStream,
+    tls: &Terminator,
+    calls: &Semaphore,
+    shared: &Arc<Shared>,
+) -> Result<(), PeerError> {
+    configure(&stream)?;
+    // A failed handshake has been told and counted.
+    let Some(stream) = tls.accept(stream, |stream| stream).await else { return Ok(()) };
+    let Ok(_permit) = calls.try_acquire() else {
+        let why = format!("{CALLS_MAX} calls are under way already");
+        return Err(PeerError::Refused { why });
+    };
+    answer(Stream::secured(stream.into()), shared).await
+}
+
+async fn answer(mut stream: Stream, shared: &Arc<Shared>) -> Result<(), PeerError> {
     let mut buffer = BytesMut::new();
     let first = tokio::time::timeout(HELLO_TIMEOUT, read_frame(&mut stream, &mut buffer));
     let (kind, payload) = first.await.map_err(|_| PeerError::NoAnswer)??;
@@ -79,6 +123,7 @@ async fn answer(mut stream: TcpStream, shared: &Arc<Shared>) -> Result<(), PeerE
     let mut frame = Vec::new();
     push_frame(&mut frame, Kind::Welcome, |out| welcome.encode(out));
     stream.write_all(&frame).await?;
+    stream.flush().await?;
     let from = NodeId(hello.from);
     match hello.lane {
         Lane::Messages => take_messages(stream, buffer, from, shared).await,
@@ -120,14 +165,15 @@ async fn judge(hello: &Hello, shared: &Shared) -> Result<Result<(), String>, Pee
     }
 }
 
-async fn refuse(stream: &mut TcpStream, why: &str) -> Result<(), PeerError> {
+async fn refuse(stream: &mut Stream, why: &str) -> Result<(), PeerError> {
     let mut frame = Vec::new();
     push_frame(&mut frame, Kind::Refused, |out| out.extend_from_slice(why.as_bytes()));
-    Ok(stream.write_all(&frame).await?)
+    stream.write_all(&frame).await?;
+    Ok(stream.flush().await?)
 }
 
 async fn take_messages(
-    mut stream: TcpStream,
+    mut stream: Stream,
     mut buffer: BytesMut,
     from: NodeId,
     shared: &Shared,

@@ -13,14 +13,16 @@
 //! | `link.rs` | calling, and sending without waiting |
 //! | `listen.rs` | being called |
 //! | `bulk.rs` | checkpoints, in resumable chunks |
+//! | `stream.rs` | bytes as they are, or over TLS |
 //!
-//! TLS will wrap the stream in [`dial`] and in `listen.rs` and nowhere else.
+//! TLS wraps the stream in [`dial`] and in `listen.rs` and nowhere else; see [`crate::tls`].
 
 pub(crate) mod bulk;
 mod hello;
 mod link;
 mod listen;
 mod roster;
+mod stream;
 mod wire;
 
 pub(crate) use hello::BadHello;
@@ -30,6 +32,8 @@ pub use roster::DiskLost;
 pub(crate) use roster::{Roster, replace_file, with_checksum, without_checksum};
 pub(crate) use wire::BadFrame;
 
+use crate::tls::{self, Secured};
+use crate::url::Url;
 use crate::witness::Clue;
 use bytes::Bytes;
 use quorate_core::NodeId;
@@ -37,12 +41,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use stream::Stream;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+/// Said to who speaks to a port for TLS without it, in a frame of ours.
+const TLS_WANTED: &str = "this port speaks TLS: write https:// for this member in \
+    --initial-cluster, and --initial-advertise-peer-urls";
+
 /// A call that is not taken within this time has failed.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A handshake that has not ended within this time has failed.
+const TLS_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection whose other end confirms nothing for so long is given up, and dialled anew.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 /// An idle connection is asked for a sign of life after this,
@@ -66,6 +77,10 @@ pub(crate) enum PeerError {
     NoAnswer,
     /// The other side closed the connection.
     HungUp,
+    /// There is no encrypted connection to be had.
+    Tls(tls::Failure),
+    /// The caller begins TLS, and this port has none.
+    TlsUnwanted,
     /// The other side refused the call.
     Refused {
         /// Its words.
@@ -87,6 +102,11 @@ impl std::fmt::Display for PeerError {
             PeerError::BadHello(error) => error.fmt(f),
             PeerError::NoAnswer => f.write_str("no answer to our hello"),
             PeerError::HungUp => f.write_str("the peer closed the connection"),
+            PeerError::Tls(failure) => write!(f, "no TLS with the peer: {failure}"),
+            PeerError::TlsUnwanted => f.write_str(
+                "it speaks TLS to a port without TLS; write https:// in --listen-peer-urls and \
+                 give --peer-cert-file and --peer-key-file, or write http:// at the caller",
+            ),
             PeerError::Refused { why } => write!(f, "the peer refused the call: {why}"),
             PeerError::Unexpected => f.write_str("the peer answered out of turn"),
             PeerError::DiskLost(lost) | PeerError::PeerDiskLost(lost) => lost.fmt(f),
@@ -105,7 +125,15 @@ impl PeerError {
 
 impl From<io::Error> for PeerError {
     fn from(error: io::Error) -> PeerError {
-        PeerError::Io(error)
+        // The other side judges our certificate only after our own handshake is through.
+        let of_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+        if of_tls { PeerError::Tls(error.into()) } else { PeerError::Io(error) }
+    }
+}
+
+impl From<tls::Failure> for PeerError {
+    fn from(failure: tls::Failure) -> PeerError {
+        PeerError::Tls(failure)
     }
 }
 
@@ -149,7 +177,8 @@ pub(crate) struct Shared {
     data: u64,
     profile: Profile,
     roster: Arc<Roster>,
-    urls: BTreeMap<NodeId, String>,
+    urls: BTreeMap<NodeId, Url>,
+    tls: Option<Secured>,
     receiver: Box<dyn Receive>,
     greeted: watch::Sender<Vec<NodeId>>,
     failure: watch::Sender<Option<DiskLost>>,
@@ -162,8 +191,11 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn url(&self, peer: NodeId) -> &str {
-        self.urls.get(&peer).map_or("", String::as_str)
+    /// Calls a peer.
+    async fn dial(&self, peer: NodeId) -> Result<Stream, PeerError> {
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, "the peer has no URL");
+        let url = self.urls.get(&peer).ok_or_else(unknown)?;
+        dial(url, self.tls.as_ref()).await
     }
 
     fn greeted(&self, peer: NodeId) {
@@ -219,8 +251,10 @@ pub(crate) struct Neighbours {
     pub(crate) data: u64,
     /// What this member tells of itself.
     pub(crate) profile: Profile,
-    /// Where each other member is dialled, as `host:port`.
-    pub(crate) urls: BTreeMap<NodeId, String>,
+    /// Where each other member is dialled.
+    pub(crate) urls: BTreeMap<NodeId, Url>,
+    /// How, where a URL says https.
+    pub(crate) tls: Option<Secured>,
 }
 
 /// All links of this member.
@@ -235,10 +269,10 @@ impl Peers {
     pub(crate) fn start(
         neighbours: Neighbours,
         roster: Roster,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<tls::Listener>,
         receiver: Box<dyn Receive>,
     ) -> Peers {
-        let Neighbours { cluster, me, data, profile, urls } = neighbours;
+        let Neighbours { cluster, me, data, profile, urls, tls } = neighbours;
         let shared = Arc::new(Shared {
             cluster,
             me,
@@ -246,6 +280,7 @@ impl Peers {
             profile,
             roster: Arc::new(roster),
             urls,
+            tls,
             receiver,
             greeted: watch::Sender::new(Vec::new()),
             failure: watch::Sender::new(None),
@@ -296,11 +331,28 @@ impl Peers {
 }
 
 /// Opens a connection to a peer. The one place where an outgoing stream is made.
-async fn dial(address: &str) -> Result<TcpStream, PeerError> {
-    let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address));
+async fn dial(url: &Url, tls: Option<&Secured>) -> Result<Stream, PeerError> {
+    let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(url.authority()));
     let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     configure(&stream)?;
-    Ok(stream)
+    match tls {
+        Some(secured) if url.is_https() => {
+            let config = secured.keeper.client();
+            let stream = tls::call_within(TLS_TIMEOUT, config, url.host(), stream).await?;
+            Ok(Stream::secured(stream.into()))
+        }
+        // Who has an https URL to dial has TLS: it is set up by the same URLs.
+        _ => Ok(Stream::Plain(stream)),
+    }
+}
+
+/// What a listener for peers says to who calls without TLS.
+pub(crate) fn tls_wanted() -> Vec<u8> {
+    let mut frame = Vec::new();
+    wire::push_frame(&mut frame, wire::Kind::Refused, |out| {
+        out.extend_from_slice(TLS_WANTED.as_bytes());
+    });
+    frame
 }
 
 /// What both ends of a connection between members ask of the kernel. Links go one way and may be
@@ -320,12 +372,16 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
 mod tests {
     use super::*;
     use rustix::net::sockopt;
+    use tokio::net::TcpListener;
 
     #[tokio::test]
     async fn a_silent_network_ends_a_connection_at_both_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound").to_string();
-        let ours = dial(&address).await.expect("a call");
+        let address = listener.local_addr().expect("bound");
+        let url = format!("http://{address}").parse().expect("a URL");
+        let Stream::Plain(ours) = dial(&url, None).await.expect("a call") else {
+            panic!("the URL says http");
+        };
         let (theirs, _) = listener.accept().await.expect("the call");
         configure(&theirs).expect("a socket");
         for stream in [ours, theirs] {

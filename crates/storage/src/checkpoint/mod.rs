@@ -99,6 +99,11 @@ impl<D: Disk> Checkpoints<D> {
         Ok(manifests)
     }
 
+    /// Where the log stood at each published checkpoint, whole or not; newest first.
+    pub fn positions(&self) -> Result<Vec<Position>, CheckpointError> {
+        self.directory.positions()
+    }
+
     /// Reads the checkpoints, newest first, until one is whole to its last byte.
     pub fn newest_whole(&self) -> Result<NewestWhole, CheckpointError> {
         let mut skipped = Vec::new();

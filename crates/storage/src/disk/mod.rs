@@ -3,7 +3,7 @@
 //! Problem: the interesting states of a disk (a torn sector, a lost rename, a flipped bit, a failed
 //! sync) hardly ever occur on a developer's machine. So the log and the checkpoints are written
 //! against [`Disk`], and the same code runs on a [`RealDisk`] and on a [`MemoryDisk`] that can be
-//! told to do each of these things.
+//! told to do each of these things; or on a [`Shadow`], to see what it would do to a directory.
 //!
 //! What a disk promises, and what may not be assumed:
 //! * a write is durable only after [`DiskFile::sync`] of that file returned;
@@ -14,9 +14,11 @@
 
 mod memory;
 mod real;
+mod shadow;
 
 pub use memory::{Fault, MemoryDisk, MemoryFile, MemoryLock};
 pub use real::{RealDisk, RealFile, RealLock};
+pub use shadow::Shadow;
 
 use std::io;
 use std::path::Path;

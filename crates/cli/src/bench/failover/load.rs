@@ -1,6 +1,6 @@
 //! Writes at fixed times, whatever the answers do, and when they were acknowledged.
 
-use crate::client;
+use crate::client::{self, Endpoint};
 use quorate_server::proto::etcdserverpb::PutRequest;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::url::Url;
@@ -39,7 +39,10 @@ impl Load {
     /// So many writes per second, at all endpoints in turn.
     pub(super) fn begin(endpoints: &[Url], writes_per_second: u64) -> Load {
         Load {
-            channels: endpoints.iter().map(|url| Some(client::channel(url))).collect(),
+            channels: endpoints
+                .iter()
+                .map(|url| Some(client::channel(&Endpoint::of(url.clone(), None))))
+                .collect(),
             every: Duration::from_secs(1) / u32::try_from(writes_per_second).unwrap_or(u32::MAX),
             begun: 0,
             under_way: JoinSet::new(),

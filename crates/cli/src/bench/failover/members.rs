@@ -1,7 +1,7 @@
 //! Three members as processes of their own, in a directory that goes with them.
 
 use super::{FailoverError, SERVES_WITHIN, failed};
-use crate::client;
+use crate::client::{self, Endpoint};
 use crate::parent;
 use quorate_server::url::Url;
 use rustix::process::{Pid, Signal, kill_process};
@@ -110,7 +110,11 @@ impl Members {
         let began = Instant::now();
         while began.elapsed() < SERVES_WITHIN {
             for (member, url) in self.endpoints.iter().enumerate() {
-                let status = client::status(&client::channel(url), ANSWER_WITHIN).await;
+                let status = client::status(
+                    &client::channel(&Endpoint::of(url.clone(), None)),
+                    ANSWER_WITHIN,
+                )
+                .await;
                 if let Ok(status) = status
                     && status.header.as_ref().is_some_and(|it| it.member_id == status.leader)
                 {
@@ -125,7 +129,7 @@ impl Members {
     /// Waits until a member knows a leader and has caught up with it.
     pub(super) async fn await_service(&mut self, member: usize) -> Result<(), FailoverError> {
         let began = Instant::now();
-        let channel = client::channel(&self.endpoints[member]);
+        let channel = client::channel(&Endpoint::of(self.endpoints[member].clone(), None));
         while began.elapsed() < SERVES_WITHIN {
             let child = self.children[member].as_mut();
             if let Some(Ok(Some(_))) = child.map(Child::try_wait) {
