@@ -61,7 +61,7 @@ fn metrics(expression: &str) -> impl Iterator<Item = &str> {
 /// The values that an expression wants a label to have.
 fn wanted<'a>(expression: &'a str, label: &str) -> Vec<&'a str> {
     let begin = format!("{label}=\"");
-    let parts = expression.split(&begin).skip(1);
+    let parts = expression.split(begin.as_str()).skip(1);
     parts.filter_map(|rest| rest.split('"').next()).collect()
 }
 

@@ -404,14 +404,12 @@ impl Config {
         }
         let settings = changed! {
             "corrupt-check-time": corrupt_check_time,
-            "enable-grpc-gateway": enable_grpc_gateway,
             "experimental-initial-corrupt-check": initial_corrupt_check,
             "grpc-keepalive-min-time": grpc_keepalive_min_time,
             "initial-election-tick-advance": initial_election_tick_advance,
             "pre-vote": pre_vote,
             "warning-apply-duration": warning_apply_duration,
             "warning-unary-request-duration": warning_unary_request_duration,
-            "watch-progress-notify-interval": watch_progress_notify_interval,
         };
         settings.iter().filter(|(_, set)| *set).map(|(flag, _)| *flag).collect()
     }
@@ -582,7 +580,7 @@ mod tests {
     fn a_setting_that_does_nothing_yet_is_told_when_it_is_set() {
         assert_eq!(Config::default().not_in_force(), [""; 0]);
         let config = Config { pre_vote: false, learners_max: 12, ..Config::default() };
-        assert_eq!(config.not_in_force(), ["max-learners", "pre-vote"]);
+        assert_eq!(config.not_in_force(), ["pre-vote"]);
     }
 
     #[test]
