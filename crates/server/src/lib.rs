@@ -10,7 +10,7 @@ mod codec;
 pub mod config;
 pub mod echo;
 mod force;
-mod gateway;
+pub mod gateway;
 mod genesis;
 pub mod guarantees;
 mod handle;

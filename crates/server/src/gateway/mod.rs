@@ -39,7 +39,7 @@ mod stream;
 
 use crate::api::ApiError;
 use crate::proto::DESCRIPTORS;
-use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use std::future::Future;
@@ -100,6 +100,11 @@ impl Gateway {
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         }
+        if is_of_foreign_page(request.headers()) {
+            return status::refusal(&Status::permission_denied(
+                "quorate: pages of other origins may not use this gateway",
+            ));
+        }
         let answer = if method.is_client_streaming() || method.is_server_streaming() {
             stream::answer(&method, &self.limits, request, serve).await
         } else {
@@ -109,10 +114,31 @@ impl Gateway {
     }
 }
 
+/// Every method of the API: its service, its name, and its path as JSON, if it has one; in the order
+/// of the definitions.
+pub fn methods() -> Vec<(String, String, Option<String>)> {
+    let all = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let told = all.map(|method| {
+        let (service, name) = (method.parent_service().full_name().to_owned(), method.name());
+        let path = routes::ROUTES.iter().rfind(|route| (route.1, route.2) == (&*service, name));
+        (service, name.to_owned(), path.map(|(path, ..)| format!("/v3/{path}")))
+    });
+    told.collect()
+}
+
 fn method(path: &str) -> Option<MethodDescriptor> {
     let (service, method) = routes::method(path)?;
     let service = POOL.get_service_by_name(service)?;
     service.methods().find(|of| of.name() == method)
+}
+
+/// Whether a browser asks for a page that came from elsewhere. Such a page could write with the
+/// reach of whoever looks at it, and what it sends needs no permission of ours first.
+fn is_of_foreign_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    from.map(|(_, authority)| authority) != host
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Response<Body> {

@@ -2,8 +2,9 @@
 
 use super::frames::Frames;
 use super::json::{self, Objects};
-use super::{ANSWER_BYTES_MAX, Gateway, POOL, method, routes, status};
+use super::{ANSWER_BYTES_MAX, Gateway, POOL, is_of_foreign_page, method, routes, status};
 use http_body_util::{BodyExt, Full};
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -214,6 +215,20 @@ async fn a_request_beyond_the_bound_is_refused() {
     let response = answered("/v3/kv/range", &json, 0, Vec::new()).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert!(text(response).await.contains("etcdserver: request is too large"));
+}
+
+#[test]
+fn pages_of_elsewhere_are_known() {
+    let foreign = |origin: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("127.0.0.1:2379"));
+        headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
+        is_of_foreign_page(&headers)
+    };
+    assert!(!foreign(None) && !foreign(Some("http://127.0.0.1:2379")));
+    for origin in ["http://evil.example", "null", "http://127.0.0.1:80", "https://127.0.0.1"] {
+        assert!(foreign(Some(origin)), "{origin}");
+    }
 }
 
 #[tokio::test]
