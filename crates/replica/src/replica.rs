@@ -307,6 +307,8 @@ pub struct Replica {
     committed: Vec<Entry>,
     configuration: Configuration,
     members: Members,
+    /// Digest of the members that the cluster began with.
+    genesis_digest: u64,
     member_terms: MemberTerms,
     changes: BTreeMap<Ticket, membership::Change>,
     /// As the leader of that term: the learner whose promotion was proposed last.
@@ -564,6 +566,7 @@ impl Protocol for Replica {
             committed: Vec::new(),
             configuration,
             members,
+            genesis_digest: config.members.digest(),
             member_terms: config.member_terms,
             changes: BTreeMap::new(),
             promoted: None,

@@ -21,11 +21,18 @@ impl Replica {
         self.disputed
     }
 
+    /// What is compared with others: the store, and what the log has changed about the members. Who
+    /// they were first does not count, because a replica of a version without that table is of the
+    /// same state until one is changed.
+    pub fn digest(&self) -> u64 {
+        self.store.digest() ^ self.members.digest() ^ self.genesis_digest
+    }
+
     /// What the state is at a common point, once that is applied.
     pub(super) fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
         let at = self.applied.index;
         if at.0.is_multiple_of(crate::DIGEST_EVERY) {
-            self.digests.note(at, cx.id, self.store.digest() ^ self.members.digest());
+            self.digests.note(at, cx.id, self.digest());
             self.judge(at, cx);
         }
     }

@@ -9,7 +9,7 @@ mod writes;
 use bytes::Bytes;
 use quorate_core::{NodeId, Protocol};
 use quorate_protocols::consensus::raft::Configuration;
-use quorate_replica::members::Members;
+use quorate_replica::members::{Members, Seat};
 use quorate_replica::store::{
     Command, DeleteRange, Keys, LeaseTime, Mutant, Outcome, Put, Revision, Store,
 };
@@ -268,6 +268,23 @@ fn misled(mutant: Option<Mutant>) -> Town {
     );
     town.pass(Duration::from_secs(5));
     town
+}
+
+/// As in an upgrade: of three versions without a table of members, one after another has one.
+#[test]
+fn who_knows_the_first_members_agrees_with_who_does_not() {
+    let mut town = settled();
+    let seat = |id: u64| (NodeId(id), Seat::of(vec![format!("http://10.0.0.{id}:2380")]));
+    town.genesis = Members::of([1, 2, 3].map(seat));
+    for upgraded in [1, 2, 3].map(NodeId) {
+        let records = town.nodes[&upgraded].records.clone();
+        town.start(upgraded, None, records);
+        town.pass(Duration::from_secs(5));
+        write_much(&mut town);
+        for house in town.nodes.values() {
+            assert_eq!((house.node.disputed(), house.node.fenced()), (None, None));
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::walk::Dice;
 use bytes::Bytes;
 use quorate_core::{Buggify, Context, Effect, NodeId, Protocol, Time};
 use quorate_protocols::consensus::raft::{self, Configuration, Record, RoleName};
+use quorate_replica::members::Members;
 use quorate_replica::store::Command;
 use quorate_replica::{
     Answer, Checkpoint, Config, Indication, LeaseAnswer, LeaseAsk, Life, Message, Plant, Refusal,
@@ -25,6 +26,8 @@ pub(crate) struct Town {
     /// Processes that stand still: their messages wait in their sockets.
     frozen: BTreeSet<NodeId>,
     held: Vec<(NodeId, NodeId, Message)>,
+    /// Whom those who start from now on take for the first members; by default they keep no table.
+    pub(crate) genesis: Members,
     /// What members have said to each other, if it is kept.
     pub(crate) copies: Option<Vec<(NodeId, NodeId, Message)>>,
     plant: Option<Plant>,
@@ -69,6 +72,7 @@ impl Town {
             calm: false,
             now: Time::from_nanos(1),
             tickets: 0,
+            genesis: Members::default(),
         };
         for id in 1..=3 {
             town.start(NodeId(id), None, Vec::new());
@@ -92,7 +96,7 @@ impl Town {
             },
             life,
             checkpoint,
-            members: Default::default(),
+            members: self.genesis.clone(),
             member_terms: Default::default(),
             request_timeout: Duration::from_secs(5),
             log_retain_bytes: 1 << 20,

@@ -51,7 +51,7 @@ impl Service {
         state: &Replica,
         hands: &mut Hands<'_, Self>,
     ) -> Result<(), Broken> {
-        let digest = state.store().digest() ^ state.members().digest();
+        let digest = state.digest();
         let at = state.applied();
         if at.index > self.logs.last() {
             for (position, payload) in self.logs.up_to(at)? {
