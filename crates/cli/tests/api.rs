@@ -123,7 +123,7 @@ fn of_data() -> Vec<Ask> {
         ask(
             "Maintenance/Downgrade",
             json!({"action": "CANCEL"}),
-            ("/code", json!(2)),
+            ("/code", json!(9)),
             "refused: none is going on",
         ),
     ]
