@@ -1,3 +1,6 @@
+//! The table of members: what each change does, what is refused, and that a leader who follows it
+//! comes to rest.
+
 use super::*;
 use bytes::Bytes;
 
