@@ -52,11 +52,8 @@ pub(crate) struct Shared {
     pub(crate) cluster_id: u64,
     pub(crate) member_id: u64,
     pub(crate) life: Life,
-    /// Who the members are.
     pub(crate) register: Register,
-    /// This member does not vote.
     is_learner: AtomicBool,
-    /// The links, once there are some.
     peers: OnceLock<Arc<PeersShared>>,
     /// This member was removed from the cluster.
     removed: watch::Sender<bool>,

@@ -1,4 +1,5 @@
-//! The table of members: what each change does to it, and what is refused.
+//! The table of members: what each change does, what is refused, and that a leader who follows it
+//! comes to rest.
 
 use super::*;
 use bytes::Bytes;

@@ -354,6 +354,7 @@ impl World for Service {
         if self.options.workload == Workload::Members {
             let site = Site::new(About::Setup, 1_100);
             self.reshaping.begin(nodes, hands.draw(site, 2) == 1);
+            self.options.watchers = 0; // one at a node that is no member is told nothing
         }
         self.buggify = match (hands.buggify(), rare) {
             (Switch::Off, _) | (_, 0) => Buggify::Off,
