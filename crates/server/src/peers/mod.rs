@@ -40,7 +40,7 @@ pub(crate) use wire::BadFrame;
 
 use crate::genesis::Genesis;
 use crate::tls::{self, Secured};
-use crate::url::Url;
+use crate::url::{Scheme, Url};
 use crate::witness::Clue;
 use bytes::Bytes;
 use quorate_core::NodeId;
@@ -242,10 +242,12 @@ impl Shared {
         dial(&url, self.tls.as_ref()).await
     }
 
-    /// Where the peer is dialled.
+    /// Where the peer is dialled. The table keeps the scheme of its day, and a cluster that has moved
+    /// to TLS since then moved with all its members: nobody is dialled without it.
     fn url(&self, peer: NodeId) -> Option<Url> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        members.get(peer)?.peer_urls.first()?.parse().ok()
+        let url: Url = members.get(peer)?.peer_urls.first()?.parse().ok()?;
+        Some(if self.tls.is_some() { url.with_scheme(Scheme::Https) } else { url })
     }
 
     /// The members, as this one knows them.

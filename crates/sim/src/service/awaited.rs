@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 impl Service {
     /// True if nothing is waited for any longer.
     pub(super) fn is_whole_again(&self, nodes: &Nodes<'_, Self>) -> bool {
-        if self.reshaping.is_on() && (0..nodes.len()).any(|member| nodes.is_dead(member)) {
-            return true; // Of few members a majority may be gone.
+        // Of few members a majority may be gone, or have lost records that only it had.
+        let is_reduced = || (0..nodes.len()).any(|member| nodes.is_dead(member));
+        if self.reshaping.is_on() && (self.reshaping.has_lost() || is_reduced()) {
+            return true;
         }
         let serving = (0..nodes.len()).all(|member| {
             self.served[member]

@@ -379,10 +379,11 @@ impl Service {
         hands: &mut Hands<'_, Self>,
     ) {
         let votes = self.reshaping.votes(self.id(member));
-        if self.served[member] || nodes.is_dead(member) || !votes {
+        if self.served[member] || nodes.is_dead(member) {
             return;
         }
-        if !self.members[member].up {
+        // A learner that votes in the end is asked then.
+        if !votes || !self.members[member].up {
             return self.errand(PROBE_EVERY, Errand::Probe { member }, hands);
         }
         let key = Bytes::from_static(b"k/probe");

@@ -466,6 +466,9 @@ impl World for Service {
         // Damage in a batch that is not marked yet cannot be told from a torn one: the log promises
         // nothing of it until it has been at rest.
         let at_rest = self.members[node].unmarked.is_none();
+        if matches!(fault, Fault::BitRot | Fault::Misdirected) && at_rest {
+            self.reshaping.lose();
+        }
         match fault {
             Fault::BitRot | Fault::Misdirected if !at_rest => None,
             Fault::BitRot => disk.rot(choose),

@@ -43,6 +43,8 @@ type Name = (Life, Ticket);
 #[derive(Debug, Default)]
 pub(super) struct Reshaping {
     on: bool,
+    /// The disk of a node was damaged.
+    lost: bool,
     founders: usize,
     terms: MemberTerms,
     /// The next node that was never a member.
@@ -71,6 +73,16 @@ impl Reshaping {
 
     pub(super) fn is_on(&self) -> bool {
         self.on
+    }
+
+    /// The disk of a node was damaged.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// True if a node may have lost what only it had.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost
     }
 
     /// True if the committed configuration counts on it.
