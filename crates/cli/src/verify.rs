@@ -68,11 +68,13 @@ fn lines(report: &Report) -> Vec<String> {
     }
     match &report.start {
         Start::Yes { revision, digest, from_peers: 0 } => {
-            lines.push(format!("a member starts with revision {revision}, digest {digest}"));
+            lines.push(format!(
+                "a member starts with revision {revision}, digest {digest}, and the log after it"
+            ));
         }
         Start::Yes { revision, from_peers, .. } => lines.push(format!(
-            "a member starts with revision {revision} and asks its peers for {from_peers} lost \
-             records"
+            "a member starts with revision {revision} and the log after it, and asks its peers for \
+             {from_peers} lost records"
         )),
         Start::No { why } => lines.push(format!("a member refuses to start: {why}")),
     }

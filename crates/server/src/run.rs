@@ -379,7 +379,8 @@ async fn meet_the_cluster(members: usize, peers: &Peers) -> Result<(), RunError>
             met = peers.greet(others) => return Ok(met?),
             _ = notice.tick() => tracing::warn!(
                 "still waiting for a majority; start the other members, or compare \
-                 --initial-cluster"
+                 --initial-cluster. A member that was added to a running cluster is begun with an \
+                 empty directory and --initial-cluster-state=existing"
             ),
         }
     }

@@ -178,7 +178,10 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Report, VerifyE
         records: 0,
         unfinished_bytes: 0,
         damage: Vec::new(),
-        start: start(&home, identity.member),
+        start: match identity.removed {
+            true => Start::No { why: "it was removed from its cluster".to_owned() },
+            false => start(&home, identity.member),
+        },
     };
     roster(&dir, &mut report);
     checkpoints(&home, &mut report);

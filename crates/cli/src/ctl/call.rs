@@ -118,6 +118,9 @@ impl Caller {
 ///
 /// Refusals come before a request is proposed. What is not a refusal is a request that was lost on
 /// the way, there or back.
+/// What a member that is unavailable says before it has done anything.
+const DEFINITE: [&str; 2] = ["etcdserver: no leader", "etcdserver: unhealthy cluster"];
+
 fn is_definite(status: &Status) -> bool {
     match status.code() {
         Code::InvalidArgument
@@ -130,7 +133,7 @@ fn is_definite(status: &Status) -> bool {
         | Code::OutOfRange
         | Code::Unimplemented
         | Code::DataLoss => true,
-        Code::Unavailable => status.message() == "etcdserver: no leader",
+        Code::Unavailable => DEFINITE.contains(&status.message()),
         _ => false,
     }
 }

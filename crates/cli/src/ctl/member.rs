@@ -101,7 +101,7 @@ impl Member {
                 let answer = add(caller, request).await?;
                 let manner = if *learner { " as learner " } else { " " };
                 let verb = format!("added{manner}to");
-                Ok(added(caller, &answer, name, &verb))
+                Ok(added(caller, &answer, (name, None), &verb))
             }
             MemberCommand::Replace { old, name, peer_urls } => {
                 let old = caller.replaced(old, name).await?;
@@ -114,7 +114,8 @@ impl Member {
                     request
                 };
                 let answer = add(caller, request).await?;
-                Ok(added(caller, &answer, name, &format!("takes the place of {old:x} in")))
+                let verb = format!("takes the place of {old:x} in");
+                Ok(added(caller, &answer, (name, Some(old)), &verb))
             }
             MemberCommand::Remove { member } => {
                 let id = caller.member(member).await?;
@@ -205,12 +206,18 @@ async fn list(caller: &Caller, linearizable: bool) -> Result<Value, CtlError> {
     Ok(json!({ "header": header, "members": members_json(&members) }))
 }
 
-/// How the new member is to be started, as etcdctl prints it.
-fn added(caller: &Caller, answer: &MemberAddResponse, name: &str, verb: &str) -> Value {
+/// How the new member is to be started, as etcdctl prints it: under which name, beside whom; the
+/// one whose place it takes is left out.
+fn added(
+    caller: &Caller,
+    answer: &MemberAddResponse,
+    (name, instead_of): (&str, Option<u64>),
+    verb: &str,
+) -> Value {
     let new = answer.member.clone().unwrap_or_default();
     let cluster = answer.header.as_ref().map_or(0, |header| header.cluster_id);
     let mut each = Vec::new();
-    for told in &answer.members {
+    for told in answer.members.iter().filter(|told| Some(told.id) != instead_of) {
         let hex = format!("{:x}", told.id);
         let known = if told.name.is_empty() { &hex } else { &told.name };
         let known = if told.id == new.id { name } else { known };

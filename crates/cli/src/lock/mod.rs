@@ -115,6 +115,7 @@ struct Flags {
 #[command(after_help = LOCK_EXAMPLES)]
 pub(crate) struct LockOptions {
     /// The lock
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: String,
     #[command(flatten)]
     flags: Flags,
@@ -128,6 +129,7 @@ pub(crate) struct LockOptions {
 #[command(after_help = ELECT_EXAMPLES)]
 pub(crate) struct ElectOptions {
     /// The election
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: String,
     /// What the leader shows to those who observe [default: this machine and process]
     value: Option<String>,

@@ -114,8 +114,8 @@ impl Gateway {
     }
 }
 
-/// Every method of the API: its service, its name, and its path as JSON, if it has one; in the order
-/// of the definitions.
+/// Every method of the API: its service, its name, and its path as JSON, if it has one; in the
+/// order of the definitions.
 pub fn methods() -> Vec<(String, String, Option<String>)> {
     let all = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     let told = all.map(|method| {

@@ -242,8 +242,8 @@ impl Shared {
         dial(&url, self.tls.as_ref()).await
     }
 
-    /// Where the peer is dialled. The table keeps the scheme of its day, and a cluster that has moved
-    /// to TLS since then moved with all its members: nobody is dialled without it.
+    /// Where the peer is dialled. The table keeps the scheme of its day, and a cluster that has
+    /// moved to TLS since then moved with all its members: nobody is dialled without it.
     fn url(&self, peer: NodeId) -> Option<Url> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         let url: Url = members.get(peer)?.peer_urls.first()?.parse().ok()?;
