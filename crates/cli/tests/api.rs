@@ -35,36 +35,104 @@ fn ask(
     Ask { method, body, expects, shows }
 }
 
-/// Questions of keys, leases, locks and the member, one after another. fn of_data() -> Vec<Ask> {
-let (a, put) = ("YQ==", json!({"key": "YQ==", "value": "MQ==", "prev_kv": true})); vec![
-ask("KV/Put", put, ("/header/revision", json!("2")), "the revision of a first write"),
-ask("KV/Range", json!({"key": a}), ("/kvs/0/value", json!("MQ==")), "what was written"), ask(
-"KV/Txn", json!({ "compare": [{"key": a, "target": "VERSION", "version": "1"}], "success":
-[{"request_put": {"key": a, "value": "Mg=="}}], }), ("/succeeded", json!(true)), "a comparison that
-holds", ), ask("KV/DeleteRange", json!({"key": a}), ("/deleted", json!("1")), "one key is gone"),
-ask( "KV/Compact", json!({"revision": "3"}), ("/header/revision", json!("4")), "history ends", ),
-ask( "Watch/Watch", json!({"create_request": {"key": a}}), ("/result/created", json!(true)), "a
-stream that has begun", ), ask("Lease/LeaseGrant", json!({"TTL": 3600, "ID": 7}), ("/ID",
-json!("7")), "a lease"), ask( "Lease/LeaseKeepAlive", json!({"ID": 7}), ("/result/TTL",
-json!("3600")), "it is renewed", ), ask("Lease/LeaseTimeToLive", json!({"ID": 7}), ("/grantedTTL",
-json!("3600")), "its term"), ask("Lease/LeaseLeases", json!({}), ("/leases/0/ID", json!("7")), "it
-is listed"), ask( "Lock/Lock", json!({"name": "bA==", "lease": 7}), ("/key", json!("bC83")), "the
-key held", ), ask("Lock/Unlock", json!({"key": "bC83"}), ("/header/revision", json!("6")), "it is
-gone"), ask( "Election/Campaign", json!({"name": "ZQ==", "lease": 7, "value": "bWU="}),
-("/leader/rev", json!("7")), "the token of the leader", ), ask( "Election/Proclaim",
-json!({"leader": {"name": "ZQ==", "key": "ZS83", "rev": 7, "lease": 7}, "value": "dXM="}),
-("/header/revision", json!("8")), "a new value", ), ask("Election/Leader", json!({"name": "ZQ=="}),
-("/kv/value", json!("dXM=")), "who leads"), ask( "Election/Observe", json!({"name": "ZQ=="}),
-("/result/kv/value", json!("dXM=")), "who leads, and then who leads next", ), ask(
-"Election/Resign", json!({"leader": {"name": "ZQ==", "key": "ZS83", "rev": 7, "lease": 7}}),
-("/header/revision", json!("9")), "nobody leads", ), ask("Lease/LeaseRevoke", json!({"ID": 7}),
-("/header/revision", json!("9")), "it is gone"), ask("Maintenance/Status", json!({}), ("/raftTerm",
-json!("1")), "the term"), ask("Maintenance/Alarm", json!({}), ("/alarms", Value::Null), "no
-alarm"), ask( "Maintenance/Defragment", json!({}), ("/error", Value::Null), "done: nothing is
-needed", ), ask( "Maintenance/HashKV", json!({}), ("/compact_revision", json!("3")), "a hash since
-then", ), ask("Maintenance/Snapshot", json!({}), ("/error", Value::Null), "a first piece"), ask(
-"Maintenance/Downgrade", json!({"action": "CANCEL"}), ("/code", json!(9)), "refused: none is going
-on", ), ] }
+/// Who leads the election that is asked of.
+fn leader() -> Value {
+    json!({"name": "ZQ==", "key": "ZS83", "rev": 7, "lease": 7})
+}
+
+/// Questions of keys, leases, locks and the member, one after another.
+fn of_data() -> Vec<Ask> {
+    let (a, put) = ("YQ==", json!({"key": "YQ==", "value": "MQ==", "prev_kv": true}));
+    vec![
+        ask("KV/Put", put, ("/header/revision", json!("2")), "the revision of a first write"),
+        ask("KV/Range", json!({"key": a}), ("/kvs/0/value", json!("MQ==")), "what was written"),
+        ask(
+            "KV/Txn",
+            json!({
+                "compare": [{"key": a, "target": "VERSION", "version": "1"}],
+                "success": [{"request_put": {"key": a, "value": "Mg=="}}],
+            }),
+            ("/succeeded", json!(true)),
+            "a comparison that holds",
+        ),
+        ask("KV/DeleteRange", json!({"key": a}), ("/deleted", json!("1")), "one key is gone"),
+        ask(
+            "KV/Compact",
+            json!({"revision": "3"}),
+            ("/header/revision", json!("4")),
+            "history ends",
+        ),
+        ask(
+            "Watch/Watch",
+            json!({"create_request": {"key": a}}),
+            ("/result/created", json!(true)),
+            "a stream that has begun",
+        ),
+        ask("Lease/LeaseGrant", json!({"TTL": 3600, "ID": 7}), ("/ID", json!("7")), "a lease"),
+        ask(
+            "Lease/LeaseKeepAlive",
+            json!({"ID": 7}),
+            ("/result/TTL", json!("3600")),
+            "it is renewed",
+        ),
+        ask("Lease/LeaseTimeToLive", json!({"ID": 7}), ("/grantedTTL", json!("3600")), "its term"),
+        ask("Lease/LeaseLeases", json!({}), ("/leases/0/ID", json!("7")), "it is listed"),
+        ask(
+            "Lock/Lock",
+            json!({"name": "bA==", "lease": 7}),
+            ("/key", json!("bC83")),
+            "the key held",
+        ),
+        ask("Lock/Unlock", json!({"key": "bC83"}), ("/header/revision", json!("6")), "it is gone"),
+        ask(
+            "Election/Campaign",
+            json!({"name": "ZQ==", "lease": 7, "value": "bWU="}),
+            ("/leader/rev", json!("7")),
+            "the token of the leader",
+        ),
+        ask(
+            "Election/Proclaim",
+            json!({"leader": leader(), "value": "dXM="}),
+            ("/header/revision", json!("8")),
+            "a new value",
+        ),
+        ask("Election/Leader", json!({"name": "ZQ=="}), ("/kv/value", json!("dXM=")), "who leads"),
+        ask(
+            "Election/Observe",
+            json!({"name": "ZQ=="}),
+            ("/result/kv/value", json!("dXM=")),
+            "who leads, and then who leads next",
+        ),
+        ask(
+            "Election/Resign",
+            json!({"leader": leader()}),
+            ("/header/revision", json!("9")),
+            "nobody leads",
+        ),
+        ask("Lease/LeaseRevoke", json!({"ID": 7}), ("/header/revision", json!("9")), "it is gone"),
+        ask("Maintenance/Status", json!({}), ("/raftTerm", json!("1")), "the term"),
+        ask("Maintenance/Alarm", json!({}), ("/alarms", Value::Null), "no alarm"),
+        ask(
+            "Maintenance/Defragment",
+            json!({}),
+            ("/error", Value::Null),
+            "done: nothing is needed",
+        ),
+        ask(
+            "Maintenance/HashKV",
+            json!({}),
+            ("/compact_revision", json!("3")),
+            "a hash since then",
+        ),
+        ask("Maintenance/Snapshot", json!({}), ("/error", Value::Null), "a first piece"),
+        ask(
+            "Maintenance/Downgrade",
+            json!({"action": "CANCEL"}),
+            ("/code", json!(9)),
+            "refused: none is going on",
+        ),
+    ]
+}
 
 /// Questions of users and roles; the last leaves authentication off.
 fn of_users() -> Vec<Ask> {
@@ -209,15 +277,23 @@ async fn every_method_answers() {
 
 type Served = (String, String, Option<String>);
 
-fn table(served: &[Served], came: &BTreeMap<String, Result<&'static str, String>>) -> String { let
-mut text = String::from( "# The API, method by method\n\nEach was asked of a running member by
-`cargo test -p quorate \ --test api`, which also writes this\ntable (`UPDATE=1`).\n\n| method | as
-JSON | | what the \ answer showed |\n|---|---|---|---|\n", ); for (service, name, path) in served {
-let path = path.as_ref().map_or("-".to_owned(), |path| format!("`{path}`")); let (verdict, shows) =
-match came.get(&format!("{}/{name}", short(service))) { Some(Ok(shows)) => ("pass", *shows),
-Some(Err(_)) => ("**fail**", "something else"), None => ("not served", "`Unimplemented`, as etcd
-3.5 answers"), }; writeln!(text, "| `{service}/{name}` | {path} | {verdict} | {shows}
-|").expect("text"); } text }
+fn table(served: &[Served], came: &BTreeMap<String, Result<&'static str, String>>) -> String {
+    let mut text = String::from(
+        "# The API, method by method\n\nEach was asked of a running member by `cargo test -p \
+         quorate --test api`, which also writes this\ntable (`UPDATE=1`).\n\n| method | as JSON \
+         | | what the answer showed |\n|---|---|---|---|\n",
+    );
+    for (service, name, path) in served {
+        let path = path.as_ref().map_or("-".to_owned(), |path| format!("`{path}`"));
+        let (verdict, shows) = match came.get(&format!("{}/{name}", short(service))) {
+            Some(Ok(shows)) => ("pass", *shows),
+            Some(Err(_)) => ("**fail**", "something else"),
+            None => ("not served", "`Unimplemented`, as etcd 3.5 answers"),
+        };
+        writeln!(text, "| `{service}/{name}` | {path} | {verdict} | {shows} |").expect("text");
+    }
+    text
+}
 
 fn compare(table: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");

@@ -121,7 +121,14 @@ impl Caller {
 /// What a member that is unavailable says before it has done anything.
 const DEFINITE: [&str; 2] = ["etcdserver: no leader", "etcdserver: unhealthy cluster"];
 
+/// What is said of a request that was carried out before, or may have been.
+const OF_BEFORE: [&str; 2] =
+    ["quorate: the request was carried out at", "quorate: unknown request id, too old"];
+
 fn is_definite(status: &Status) -> bool {
+    if OF_BEFORE.iter().any(|words| status.message().starts_with(words)) {
+        return false;
+    }
     match status.code() {
         Code::InvalidArgument
         | Code::NotFound

@@ -420,9 +420,27 @@ impl Replica {
         let healthy = match without {
             None => alive == voters.len(),
             Some(id) if !voters.contains(&id) || !self.raft.is_alive(id) => true,
-            Some(_) => voters.len() == 1 || alive > 1 + (voters.len() - 1) / 2,
+            Some(id) => {
+                let enough = voters.len() == 1 || alive > 1 + (voters.len() - 1) / 2;
+                enough && self.leaves_a_living_quorum(id)
+            }
         };
         if healthy { Ok(()) } else { Err(MembersError::Unhealthy) }
+    }
+}
+
+impl Replica {
+    /// Once all that is wished for already has come about, and this voter is gone, too, a quorum of
+    /// who is left is heard. Removals that are asked for at once must not add up.
+    fn leaves_a_living_quorum(&self, gone: NodeId) -> bool {
+        let wished = self.members_of_log();
+        let left = wished.iter().filter(|(id, seat)| seat.wanted == Wanted::Voter && *id != gone);
+        let (mut voters, mut alive) = (0, 0);
+        for (id, _) in left {
+            voters += 1;
+            alive += usize::from(self.raft.is_alive(id));
+        }
+        alive > voters / 2
     }
 }
 

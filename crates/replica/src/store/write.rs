@@ -73,6 +73,7 @@ impl Store {
         command: &Command,
     ) -> Result<Applied, KvError> {
         self.authorize_command(caller, command).map_err(KvError::Denied)?;
+        self.authorize_fences(caller, &guard.fences).map_err(KvError::Denied)?;
         let named = guard.request.as_ref().map(|request| (request, hash(caller, command)));
         if let Some((request, hash)) = named
             && let Some(first) = self.recall(request, hash)?

@@ -4,8 +4,8 @@ use super::name;
 use bytes::Bytes;
 use quorate_replica::store::{
     Access, Alarm, AlarmAction, AlarmKind, Asking, AuthCommand, Caller, Command, Compare,
-    DeleteRange, Denied, Keys, KvError, LeaseTime, Op, Operand, Permission, Put, Range, Relation,
-    Revision, Store, Txn,
+    DeleteRange, Denied, Fence, Guard, Keys, KvError, LeaseTime, Op, Operand, Permission, Put,
+    Range, Relation, Revision, Store, Txn,
 };
 
 /// A store in which ann reads and writes the key `a`, reads `r`, and writes `w`; `secret` is of
@@ -198,4 +198,22 @@ fn a_right_that_was_taken_back_in_between_is_none() {
     assert_eq!(outcome, Err(KvError::Denied(Denied::OldRevision)), "etcd's words");
     let outcome = store.apply_as(&ann(&store), &put).outcome;
     assert_eq!(outcome, Err(KvError::Denied(Denied::NotPermitted)));
+}
+
+/// A fence on a key tells, by its refusal, whether and since when the key is there.
+#[test]
+fn a_fence_tells_nothing_of_keys_that_may_not_be_read() {
+    let mut store = store();
+    let put = Command::Put(Put { key: name("a"), ..Put::default() });
+    let fenced = |key: &str| Guard {
+        fences: vec![Fence { key: name(key), token: Revision(1) }],
+        ..Guard::default()
+    };
+    let caller = ann(&store);
+    for key in ["secret", "nothing", "w"] {
+        let outcome = store.apply_guarded(&caller, &fenced(key), &put).outcome;
+        assert_eq!(outcome, Err(KvError::Denied(Denied::NotPermitted)), "{key}");
+    }
+    let outcome = store.apply_guarded(&caller, &fenced("a"), &put).outcome;
+    assert!(matches!(outcome, Err(KvError::Fenced { .. })), "{outcome:?}");
 }

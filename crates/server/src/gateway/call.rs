@@ -1,19 +1,28 @@
 //! Methods with one request and one answer.
 
-use super::frames::{Frames, refused};
+use super::frames::{Frames, PERMIT_BYTES, refused};
 use super::{Limits, json, status};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri, Version};
-use prost_reflect::MethodDescriptor;
+use prost_reflect::{MessageDescriptor, MethodDescriptor};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
+
+/// A request that is not whole after so long is given up.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// What is larger is made JSON of on a thread that may take its time. Unit: bytes.
+const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes beyond the largest request that are still read before it is refused.
 const LEFT_OUT_BYTES_MAX: usize = 64 << 20;
@@ -32,7 +41,10 @@ where
     A: Future<Output = Response<Body>>,
 {
     let (parts, body) = request.into_parts();
-    let message = json::to_message(&method.input(), &gathered(body, limits).await?)?;
+    let late = |_| Err(Status::deadline_exceeded("quorate: the request did not come to its end"));
+    let body = timeout(BODY_WITHIN, gathered(body, limits)).await.unwrap_or_else(late)?;
+    let message = json::to_message(&method.input(), &body.bytes)?;
+    drop(body);
     let body = Body::new(Full::new(message));
     let response = serve(as_grpc(method, &parts.headers, body)).await;
     if let Some(status) = refused(response.headers()) {
@@ -44,23 +56,39 @@ where
     let framed = framed.unwrap_or_else(|| Err(Status::internal("quorate: no answer")))?;
     // A status that follows the message may still take it back.
     while poll_fn(|cx| frames.poll_next(cx)).await.transpose()?.is_some() {}
-    let mut text = Vec::with_capacity(framed.message.len() * 2);
-    json::from_message(&method.output(), framed.message, &mut text)?;
+    let (shape, message) = (method.output(), framed.message);
+    let text = match message.len() > AT_ONCE_BYTES_MAX {
+        true => {
+            let written = spawn_blocking(move || written(&shape, message));
+            written.await.expect("writing JSON does not panic")?
+        }
+        false => written(&shape, message)?,
+    };
     let mut response = status::json(Vec::new());
     *response.body_mut() = Body::new(Held { text: Some(text.into()), _room: framed.room });
     status::pass_metadata(&parts.headers, response.headers_mut());
     Ok(response)
 }
 
+fn written(shape: &MessageDescriptor, message: Bytes) -> Result<Vec<u8>, Status> {
+    let mut text = Vec::with_capacity(message.len() * 2);
+    json::from_message(shape, message, &mut text)?;
+    Ok(text)
+}
+
 /// The whole body. One that is too large is read on for a while, because who is still writing does
 /// not look for a refusal.
-async fn gathered(mut body: Body, limits: &Limits) -> Result<BytesMut, Status> {
+async fn gathered(mut body: Body, limits: &Limits) -> Result<Gathered, Status> {
     let (mut bytes, mut left_out) = (BytesMut::new(), 0);
+    let mut room = limits.room(1)?;
     while let Some(frame) = body.frame().await {
         let broken = |error| Status::invalid_argument(format!("the request broke off: {error}"));
         let data = frame.map_err(broken)?.into_data().unwrap_or_default();
         if left_out == 0 && bytes.len() + data.len() <= limits.request_bytes_max {
             bytes.extend_from_slice(&data);
+            if bytes.len() / PERMIT_BYTES >= room.num_permits() {
+                room.merge(limits.room(data.len())?);
+            }
         } else {
             left_out += data.len();
             if left_out > LEFT_OUT_BYTES_MAX {
@@ -68,7 +96,13 @@ async fn gathered(mut body: Body, limits: &Limits) -> Result<BytesMut, Status> {
             }
         }
     }
-    if left_out > 0 { Err(super::too_large()) } else { Ok(bytes) }
+    if left_out > 0 { Err(super::too_large()) } else { Ok(Gathered { bytes, _room: room }) }
+}
+
+/// A whole body, and the room that it takes.
+struct Gathered {
+    bytes: BytesMut,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The request of gRPC that stands for one of JSON with those headers.

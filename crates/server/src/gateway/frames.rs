@@ -6,9 +6,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::Body as _;
 use hyper::header::HeaderMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -19,7 +18,7 @@ pub(super) const PERMIT_BYTES: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Frames {
     body: Body,
-    waiting: Arc<Semaphore>,
+    limits: Limits,
     bytes: BytesMut,
     /// Length of the message that has begun, and the room it was given.
     begun: Option<(usize, OwnedSemaphorePermit)>,
@@ -34,8 +33,7 @@ pub(super) struct Framed {
 
 impl Frames {
     pub(super) fn new(body: Body, limits: &Limits) -> Frames {
-        let waiting = Arc::clone(&limits.waiting);
-        Frames { body, waiting, bytes: BytesMut::new(), begun: None }
+        Frames { body, limits: limits.clone(), bytes: BytesMut::new(), begun: None }
     }
 
     /// The next message; none at the end of an answer that went well.
@@ -88,12 +86,7 @@ impl Frames {
                  {ANSWER_BYTES_MAX}; ask for less at once by \"limit\", or use gRPC",
             )));
         }
-        let permits = u32::try_from(length / PERMIT_BYTES + 1).expect("far below the limit");
-        Arc::clone(&self.waiting).try_acquire_many_owned(permits).map_err(|_| {
-            Status::resource_exhausted(
-                "quorate: the gateway holds too many large answers; try again in a second",
-            )
-        })
+        self.limits.room(length)
     }
 }
 

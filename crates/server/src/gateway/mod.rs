@@ -44,16 +44,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 
-/// Bytes of one answer, in the encoding of gRPC; as JSON it is about half as much again.
-pub(crate) const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one answer, in the encoding of gRPC. While it becomes JSON it takes several times as
+/// much, and of many small keys forty times.
+pub(crate) const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes of all answers together that are gathered or wait for slow readers, in the encoding of
-/// gRPC. Beyond that an answer is refused with `ResourceExhausted`.
-pub(crate) const WAITING_BYTES_MAX: usize = 128 << 20;
+/// Bytes of all requests and answers together that are gathered or wait for slow readers, answers
+/// in the encoding of gRPC. Beyond that they are refused with `ResourceExhausted`.
+pub(crate) const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// What the definitions of the API say about their messages.
 static POOL: LazyLock<DescriptorPool> =
@@ -72,6 +73,20 @@ pub(crate) struct Limits {
     request_bytes_max: usize,
     /// A permit for each KiB of answers.
     waiting: Arc<Semaphore>,
+}
+
+impl Limits {
+    /// Room for so many bytes more.
+    ///
+    /// Errors: `ResourceExhausted`.
+    fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
+        let permits = u32::try_from(bytes / frames::PERMIT_BYTES + 1).expect("within the bounds");
+        Arc::clone(&self.waiting).try_acquire_many_owned(permits).map_err(|_| {
+            Status::resource_exhausted(
+                "quorate: the gateway has no room for more; try again in a second",
+            )
+        })
+    }
 }
 
 impl Gateway {
@@ -100,7 +115,8 @@ impl Gateway {
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         }
-        if is_of_foreign_page(request.headers()) {
+        let host = request.uri().authority().map(|authority| authority.as_str());
+        if is_of_foreign_page(request.headers(), host) {
             return status::refusal(&Status::permission_denied(
                 "quorate: pages of other origins may not use this gateway",
             ));
@@ -134,11 +150,12 @@ fn method(path: &str) -> Option<MethodDescriptor> {
 
 /// Whether a browser asks for a page that came from elsewhere. Such a page could write with the
 /// reach of whoever looks at it, and what it sends needs no permission of ours first.
-fn is_of_foreign_page(headers: &HeaderMap) -> bool {
+fn is_of_foreign_page(headers: &HeaderMap, authority: Option<&str>) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return false };
     let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    from.map(|(_, authority)| authority) != host
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority);
+    // Without a host of its own ("null") a page is nobody's.
+    from.is_none_or(|(_, from)| Some(from) != host)
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Response<Body> {

@@ -179,7 +179,7 @@ async fn answers_beyond_the_bound_are_refused_before_they_are_gathered() {
     let response = answered("/v3/kv/range", "{}", ANSWER_BYTES_MAX + 1, Vec::new()).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     let words = text(response).await;
-    assert!(words.contains("33554433 bytes is too large for the gateway"), "{words}");
+    assert!(words.contains("8388609 bytes is too large for the gateway"), "{words}");
     let response = answered("/v3/kv/range", "{}", 2, vec![0x20, 7]).await;
     assert_eq!((response.status(), &*text(response).await), (StatusCode::OK, r#"{"count":"7"}"#));
 }
@@ -223,8 +223,13 @@ fn pages_of_elsewhere_are_known() {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("127.0.0.1:2379"));
         headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
-        is_of_foreign_page(&headers)
+        is_of_foreign_page(&headers, None)
     };
+    let over_http_2 = |origin: &'static str| {
+        let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+        is_of_foreign_page(&headers, Some("a:1"))
+    };
+    assert!(!over_http_2("https://a:1") && over_http_2("https://b:1") && over_http_2("null"));
     assert!(!foreign(None) && !foreign(Some("http://127.0.0.1:2379")));
     for origin in ["http://evil.example", "null", "http://127.0.0.1:80", "https://127.0.0.1"] {
         assert!(foreign(Some(origin)), "{origin}");

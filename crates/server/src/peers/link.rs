@@ -115,6 +115,7 @@ impl Link {
         loop {
             match self.connect(&shared).await {
                 Ok(stream) => {
+                    shared.is_owned_by(self.peer);
                     let dropped_bytes = self.dropped_bytes.swap(0, Ordering::Relaxed);
                     tracing::info!(peer = %self.peer, dropped_bytes, "connected to peer");
                     (pause, complained) = (REDIAL_PAUSE_MIN, String::new());
@@ -129,7 +130,7 @@ impl Link {
                 Err(error) => {
                     match &error {
                         PeerError::DiskLost(lost) => return shared.fail(Verdict::DiskLost(*lost)),
-                        PeerError::Removed { why } => {
+                        PeerError::Removed { why } if shared.told_removed(self.peer) => {
                             return shared.fail(Verdict::Removed { why: why.clone() });
                         }
                         _ => {}

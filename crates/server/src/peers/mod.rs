@@ -45,7 +45,7 @@ use crate::witness::Clue;
 use bytes::Bytes;
 use quorate_core::NodeId;
 use quorate_replica::members::Members;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -217,6 +217,8 @@ pub(crate) struct Shared {
     links: Mutex<BTreeMap<NodeId, Kept>>,
     /// Who understands changes of members, of those who were met in this life.
     features: Mutex<BTreeMap<NodeId, bool>>,
+    /// Who has said, when called last, that this member was removed.
+    disowned_by: Mutex<BTreeSet<NodeId>>,
     receiver: Box<dyn Receive>,
     greeted: watch::Sender<Vec<NodeId>>,
     failure: watch::Sender<Option<Verdict>>,
@@ -361,6 +363,23 @@ impl Shared {
         written.await.map_err(io::Error::from)?
     }
 
+    /// A peer says that this member was removed. True if that is to be believed: a majority of the
+    /// other members says so. One alone may have been made a cluster of its own by force, while
+    /// this member and the others are whole.
+    fn told_removed(&self, by: NodeId) -> bool {
+        let members = self.members();
+        let others = members.iter().filter(|(id, _)| *id != self.me).count();
+        let mut disowned_by = self.disowned_by.lock().unwrap_or_else(PoisonError::into_inner);
+        disowned_by.insert(by);
+        disowned_by.retain(|id| members.get(*id).is_some());
+        disowned_by.len() > others / 2
+    }
+
+    /// The peer takes this member for one.
+    fn is_owned_by(&self, peer: NodeId) {
+        self.disowned_by.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
     fn fail(&self, verdict: Verdict) {
         self.failure.send_replace(Some(verdict));
     }
@@ -411,6 +430,7 @@ impl Peers {
             members: RwLock::default(),
             links: Mutex::default(),
             features: Mutex::default(),
+            disowned_by: Mutex::default(),
             receiver,
             greeted: watch::Sender::new(Vec::new()),
             failure: watch::Sender::new(None),

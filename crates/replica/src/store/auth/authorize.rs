@@ -32,7 +32,9 @@
 
 use super::rights::{Deed, Rights, cover};
 use super::{Auth, Caller, Denied, ROOT, User};
-use crate::store::{Command, Compare, DeleteRange, Keys, Mutant, Op, Put, Range, Store, Txn};
+use crate::store::{
+    Command, Compare, DeleteRange, Fence, Keys, Mutant, Op, Put, Range, Store, Txn,
+};
 use bytes::Bytes;
 
 /// A request, as far as rights are concerned.
@@ -105,6 +107,22 @@ impl Store {
             return Err(Denied::OldRevision);
         }
         self.authorize(caller, asking)
+    }
+
+    /// Whether this caller may name these keys as locks: a refusal tells who holds them, so that it
+    /// takes the right to read them.
+    ///
+    /// Errors: why not.
+    pub(in crate::store) fn authorize_fences(
+        &self,
+        caller: &Caller,
+        fences: &[Fence],
+    ) -> Result<(), Denied> {
+        for fence in fences.iter().filter(|_| self.auth.enabled) {
+            let keys = Keys { key: fence.key.clone(), ..Keys::default() };
+            self.authorize(caller, Asking::Range(&Range { keys, ..Range::default() }))?;
+        }
+        Ok(())
     }
 }
 
