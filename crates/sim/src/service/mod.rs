@@ -440,6 +440,8 @@ impl World for Service {
 
     fn power_cut(&mut self, node: usize, disk: &mut MemberDisk, choose: Choose<'_>) {
         disk.crash(choose);
+        // The mark of a log at rest is written without a sync: it may be gone.
+        self.members[node].unmarked = Some(0);
         if self.plants.lost_disks_rejoin() {
             *disk = self.disk(node);
         }
