@@ -47,6 +47,7 @@ use quorate_core::NodeId;
 use quorate_replica::members::Members;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use stream::Stream;
@@ -219,6 +220,8 @@ pub(crate) struct Shared {
     features: Mutex<BTreeMap<NodeId, bool>>,
     /// Who has said, when called last, that this member was removed.
     disowned_by: Mutex<BTreeSet<NodeId>>,
+    /// Somebody has taken this member for one, in this life.
+    owned: AtomicBool,
     receiver: Box<dyn Receive>,
     greeted: watch::Sender<Vec<NodeId>>,
     failure: watch::Sender<Option<Verdict>>,
@@ -363,20 +366,21 @@ impl Shared {
         written.await.map_err(io::Error::from)?
     }
 
-    /// A peer says that this member was removed. True if that is to be believed: a majority of the
-    /// other members says so. One alone may have been made a cluster of its own by force, while
-    /// this member and the others are whole.
+    /// A peer says that this member was removed. True if that is to be believed: nobody has taken it
+    /// for a member in this life, or a majority of the others says so. One alone may have been made
+    /// a cluster of its own by force, while this member and the others are whole.
     fn told_removed(&self, by: NodeId) -> bool {
         let members = self.members();
         let others = members.iter().filter(|(id, _)| *id != self.me).count();
         let mut disowned_by = self.disowned_by.lock().unwrap_or_else(PoisonError::into_inner);
         disowned_by.insert(by);
         disowned_by.retain(|id| members.get(*id).is_some());
-        disowned_by.len() > others / 2
+        !self.owned.load(Ordering::Relaxed) || disowned_by.len() > others / 2
     }
 
     /// The peer takes this member for one.
     fn is_owned_by(&self, peer: NodeId) {
+        self.owned.store(true, Ordering::Relaxed);
         self.disowned_by.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
@@ -431,6 +435,7 @@ impl Peers {
             links: Mutex::default(),
             features: Mutex::default(),
             disowned_by: Mutex::default(),
+            owned: AtomicBool::new(false),
             receiver,
             greeted: watch::Sender::new(Vec::new()),
             failure: watch::Sender::new(None),
