@@ -366,9 +366,9 @@ impl Shared {
         written.await.map_err(io::Error::from)?
     }
 
-    /// A peer says that this member was removed. True if that is to be believed: nobody has taken it
-    /// for a member in this life, or a majority of the others says so. One alone may have been made
-    /// a cluster of its own by force, while this member and the others are whole.
+    /// A peer says that this member was removed. True if that is to be believed: nobody has taken
+    /// it for a member in this life, or a majority of the others says so. One alone may have been
+    /// made a cluster of its own by force, while this member and the others are whole.
     fn told_removed(&self, by: NodeId) -> bool {
         let members = self.members();
         let others = members.iter().filter(|(id, _)| *id != self.me).count();

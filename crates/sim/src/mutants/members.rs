@@ -22,16 +22,6 @@ pub const MEMBERS: &[MutantCase] = &[
         five(&[Fault::Partition, Fault::Loss], &[Work::Reconfigure]),
     ),
     case(
-        replica(ReplicaMutant::ReconciledBehind),
-        ("membership", "raft-dev 2015, via atomix/copycat#23"),
-        "a new leader undoes changes that it does not know yet",
-        WorldName::Service,
-        five(
-            &[Fault::IsolateLeader, Fault::Crash, Fault::Loss],
-            &[Work::Reconfigure, Work::Transfer],
-        ),
-    ),
-    case(
         replica(ReplicaMutant::ReplacedStays),
         ("membership", "etcd#6103"),
         "a member that was replaced goes on voting",

@@ -16,6 +16,11 @@ const NOBODY_LOGS_IN: &str =
 /// The planted bugs that no campaign is asked for, each with the reason.
 pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (
+        replica(ReplicaMutant::ReconciledBehind),
+        "a leader that has not applied its log plans a step twice, which the consensus refuses; \
+         4,407 runs break no promise",
+    ),
+    (
         Plant::Detector(Detector::RttOfLastPing),
         "costs accuracy only where answers overtake pings; caught by its transcript",
     ),
