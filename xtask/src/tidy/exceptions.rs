@@ -16,7 +16,7 @@ pub(super) struct Exception {
 pub(super) const LONG_FUNCTIONS: &[Exception] = &[Exception {
     path: "crates/server/src/run.rs",
     name: "run_member",
-    lines_max: 92,
+    lines_max: 90,
     reason: "the order in which a member starts and ends: each line rests on the one before",
 }];
 
