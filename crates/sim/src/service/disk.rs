@@ -329,8 +329,8 @@ impl MemberDisk {
         Some(format!("bit {bit} of byte {offset} of {} turns", path.display()))
     }
 
-    /// A sector of some file comes to hold what another one does. Says which; none if there is no
-    /// file of two sectors.
+    /// A sector of some file comes to hold what another one does. Says which; none if that file has
+    /// no two sectors, or if it would be its last one.
     pub fn misdirect(&mut self, choose: Choose<'_>) -> Option<String> {
         let (path, size) = self.some_file(choose)?;
         let sectors = size as usize / SECTOR_BYTES;
