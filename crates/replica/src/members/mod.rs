@@ -192,7 +192,7 @@ impl Members {
         match command {
             MembersCommand::Add { id, peer_urls, wanted } => {
                 let seat = Seat { wanted: *wanted, ..Seat::of(peer_urls.clone()) };
-                self.add(*id, seat, None)
+                self.add(*id, seat)
             }
             MembersCommand::Replace { id, old, peer_urls } => {
                 if self.replacement(*old, peer_urls).is_some() {
@@ -207,7 +207,7 @@ impl Members {
                     wanted => wanted,
                 };
                 let seat = Seat { wanted, replaces: Some(*old), ..Seat::of(peer_urls.clone()) };
-                self.add(*id, seat, Some(*old))
+                self.add(*id, seat)
             }
             MembersCommand::Remove { id } => {
                 self.seats.get(id).ok_or(MembersError::NotFound)?;
@@ -221,7 +221,9 @@ impl Members {
                 if !self.seats.contains_key(id) {
                     return Err(MembersError::NotFound);
                 }
-                self.check_urls(peer_urls, &[*id])?;
+                let mut except = self.predecessors(*id);
+                except.push(*id);
+                self.check_urls(peer_urls, &except)?;
                 self.seats.get_mut(id).expect("just seen").peer_urls.clone_from(peer_urls);
                 Ok(())
             }
@@ -241,11 +243,11 @@ impl Members {
         }
     }
 
-    fn add(&mut self, id: NodeId, seat: Seat, beside: Option<NodeId>) -> Result<(), MembersError> {
+    fn add(&mut self, id: NodeId, seat: Seat) -> Result<(), MembersError> {
         if self.seats.contains_key(&id) || self.was_removed(id) {
             return Err(MembersError::IdExists);
         }
-        self.check_urls(&seat.peer_urls, beside.as_slice())?;
+        self.check_urls(&seat.peer_urls, &self.chain(seat.replaces))?;
         if self.seats.len() >= SEATS_MAX {
             return Err(MembersError::TooManyMembers);
         }
@@ -253,11 +255,32 @@ impl Members {
         Ok(())
     }
 
-    /// Whoever leaves has its addresses no longer; `except` may share theirs.
+    /// Whose vote `id` takes when it gets its own: the one that it replaces, and, if that one was
+    /// to replace another and never did, that other one, too.
+    fn predecessors(&self, id: NodeId) -> Vec<NodeId> {
+        self.chain(self.seats.get(&id).and_then(|seat| seat.replaces))
+    }
+
+    /// `first` and its own predecessors, as far as they are here.
+    fn chain(&self, first: Option<NodeId>) -> Vec<NodeId> {
+        let mut chain = Vec::new();
+        let mut next = first;
+        while let Some((id, seat)) = next.and_then(|id| Some((id, self.seats.get(&id)?)))
+            && chain.len() < SEATS_MAX
+        {
+            chain.push(id);
+            next = seat.replaces;
+        }
+        chain
+    }
+
+    /// Whoever leaves has its addresses no longer. One that is to be replaced keeps them until
+    /// then, as the replacement may be called off; `except` may share theirs.
     fn check_urls(&self, peer_urls: &[String], except: &[NodeId]) -> Result<(), MembersError> {
-        let others = self.seats.iter().filter(|(id, seat)| {
-            !except.contains(id) && seat.wanted != Wanted::Gone && !self.is_replaced(**id)
-        });
+        let others = self
+            .seats
+            .iter()
+            .filter(|(id, seat)| !except.contains(id) && seat.wanted != Wanted::Gone);
         let taken: BTreeSet<&String> = others.flat_map(|(_, seat)| &seat.peer_urls).collect();
         match peer_urls.iter().any(|url| taken.contains(url)) {
             true => Err(MembersError::PeerUrlExists),
@@ -298,7 +321,12 @@ impl Members {
     }
 
     fn bury(&mut self, id: NodeId, at: Index) {
-        self.seats.remove(&id);
+        let replaced = self.seats.remove(&id).and_then(|seat| seat.replaces);
+        // Whom it was to replace is still here: that falls to whoever was to replace it.
+        if let Some(first) = replaced.filter(|first| self.seats.contains_key(first)) {
+            let heirs = self.seats.values_mut().filter(|seat| seat.replaces == Some(id));
+            heirs.for_each(|seat| seat.replaces = Some(first));
+        }
         self.removed.insert((at, id), ());
         while self.removed.len() > REMOVED_MAX {
             self.removed.pop_first();
@@ -322,12 +350,12 @@ impl Members {
     /// True if the one that was to take this one's place has taken it.
     fn is_taken_over(&self, id: NodeId, present: &Configuration) -> bool {
         let taken = |(new, seat): (&NodeId, &Seat)| {
-            seat.replaces == Some(id)
-                && match seat.wanted {
-                    Wanted::Voter => present.incoming.contains(new),
-                    Wanted::Learner => present.learners.contains(new),
-                    Wanted::Gone => false,
-                }
+            let is_there = match seat.wanted {
+                Wanted::Voter => present.incoming.contains(new),
+                Wanted::Learner => present.learners.contains(new),
+                Wanted::Gone => false,
+            };
+            is_there && self.predecessors(*new).contains(&id)
         };
         self.seats.iter().any(taken)
     }
@@ -349,7 +377,8 @@ impl Members {
                 Wanted::Voter if listens && ready(*id) => {
                     learners.remove(id);
                     voters.insert(*id);
-                    voters.retain(|voter| Some(*voter) != seat.replaces);
+                    let before = self.predecessors(*id);
+                    voters.retain(|voter| !before.contains(voter));
                 }
                 Wanted::Voter | Wanted::Learner if stays && !voters.contains(id) => {
                     learners.insert(*id);

@@ -101,6 +101,41 @@ fn a_replacement_may_have_the_address_of_the_one_that_it_replaces() {
 }
 
 #[test]
+fn who_replaces_a_replacement_takes_the_vote_of_the_first() {
+    let (mut members, present) = three();
+    members.apply(&replace(5, 2), &present, AT).expect("a replacement");
+    let listens = |id| Configuration { learners: ids(&[id]), ..present.clone() };
+    // 5 never started, so it never voted.
+    members.apply(&replace(6, 5), &listens(5), AT).expect("another one instead");
+    let (voters, _) = members.target(&listens(6), |id| id == NodeId(6));
+    assert_eq!(voters, ids(&[1, 3, 6]), "in one step");
+    let mut called_off = members.clone();
+    assert_eq!(settled(&mut members, present.clone()).incoming, ids(&[1, 3, 6]));
+    assert!(members.was_removed(NodeId(2)) && members.was_removed(NodeId(5)));
+    // Or 5 is removed before 6 is ready.
+    let remove = MembersCommand::Remove { id: NodeId(5) };
+    called_off.apply(&remove, &listens(5), AT).expect("it goes");
+    called_off.settle(&present, AT);
+    assert!(called_off.was_removed(NodeId(5)));
+    assert_eq!(settled(&mut called_off, present).incoming, ids(&[1, 3, 6]));
+}
+
+#[test]
+fn who_is_to_be_replaced_keeps_its_address_until_then() {
+    let (mut members, present) = three();
+    members.apply(&replace(5, 2), &present, AT).expect("a replacement");
+    let at_its_place =
+        |id| MembersCommand::Add { id: NodeId(id), peer_urls: urls(2), wanted: Wanted::Voter };
+    let refused = members.apply(&at_its_place(6), &present, AT);
+    assert_eq!(refused, Err(MembersError::PeerUrlExists));
+    let moves = MembersCommand::Update { id: NodeId(5), peer_urls: urls(2) };
+    assert_eq!(members.apply(&moves, &present, AT), Ok(()), "its heir may move there");
+    let present = settled(&mut members, present);
+    assert_eq!(present.incoming, ids(&[1, 3, 5]));
+    assert_eq!(members.apply(&add(7, Wanted::Learner), &present, AT), Ok(()));
+}
+
+#[test]
 fn who_is_removed_goes_when_the_configuration_says_so_and_never_returns() {
     let (mut members, present) = three();
     let remove = |id| MembersCommand::Remove { id: NodeId(id) };
