@@ -70,7 +70,7 @@ impl Genesis {
     }
 }
 
-fn parse(text: &str) -> Option<Genesis> {
+pub(crate) fn parse(text: &str) -> Option<Genesis> {
     let mut lines = without_checksum(text)?.lines();
     let cluster = u64::from_str_radix(lines.next()?.strip_prefix("cluster ")?, 16).ok()?;
     let member = |line: &str| {

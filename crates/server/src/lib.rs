@@ -10,6 +10,8 @@ mod codec;
 pub mod config;
 pub mod echo;
 mod force;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 mod genesis;
 pub mod guarantees;

@@ -39,6 +39,7 @@ mod stream;
 
 use crate::api::ApiError;
 use crate::proto::DESCRIPTORS;
+use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -146,6 +147,21 @@ fn method(path: &str) -> Option<MethodDescriptor> {
     let (service, method) = routes::method(path)?;
     let service = POOL.get_service_by_name(service)?;
     service.methods().find(|of| of.name() == method)
+}
+
+/// What the `number`th method understands of a request, as a message; and what it understands when
+/// that message is told to it as JSON. None: it understands nothing.
+pub(crate) fn read_twice(number: usize, json: &[u8]) -> Option<(Bytes, Option<Bytes>)> {
+    let methods: Vec<_> = POOL.services().flat_map(|of| of.methods().collect::<Vec<_>>()).collect();
+    let shape = methods[number % methods.len()].input();
+    let mut objects = json::Objects::new(json.len());
+    objects.push(json);
+    while let Ok(Some(_)) = objects.next() {}
+    let first = json::to_message(&shape, json).ok()?;
+    let mut text = Vec::new();
+    json::from_message(&shape, first.slice(json::PREFIX_BYTES..), &mut text).ok()?;
+    let again = json::to_message(&shape, &text).ok();
+    Some((first, again))
 }
 
 /// Whether a browser asks for a page that came from elsewhere. Such a page could write with the

@@ -261,7 +261,7 @@ fn encode_offer(manifest: &Manifest, out: &mut Vec<u8>) {
     out.extend_from_slice(&manifest.metadata);
 }
 
-fn decode_offer(mut bytes: Bytes) -> Option<Manifest> {
+pub(super) fn decode_offer(mut bytes: Bytes) -> Option<Manifest> {
     let position = Position::new(bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
     let size = bytes.try_get_u64_le().ok()?;
     let hash = bytes.try_get_u32_le().ok()?;

@@ -123,7 +123,7 @@ pub(super) fn encode(joined: &Joined, out: &mut Vec<u8>) {
     out.extend_from_slice(&joined.members.encoded());
 }
 
-fn decode(mut bytes: Bytes) -> Option<Joined> {
+pub(super) fn decode(mut bytes: Bytes) -> Option<Joined> {
     let (member, cluster) = (bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
     let length = bytes.try_get_u32_le().ok()? as usize;
     if length > bytes.len() {

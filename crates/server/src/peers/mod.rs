@@ -42,8 +42,9 @@ use crate::genesis::Genesis;
 use crate::tls::{self, Secured};
 use crate::url::{Scheme, Url};
 use crate::witness::Clue;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quorate_core::NodeId;
+use quorate_replica::Message;
 use quorate_replica::members::Members;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -187,7 +188,7 @@ impl From<BadHello> for PeerError {
 /// Takes what peers send. Called from many tasks; must not block.
 pub(crate) trait Receive: Send + Sync + 'static {
     /// Messages of one peer, in order. Leaves `messages` empty.
-    fn deliver(&self, from: NodeId, messages: &mut Vec<quorate_replica::Message>);
+    fn deliver(&self, from: NodeId, messages: &mut Vec<Message>);
 
     /// A peer asks for the time, or answers: the frame has just been read.
     fn timed(&self, from: NodeId, message: quorate_protocols::time::synchronizer::Message);
@@ -521,6 +522,30 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_user_timeout(stream, UNREACHABLE_AFTER.as_millis() as u32)?;
     Ok(())
+}
+
+/// Reads bytes as the frames of a peer, and each payload, and the whole, as all that a payload
+/// may be. See [`crate::fuzzing`].
+pub(crate) fn read_all(bytes: &[u8]) {
+    let mut sealed = Vec::new();
+    wire::push_frame(&mut sealed, wire::Kind::Message, |out| out.extend_from_slice(bytes));
+    for stream in [bytes, &sealed] {
+        let mut buffer = BytesMut::from(stream);
+        while let Ok(Some((_, payload))) = wire::split_frame(&mut buffer) {
+            read_payload(payload);
+        }
+    }
+    read_payload(Bytes::copy_from_slice(bytes));
+}
+
+fn read_payload(payload: Bytes) {
+    let _ = hello::Hello::decode(payload.clone());
+    let _ = hello::Welcome::decode(payload.clone());
+    let _ = join::decode_urls(payload.clone());
+    let _ = join::decode(payload.clone());
+    let _ = bulk::decode_offer(payload.clone());
+    let _ = crate::timekeeping::wire::decode(payload.clone());
+    let _ = Message::decode(payload);
 }
 
 #[cfg(test)]
