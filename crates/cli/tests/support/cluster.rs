@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// How the members reach each other.
     pub(crate) wires: Wires,
+    /// What runs instead of the binary under test, if it is quorate at all: another version.
+    pub(crate) version: Option<PathBuf>,
     /// Shell commands before a member starts, for example `ulimit -n 64`.
     pub(crate) prelude: String,
     /// Flags that every member gets besides.
@@ -77,6 +79,7 @@ impl Settings {
             election_ms: 250,
             token: "test".to_owned(),
             wires: Wires::Direct,
+            version: None,
             prelude: String::new(),
             extra: Vec::new(),
         }
@@ -160,6 +163,11 @@ impl Cluster {
         self.settings.prelude = prelude.to_owned();
     }
 
+    /// Members that start from now on are of the binary under test.
+    pub(crate) fn upgrade(&mut self) {
+        self.settings.version = None;
+    }
+
     /// The directory of everything.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.as_ref().expect("it is taken only by drop").path()
@@ -186,7 +194,7 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(&self.members[i].log_file);
         let log = log.expect("a log file");
         let program = match self.settings.program {
-            Program::Quorate => binary(),
+            Program::Quorate => self.settings.version.clone().unwrap_or_else(binary),
             Program::Etcd => "etcd".into(),
         };
         // The shell becomes the member, so its process is the one to be killed.
