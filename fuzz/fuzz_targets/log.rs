@@ -58,9 +58,12 @@ fn lived(lives: u64) -> (MemoryDisk, Vec<Frame>) {
 
 fn change(disk: &MemoryDisk, files: &[(PathBuf, u64)], change: &[u8]) {
     let at = u64::from(u16::from_le_bytes([change[0], change[1]]));
-    let (path, size) = &files[usize::from(change[2] >> 4) % files.len()];
+    let (path, _) = &files[usize::from(change[2] >> 4) % files.len()];
     let mut content = disk.content(path).unwrap_or_default();
-    let used = content.iter().rposition(|byte| *byte != 0).map_or(*size as usize, |last| last + 1);
+    let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    if used == 0 {
+        return; // cut to nothing before
+    }
     let at = (used as u64 * at / 65_536) as usize;
     match change[2] & 15 {
         0 => content.truncate(at),

@@ -4,11 +4,13 @@ use crate::client::{self, Channel, Endpoint};
 use crate::login::{Login, LoginFlags};
 use crate::output;
 use clap::Args;
+use quorate_server::api::cluster::WITNESSES;
 use quorate_server::proto::etcdserverpb::MemberListRequest;
 use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_server::url::Url;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tonic::metadata::MetadataMap;
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,17 +80,18 @@ pub(crate) async fn find(
     login: Option<&Login>,
     scope: Scope,
     timeout: Duration,
-) -> BTreeMap<u64, String> {
-    let mut names = BTreeMap::new();
+) -> Known {
+    let mut found = Known::default();
     for endpoint in endpoints.clone() {
         let mut channel = client::channel(&endpoint);
         if let Some(login) = login {
             // Refused, it asks as nobody, which is as good where everybody may know.
             let _ = login.enter_within(timeout, &mut channel).await;
         }
-        let Some(members) = members(&channel, timeout).await else { continue };
+        let Some((members, witnesses)) = members(&channel, timeout).await else { continue };
+        found.witnesses = witnesses;
         for (id, name, url) in members {
-            names.insert(id, name);
+            found.names.insert(id, name);
             let Some(url) = url else { continue };
             if scope == Scope::WithNeighbours && !endpoints.iter().any(|known| same(known, &url)) {
                 endpoints.push(endpoint.beside(url));
@@ -96,19 +99,46 @@ pub(crate) async fn find(
         }
         break;
     }
-    names
+    found
 }
 
-/// The members that one of them knows: id, name, first client address.
-async fn members(channel: &Channel, timeout: Duration) -> Option<Vec<(u64, String, Option<Url>)>> {
+/// What a member told of the members.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Their names, by id.
+    pub(crate) names: BTreeMap<u64, String>,
+    /// Those who keep no data.
+    pub(crate) witnesses: Witnesses,
+}
+
+/// Members that keep no data, by id, and where each says what becomes of it.
+pub(crate) type Witnesses = BTreeMap<u64, Option<Url>>;
+
+/// The witnesses that the metadata of an answer names.
+pub(crate) fn witnesses(metadata: &MetadataMap) -> Witnesses {
+    let told = metadata.get(WITNESSES).and_then(|told| told.to_str().ok()).unwrap_or_default();
+    let each = told.split(',').filter_map(|one| one.split_once('='));
+    each.filter_map(|(id, url)| Some((u64::from_str_radix(id, 16).ok()?, url.parse().ok())))
+        .collect()
+}
+
+/// A member as another one knows it: id, name, first client address.
+type Neighbour = (u64, String, Option<Url>);
+
+/// The members that one of them knows, and the witnesses among them.
+async fn members(channel: &Channel, timeout: Duration) -> Option<(Vec<Neighbour>, Witnesses)> {
     let mut cluster = ClusterClient::new(channel.clone());
     let answer = cluster.member_list(MemberListRequest::default());
-    let answer = tokio::time::timeout(timeout, answer).await.ok()?.ok()?.into_inner();
+    let answer = tokio::time::timeout(timeout, answer).await.ok()?.ok()?;
+    let witnesses = witnesses(answer.metadata());
+    let answer = answer.into_inner();
     let member = |member: quorate_server::proto::etcdserverpb::Member| {
-        let url = member.client_ur_ls.first().and_then(|url| url.parse().ok());
+        let own = member.client_ur_ls.first().and_then(|url| url.parse().ok());
+        let url = own.or_else(|| witnesses.get(&member.id).cloned().flatten());
         (member.id, member.name, url)
     };
-    Some(answer.members.into_iter().map(member).collect())
+    let members = answer.members.into_iter().map(member).collect();
+    Some((members, witnesses))
 }
 
 /// What to tell who asked the members of several clusters as if they were of one. `found`: who,

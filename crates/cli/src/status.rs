@@ -7,13 +7,12 @@
 
 use crate::client::{self, Channel, Endpoint};
 use crate::login::Login;
-use crate::neighbours::{self, Whom};
+use crate::neighbours::{self, Known, Whom};
 use crate::output;
 use clap::Args;
 use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{RangeRequest, StatusResponse};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tonic::Code;
@@ -93,7 +92,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 async fn look(mut endpoints: Vec<Endpoint>, login: Option<&Login>, whom: &Whom) -> Report {
     let (scope, timeout) = (whom.scope(), whom.timeout());
-    let names = neighbours::find(&mut endpoints, login, scope, timeout).await;
+    let known = neighbours::find(&mut endpoints, login, scope, timeout).await;
     let mut channels: Vec<Channel> = endpoints.iter().map(client::channel).collect();
     let mut answers = ask(&channels, timeout).await;
     let refused = match login {
@@ -105,7 +104,7 @@ async fn look(mut endpoints: Vec<Endpoint>, login: Option<&Login>, whom: &Whom) 
     if is_old(&answers, serves, begun.elapsed()) {
         answers = ask(&channels, timeout).await;
     }
-    let mut report = report(&endpoints, answers, &names, serves);
+    let mut report = report(&endpoints, answers, &known, serves);
     report.warning = report.warning.or(refused);
     report
 }
@@ -169,12 +168,7 @@ fn is_permission(code: Code) -> bool {
     matches!(code, Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument)
 }
 
-fn report(
-    endpoints: &[Endpoint],
-    answers: Vec<Answer>,
-    names: &BTreeMap<u64, String>,
-    serves: bool,
-) -> Report {
+fn report(endpoints: &[Endpoint], answers: Vec<Answer>, known: &Known, serves: bool) -> Report {
     let leader = leader(&answers);
     let cluster = |(endpoint, answer): (&Endpoint, &Answer)| {
         let header = answer.as_ref().ok()?.header.as_ref()?;
@@ -184,11 +178,12 @@ fn report(
     let warning = neighbours::mixed(&clusters);
     // A member lags behind what anybody knows to be committed, not behind what it knows itself.
     let committed = answers.iter().flatten().map(|status| status.raft_index).max().unwrap_or(0);
-    let named = |id: u64| names.get(&id).filter(|name| !name.is_empty()).cloned();
+    let named = |id: u64| known.names.get(&id).filter(|name| !name.is_empty()).cloned();
     let rows = endpoints.iter().zip(answers).map(|(endpoint, answer)| match answer {
         Ok(status) => {
             let id = status.header.as_ref().map_or(0, |header| header.member_id);
-            let state = Some(state(status, id, committed));
+            let is_witness = known.witnesses.contains_key(&id);
+            let state = Some(state(status, (id, is_witness), committed));
             Row { endpoint: endpoint.authority(), name: named(id), state, unreachable: None }
         }
         Err(error) => {
@@ -217,8 +212,9 @@ fn leader(answers: &[Answer]) -> Option<u64> {
     own.or_else(|| newest(&|status| all_answered && named(status)))
 }
 
-fn state(status: StatusResponse, id: u64, committed: u64) -> State {
+fn state(status: StatusResponse, (id, is_witness): (u64, bool), committed: u64) -> State {
     let role = match status.leader {
+        _ if is_witness => "witness",
         _ if status.is_learner => "learner",
         leader if leader == id => "leader",
         0 => "no leader",
@@ -314,6 +310,7 @@ fn bytes(count: i64) -> String {
 mod tests {
     use super::*;
     use quorate_server::proto::etcdserverpb::ResponseHeader;
+    use std::collections::BTreeMap;
 
     fn answer(id: u64, leader: u64, term: u64, applied: u64) -> Answer {
         Ok(StatusResponse {
@@ -337,7 +334,8 @@ mod tests {
         let gone = Err(tonic::Status::unavailable("connection refused"));
         let answers = vec![answer(1, 2, 5, 90), answer(2, 2, 5, 100), gone];
         let names = BTreeMap::from([(1, "n1".to_owned()), (2, "n2".to_owned())]);
-        let report = report(&endpoints, answers, &names, true);
+        let known = Known { names, ..Known::default() };
+        let report = report(&endpoints, answers, &known, true);
         assert_eq!(report.leader.as_deref(), Some("n2"));
         let states: Vec<_> = report
             .members

@@ -17,6 +17,7 @@ mod mutant;
 mod patience;
 mod reads;
 mod wakefulness;
+mod witness;
 
 use crate::checkpoint::Checkpoint;
 use crate::digests::Digests;
@@ -179,6 +180,8 @@ pub enum Refusal {
     BadTransferee,
     /// A learner does not serve this.
     Learner,
+    /// A witness keeps no store.
+    Witness,
 }
 
 impl Refusal {
@@ -372,9 +375,8 @@ impl Replica {
     }
 
     fn write(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
-        if self.fenced.is_some() {
-            let answer = Err(Refusal::Corrupt);
-            return cx.indicate(Indication::Answered { ticket, answer });
+        if let Some(why) = self.serves_nothing() {
+            return cx.indicate(Indication::Answered { ticket, answer: Err(why) });
         }
         let queued = Write::Queued { since: cx.now, envelope };
         let before = self.writes.insert(ticket, queued);
@@ -458,6 +460,12 @@ impl Replica {
                     own if Lessor::owns(own) => self.lessor.unconfirmed(own),
                     ticket => self.read_refused(ticket),
                 },
+                raft::Indication::SnapshotWanted { by }
+                    if self.is_witness()
+                        && !self.planted(ReplicaMutant::WitnessGivesCheckpoint) =>
+                {
+                    self.has_no_checkpoint(by, cx);
+                }
                 raft::Indication::SnapshotWanted { by } => {
                     cx.indicate(Indication::CheckpointWanted { by });
                 }
@@ -485,11 +493,13 @@ impl Replica {
         }
         self.store = self.replanted(store);
         self.applied = position;
+        let was_witness = self.is_witness();
         if !self.planted(ReplicaMutant::InstallKeepsCommitted) {
             self.committed.retain(|entry| entry.position.index > position.index);
         }
         self.configuration = configuration.clone();
         self.members_installed(members, cx);
+        self.give_up_store(was_witness, cx);
         self.leases_installed(cx.now);
         let request = raft::Request::Installed { position, configuration };
         let heard = cx.child(|cx| self.raft.on_request(request, cx));
@@ -549,9 +559,12 @@ impl Protocol for Replica {
         if let Some(checkpoint) = &config.checkpoint {
             applied = checkpoint.position;
             configuration = checkpoint.configuration.clone();
-            store = checkpoint.store.clone();
             if !checkpoint.members.is_empty() {
                 members = checkpoint.members.clone();
+            }
+            // A peer's has data, and may have come just before this member died.
+            if !members.is_witness(config.raft.id) {
+                store = checkpoint.store.clone();
             }
             let configuration = configuration.clone();
             first = Some(raft::Record::Snapshot { position: applied, configuration });
@@ -655,7 +668,8 @@ impl Protocol for Replica {
                 self.ask_queued_reads(cx);
                 self.send_queued_changes(cx);
                 self.reconcile(cx);
-                if self.fenced.is_some() {
+                let stays = self.is_witness() && self.planted(ReplicaMutant::WitnessLeadsOn);
+                if self.serves_nothing().is_some() && !stays {
                     self.step_aside(cx);
                 }
                 cx.set_timer(Timer::Patience, PATIENCE_TICK..PATIENCE_TICK);

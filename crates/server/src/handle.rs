@@ -79,6 +79,8 @@ pub struct Member {
     pub client_urls: Vec<String>,
     /// True if it does not vote.
     pub is_learner: bool,
+    /// True if it keeps no store.
+    pub is_witness: bool,
 }
 
 /// A member's view of itself.
@@ -102,6 +104,8 @@ pub struct Status {
     pub db_size_quota: u64,
     /// True if this member does not vote.
     pub is_learner: bool,
+    /// True if this member keeps no store.
+    pub is_witness: bool,
     /// Puts, deletes and transactions that this member applied in this life.
     pub applied_commands: AppliedCommands,
     /// The active alarms of the cluster, as this member knows them.
@@ -329,6 +333,11 @@ impl Handle {
     /// True if this member does not vote, and so serves little.
     pub(crate) fn is_learner(&self) -> bool {
         self.shared.is_learner()
+    }
+
+    /// True if this member keeps no store, and so serves next to nothing.
+    pub(crate) fn is_witness(&self) -> bool {
+        self.shared.is_witness()
     }
 
     /// The table of the members, as this one knows it.

@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) life: Life,
     pub(crate) register: Register,
     is_learner: AtomicBool,
+    is_witness: AtomicBool,
     peers: OnceLock<Arc<PeersShared>>,
     /// This member was removed from the cluster.
     removed: watch::Sender<bool>,
@@ -107,6 +108,7 @@ impl Shared {
             life,
             register: Register::default(),
             is_learner: AtomicBool::new(false),
+            is_witness: AtomicBool::new(false),
             peers: OnceLock::new(),
             removed: watch::Sender::new(false),
             inbox,
@@ -218,6 +220,8 @@ impl Shared {
     pub(crate) fn set_members(&self, table: Members) {
         let others = table.iter().map(|(id, _)| id).filter(|id| id.0 != self.member_id);
         self.metrics.follow(others);
+        let is_witness = table.is_witness(NodeId(self.member_id));
+        self.is_witness.store(is_witness, Ordering::Relaxed);
         self.register.want(table);
     }
 
@@ -241,6 +245,11 @@ impl Shared {
     /// True if this member does not vote.
     pub(crate) fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// True if this member keeps no store.
+    pub(crate) fn is_witness(&self) -> bool {
+        self.is_witness.load(Ordering::Relaxed)
     }
 
     /// Returns when this member was removed from the cluster; never otherwise.
@@ -490,6 +499,7 @@ impl ReplicaHost {
         status.db_size_in_use = node.store().bytes_in_use();
         status.is_learner = !raft.configuration().is_voter(NodeId(self.shared.member_id));
         self.shared.is_learner.store(status.is_learner, Ordering::Relaxed);
+        status.is_witness = node.is_witness();
         status.applied_commands = node.applied_commands();
         status.alarms.clear();
         status.alarms.extend(node.store().alarms());
@@ -501,11 +511,12 @@ impl ReplicaHost {
     }
 }
 
-/// Who is to lead when the leader `me` steps aside: the most caught-up other voter. None if `me`
-/// does not lead, or is alone.
+/// Who is to lead when the leader `me` steps aside: the most caught-up other voter with a store.
+/// None if `me` does not lead, or there is no such voter.
 pub fn successor(node: &Replica, me: NodeId) -> Option<NodeId> {
     let voters = &node.raft().configuration().incoming;
     let others = node.raft().progress().filter(|peer| peer.0 != me && voters.contains(&peer.0));
+    let others = others.filter(|peer| !node.members().is_witness(peer.0));
     let next = others.max_by_key(|peer| peer.1).map(|peer| peer.0);
     next.filter(|_| node.raft().leader() == Some(me))
 }

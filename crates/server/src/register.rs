@@ -30,7 +30,8 @@ impl Register {
                 None => (seat.name.clone(), seat.client_urls.clone()),
             };
             let is_learner = !known.configuration.is_voter(id);
-            Member { id: id.0, name, peer_urls: seat.peer_urls.clone(), client_urls, is_learner }
+            let (peer_urls, is_witness) = (seat.peer_urls.clone(), seat.witness);
+            Member { id: id.0, name, peer_urls, client_urls, is_learner, is_witness }
         };
         let stays = known.table.iter().filter(|(_, seat)| seat.wanted != Wanted::Gone);
         stays.map(member).collect()

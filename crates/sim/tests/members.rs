@@ -28,7 +28,9 @@ fn hold(plan: &Plan, seeds: std::ops::Range<u64>) -> Tally {
 fn members_come_and_go_under_every_fault_and_nothing_is_lost() {
     let plan = Plan::of(Raft::MODEL).lasting(Duration::from_secs(8));
     let sum = hold(&plan.clone().with_nodes(5), 0..600);
-    for mark in ["a member was removed", "a member is being replaced", "a learner was promoted"] {
+    let promoted = "a learner was promoted";
+    let witness = "a witness passed over a command";
+    for mark in ["a member was removed", "a member is being replaced", promoted, witness] {
         assert!(sum.marks.get(mark).is_some_and(|times| *times > 0), "{mark}: {sum:?}");
     }
     hold(&plan.with_nodes(3), 600..700);
@@ -51,6 +53,13 @@ fn caught(case: &MutantCase) {
 #[test]
 fn each_rule_of_changing_members_is_needed() {
     for name in ["promoted-early", "removal-unsettled", "replaced-stays"] {
+        caught(case_named(name).expect("a planted bug"));
+    }
+}
+
+#[test]
+fn each_rule_of_witnesses_is_needed() {
+    for name in ["witness-gives-checkpoint", "witness-leads-on"] {
         caught(case_named(name).expect("a planted bug"));
     }
 }

@@ -119,7 +119,11 @@ impl Caller {
 /// Refusals come before a request is proposed. What is not a refusal is a request that was lost on
 /// the way, there or back.
 /// What a member that is unavailable says before it has done anything.
-const DEFINITE: [&str; 2] = ["etcdserver: no leader", "etcdserver: unhealthy cluster"];
+const DEFINITE: [&str; 3] = [
+    "etcdserver: no leader",
+    "etcdserver: unhealthy cluster",
+    "quorate: this member is a witness, which keeps no data; ask another one",
+];
 
 /// What is said of a request that was carried out before, or may have been.
 const OF_BEFORE: [&str; 2] =

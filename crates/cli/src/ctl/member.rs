@@ -6,22 +6,24 @@
 use super::call::{CallError, Effect};
 use super::print::header_json;
 use super::{Caller, CtlError};
+use crate::neighbours::{self, Witnesses};
 use clap::{Args, Subcommand};
-use quorate_server::api::cluster::REPLACES;
+use quorate_server::api::cluster::{REPLACES, WITNESS};
 use quorate_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_server::proto::etcdserverpb::{
     Member as Told, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberPromoteRequest,
     MemberRemoveRequest, MemberUpdateRequest, ResponseHeader,
 };
 use serde_json::{Value, json};
-use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
+use tonic::{Request, Response};
 
 const EXAMPLES: &str = "\
 Examples:
   quorate member list
   quorate member add m4 --peer-urls=http://10.0.0.4:2380
   quorate member add m5 --peer-urls=http://10.0.0.5:2380 --learner
+  quorate member add w1 --peer-urls=http://10.0.0.7:2380 --witness
   quorate member promote m5
   quorate member replace m2 m6 http://10.0.0.6:2380
   quorate member remove m1
@@ -57,6 +59,9 @@ pub(super) enum MemberCommand {
         /// It listens, until it is promoted
         #[arg(long)]
         learner: bool,
+        /// It votes and keeps the log, and no data: a small machine will do
+        #[arg(long, conflicts_with = "learner")]
+        witness: bool,
     },
     /// Remove a member; it stops
     Remove {
@@ -93,13 +98,22 @@ impl Member {
     pub(super) async fn run(&self, caller: &Caller) -> Result<Value, CtlError> {
         match &self.command {
             MemberCommand::List { serializable } => list(caller, !serializable).await,
-            MemberCommand::Add { name, peer_urls, learner } => {
+            MemberCommand::Add { name, peer_urls, learner, witness } => {
                 let request = || {
                     let (peer_ur_ls, is_learner) = (peer_urls.clone(), *learner);
-                    Request::new(MemberAddRequest { peer_ur_ls, is_learner })
+                    let mut request = Request::new(MemberAddRequest { peer_ur_ls, is_learner });
+                    if *witness {
+                        let value = AsciiMetadataValue::from_static("true");
+                        request.metadata_mut().insert(WITNESS, value);
+                    }
+                    request
                 };
                 let answer = add(caller, request).await?;
-                let manner = if *learner { " as learner " } else { " " };
+                let manner = match (*learner, *witness) {
+                    (true, _) => " as learner ",
+                    (_, true) => " as witness ",
+                    _ => " ",
+                };
                 let verb = format!("added{manner}to");
                 Ok(added(caller, &answer, (name, None), &verb))
             }
@@ -148,11 +162,19 @@ impl Member {
 
 impl Caller {
     async fn members(&self, linearizable: bool) -> Result<(Value, Vec<Told>), CallError> {
+        self.listed(linearizable).await.map(|(_, header, members)| (header, members))
+    }
+
+    /// The members, and which of them are witnesses.
+    async fn listed(&self, linearizable: bool) -> Result<(Witnesses, Value, Vec<Told>), CallError> {
         let answer = self.call(Effect::Read, async |to| {
-            ClusterClient::new(to).member_list(MemberListRequest { linearizable }).await
+            let request = MemberListRequest { linearizable };
+            let answer = ClusterClient::new(to).member_list(request).await?;
+            let witnesses = neighbours::witnesses(answer.metadata());
+            Ok(Response::new((witnesses, answer.into_inner())))
         });
-        let answer = answer.await?;
-        Ok((header_json(answer.header.as_ref()), answer.members))
+        let (witnesses, answer) = answer.await?;
+        Ok((witnesses, header_json(answer.header.as_ref()), answer.members))
     }
 
     /// The id of the member with this id or name.
@@ -191,11 +213,12 @@ async fn add(
 }
 
 async fn list(caller: &Caller, linearizable: bool) -> Result<Value, CtlError> {
-    let (header, members) = caller.members(linearizable).await?;
+    let (witnesses, header, members) = caller.listed(linearizable).await?;
     for told in &members {
+        let witness = if witnesses.contains_key(&told.id) { ", witness" } else { "" };
         let started = if told.name.is_empty() { "unstarted" } else { "started" };
         caller.say(format_args!(
-            "{:x}, {started}, {}, {}, {}, {}",
+            "{:x}, {started}, {}, {}, {}, {}{witness}",
             told.id,
             told.name,
             told.peer_ur_ls.join(","),
@@ -203,7 +226,11 @@ async fn list(caller: &Caller, linearizable: bool) -> Result<Value, CtlError> {
             told.is_learner
         ));
     }
-    Ok(json!({ "header": header, "members": members_json(&members) }))
+    let mut listed = members_json(&members);
+    for (told, json) in members.iter().zip(listed.as_array_mut().into_iter().flatten()) {
+        json["is_witness"] = witnesses.contains_key(&told.id).into();
+    }
+    Ok(json!({ "header": header, "members": listed }))
 }
 
 /// How the new member is to be started, as etcdctl prints it: under which name, beside whom; the

@@ -7,7 +7,9 @@
 //!             5 publish: id, name, client URLs           6 replace: id, old, peer URLs
 //!             7 force: id
 //!   table     version u8 = 1, seats: count u16, each id, name, peer URLs, client URLs, wanted u8,
-//!             started u8, replaces u64 (0: nobody); removed: count u16, each index u64, id u64
+//!             started u8, replaces u64 (0: nobody); removed: count u16, each index u64, id u64,
+//!             witness u8
+//!   wanted    0 voter, 1 learner, 2 gone; and 16 of a witness
 //!   id        u64          texts   count u16, each text
 //!   text      length u16, bytes in UTF-8
 //! ```
@@ -44,6 +46,8 @@ pub enum MembersCommand {
         peer_urls: Vec<String>,
         /// A voter or a learner.
         wanted: Wanted,
+        /// It keeps no store.
+        witness: bool,
     },
     /// A member takes the place of another, in one step, once it holds the log.
     Replace {
@@ -124,9 +128,9 @@ impl MembersCommand {
         out.extend_from_slice(&[MARK, kind]);
         out.put_u64_le(id.0);
         match self {
-            MembersCommand::Add { peer_urls, wanted, .. } => {
+            MembersCommand::Add { peer_urls, wanted, witness, .. } => {
                 put_texts(peer_urls, out);
-                out.put_u8(wanted_byte(*wanted));
+                out.put_u8(wanted_byte(*wanted, *witness));
             }
             MembersCommand::Replace { old, peer_urls, .. } => {
                 out.put_u64_le(old.0);
@@ -168,7 +172,8 @@ impl MembersCommand {
         let command = match kind {
             ADD => {
                 let peer_urls = reader.texts()?;
-                MembersCommand::Add { id, peer_urls, wanted: reader.wanted()? }
+                let (wanted, witness) = reader.wanted()?;
+                MembersCommand::Add { id, peer_urls, wanted, witness }
             }
             REPLACE => {
                 let old = NodeId(reader.number()?);
@@ -198,13 +203,15 @@ impl Members {
             put_text(&seat.name, &mut out);
             put_texts(&seat.peer_urls, &mut out);
             put_texts(&seat.client_urls, &mut out);
-            out.extend_from_slice(&[wanted_byte(seat.wanted), u8::from(seat.started)]);
+            let wanted = wanted_byte(seat.wanted, seat.witness);
+            out.extend_from_slice(&[wanted, u8::from(seat.started)]);
             out.put_u64_le(seat.replaces.map_or(0, |old| old.0));
         }
         out.put_u16_le(self.removed.len() as u16);
-        for (at, id) in self.removed.keys() {
+        for ((at, id), witness) in &self.removed {
             out.put_u64_le(at.0);
             out.put_u64_le(id.0);
+            out.put_u8(u8::from(*witness));
         }
         out
     }
@@ -220,29 +227,31 @@ impl Members {
         let mut members = Members::default();
         for _ in 0..reader.count(SEATS_MAX)? {
             let id = NodeId(reader.number()?);
-            let seat = Seat {
-                name: reader.text()?,
-                peer_urls: reader.texts()?,
-                client_urls: reader.texts()?,
-                wanted: reader.wanted()?,
-                started: reader.byte()? == 1,
-                replaces: Some(reader.number()?).filter(|old| *old != 0).map(NodeId),
-            };
+            let (name, peer_urls, client_urls) = (reader.text()?, reader.texts()?, reader.texts()?);
+            let (wanted, witness) = reader.wanted()?;
+            let started = reader.byte()? == 1;
+            let replaces = Some(reader.number()?).filter(|old| *old != 0).map(NodeId);
+            let seat = Seat { name, peer_urls, client_urls, wanted, started, replaces, witness };
             members.seats.insert(id, seat);
         }
         for _ in 0..reader.count(REMOVED_MAX)? {
-            members.removed.insert((Index(reader.number()?), NodeId(reader.number()?)), ());
+            let name = (Index(reader.number()?), NodeId(reader.number()?));
+            members.removed.insert(name, reader.byte()? == 1);
         }
         reader.end().map(|()| members)
     }
 }
 
-fn wanted_byte(wanted: Wanted) -> u8 {
-    match wanted {
+/// Added to what is wanted of a witness.
+const WITNESS: u8 = 16;
+
+fn wanted_byte(wanted: Wanted, witness: bool) -> u8 {
+    let wanted = match wanted {
         Wanted::Voter => 0,
         Wanted::Learner => 1,
         Wanted::Gone => 2,
-    }
+    };
+    if witness { wanted + WITNESS } else { wanted }
 }
 
 /// Panics: on a text beyond the bound; whoever takes it in checks it.
@@ -286,13 +295,15 @@ impl Reader {
         (0..self.count(URLS_MAX)?).map(|_| self.text()).collect()
     }
 
-    fn wanted(&mut self) -> Result<Wanted, BadMembers> {
-        match self.byte()? {
-            0 => Ok(Wanted::Voter),
-            1 => Ok(Wanted::Learner),
-            2 => Ok(Wanted::Gone),
-            _ => Err(BadMembers),
-        }
+    fn wanted(&mut self) -> Result<(Wanted, bool), BadMembers> {
+        let byte = self.byte()?;
+        let wanted = match byte & !WITNESS {
+            0 => Wanted::Voter,
+            1 => Wanted::Learner,
+            2 => Wanted::Gone,
+            _ => return Err(BadMembers),
+        };
+        Ok((wanted, byte & WITNESS != 0))
     }
 
     fn end(self) -> Result<(), BadMembers> {

@@ -20,7 +20,10 @@
 //! is finished by the next leader; and a seat that is replaced keeps its vote until the moment at
 //! which the new one takes it.
 //!
-//! **Guarantees.** Equal commands and configurations in equal order give equal tables. No two seats
+//! A *witness* is a voter without a store: cheap, and enough to make a third. A quorum of witnesses
+//! alone would hold what nobody can serve, so there are never so many.
+//!
+//! **Guarantees.** Every quorum has a member with a store. Equal commands and configurations in equal order give equal tables. No two seats
 //! that are to stay have an address in common. An id that was removed never returns.
 //!
 //! **Bounds.** [`SEATS_MAX`] seats, [`URLS_MAX`] addresses for each, of [`TEXT_BYTES_MAX`] bytes;
@@ -74,6 +77,8 @@ pub struct Seat {
     pub started: bool,
     /// The member whose vote it takes, or took.
     pub replaces: Option<NodeId>,
+    /// It keeps the log and no store: it votes, and serves nothing. For ever.
+    pub witness: bool,
 }
 
 impl Seat {
@@ -108,10 +113,12 @@ pub enum MembersError {
     BeingReplaced,
     /// Some member runs a version that does not know of changes.
     NotCapable,
+    /// Witnesses alone would be a quorum.
+    TooManyWitnesses,
 }
 
 impl MembersError {
-    pub(crate) const ALL: [MembersError; 11] = [
+    pub(crate) const ALL: [MembersError; 12] = [
         MembersError::NotFound,
         MembersError::IdExists,
         MembersError::PeerUrlExists,
@@ -123,6 +130,7 @@ impl MembersError {
         MembersError::TooManyMembers,
         MembersError::BeingReplaced,
         MembersError::NotCapable,
+        MembersError::TooManyWitnesses,
     ];
 }
 
@@ -140,6 +148,9 @@ impl fmt::Display for MembersError {
             MembersError::TooManyMembers => "too many members",
             MembersError::BeingReplaced => "another one is to take the member's place",
             MembersError::NotCapable => "a member runs an older version",
+            MembersError::TooManyWitnesses => {
+                "witnesses, which keep no data, could be a quorum by themselves"
+            }
         })
     }
 }
@@ -150,8 +161,8 @@ impl fmt::Display for MembersError {
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Members {
     seats: BTreeMap<NodeId, Seat>,
-    /// Who was removed, by when.
-    removed: BTreeMap<(Index, NodeId), ()>,
+    /// Who was removed, by when, and whether it was a witness.
+    removed: BTreeMap<(Index, NodeId), bool>,
 }
 
 impl Members {
@@ -190,9 +201,13 @@ impl Members {
         at: Index,
     ) -> Result<(), MembersError> {
         match command {
-            MembersCommand::Add { id, peer_urls, wanted } => {
-                let seat = Seat { wanted: *wanted, ..Seat::of(peer_urls.clone()) };
-                self.add(*id, seat)
+            MembersCommand::Add { id, peer_urls, wanted, witness } => {
+                let (wanted, witness) = (*wanted, *witness);
+                let (voters, witnesses) = self.wanted_votes(None);
+                if witness && !has_store(voters + 1, witnesses + 1) {
+                    return Err(MembersError::TooManyWitnesses);
+                }
+                self.add(*id, Seat { wanted, witness, ..Seat::of(peer_urls.clone()) })
             }
             MembersCommand::Replace { id, old, peer_urls } => {
                 if self.replacement(*old, peer_urls).is_some() {
@@ -206,13 +221,18 @@ impl Members {
                     Wanted::Gone => return Err(MembersError::NotFound),
                     wanted => wanted,
                 };
-                let seat = Seat { wanted, replaces: Some(*old), ..Seat::of(peer_urls.clone()) };
+                let (replaces, witness) = (Some(*old), leaving.witness);
+                let seat = Seat { wanted, replaces, witness, ..Seat::of(peer_urls.clone()) };
                 self.add(*id, seat)
             }
             MembersCommand::Remove { id } => {
                 self.seats.get(id).ok_or(MembersError::NotFound)?;
                 if !self.leaves_a_voter(*id, present) {
                     return Err(MembersError::NotEnoughStarted);
+                }
+                let (voters, witnesses) = self.wanted_votes(Some(*id));
+                if !self.is_witness(*id) && !has_store(voters, witnesses) {
+                    return Err(MembersError::TooManyWitnesses);
                 }
                 self.seats.get_mut(id).expect("just seen").wanted = Wanted::Gone;
                 Ok(())
@@ -302,10 +322,30 @@ impl Members {
         self.seats.iter().find(|(_, seat)| fits(seat)).map(|(id, _)| *id)
     }
 
-    /// True if somebody votes when `id` is gone, of those who vote now.
+    /// True if that member votes and keeps no store, or did when it was removed.
+    pub fn is_witness(&self, id: NodeId) -> bool {
+        match self.seats.get(&id) {
+            Some(seat) => seat.witness,
+            None => self.removed.iter().any(|((_, gone), witness)| *gone == id && *witness),
+        }
+    }
+
+    /// How many are to vote, apart from `without`, and how many of them are witnesses.
+    fn wanted_votes(&self, without: Option<NodeId>) -> (usize, usize) {
+        let votes = |(id, seat): &(&NodeId, &Seat)| {
+            seat.wanted == Wanted::Voter && !self.is_replaced(**id) && Some(**id) != without
+        };
+        let seats = self.seats.iter().filter(votes);
+        seats.fold((0, 0), |(voters, witnesses), (_, seat)| {
+            (voters + 1, witnesses + usize::from(seat.witness))
+        })
+    }
+
+    /// True if somebody with a store votes when `id` is gone, of those who vote now.
     fn leaves_a_voter(&self, id: NodeId, present: &Configuration) -> bool {
         let stays = |voter: &NodeId| {
-            *voter != id && self.seats.get(voter).is_some_and(|seat| seat.wanted == Wanted::Voter)
+            let keeps = |seat: &Seat| seat.wanted == Wanted::Voter && !seat.witness;
+            *voter != id && self.seats.get(voter).is_some_and(keeps)
         };
         !present.incoming.contains(&id) || present.incoming.iter().any(stays)
     }
@@ -313,6 +353,9 @@ impl Members {
     /// The data of one member are all that is left: it is the cluster now.
     fn force(&mut self, id: NodeId, at: Index) -> Result<(), MembersError> {
         let mut seat = self.seats.get(&id).cloned().ok_or(MembersError::NotFound)?;
+        if seat.witness {
+            return Err(MembersError::TooManyWitnesses);
+        }
         (seat.wanted, seat.replaces) = (Wanted::Voter, None);
         let others: Vec<NodeId> = self.seats.keys().copied().filter(|one| *one != id).collect();
         others.into_iter().for_each(|other| self.bury(other, at));
@@ -321,13 +364,13 @@ impl Members {
     }
 
     fn bury(&mut self, id: NodeId, at: Index) {
-        let replaced = self.seats.remove(&id).and_then(|seat| seat.replaces);
+        let seat = self.seats.remove(&id).unwrap_or_default();
         // Whom it was to replace is still here: that falls to whoever was to replace it.
-        if let Some(first) = replaced.filter(|first| self.seats.contains_key(first)) {
+        if let Some(first) = seat.replaces.filter(|first| self.seats.contains_key(first)) {
             let heirs = self.seats.values_mut().filter(|seat| seat.replaces == Some(id));
             heirs.for_each(|seat| seat.replaces = Some(first));
         }
-        self.removed.insert((at, id), ());
+        self.removed.insert((at, id), seat.witness);
         while self.removed.len() > REMOVED_MAX {
             self.removed.pop_first();
         }
@@ -391,6 +434,12 @@ impl Members {
             self.seats.get(id).is_none_or(gone) || self.is_taken_over(*id, present)
         };
         voters.retain(|id| !leaves(id));
+        // A member with a store is still to come: until then the voters stay who they are.
+        let witnesses = voters.iter().filter(|id| self.is_witness(**id)).count();
+        if !has_store(voters.len(), witnesses) {
+            voters.clone_from(&present.incoming);
+            learners.extend(present.learners.iter().copied());
+        }
         learners.retain(|id| !leaves(id) && !voters.contains(id));
         if self.is_empty() || voters.is_empty() {
             return (present.incoming.clone(), present.learners.clone());
@@ -405,6 +454,11 @@ impl Members {
         }
         crate::store::xxh64(&self.encoded(), 0)
     }
+}
+
+/// True if every quorum of so many voters has one that is no witness.
+fn has_store(voters: usize, witnesses: usize) -> bool {
+    witnesses <= voters / 2
 }
 
 /// Only who does not vote can be promoted; one that shall vote anyway may be.

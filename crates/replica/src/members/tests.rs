@@ -16,7 +16,7 @@ fn three() -> (Members, Configuration) {
 }
 
 fn add(id: u64, wanted: Wanted) -> MembersCommand {
-    MembersCommand::Add { id: NodeId(id), peer_urls: urls(id), wanted }
+    MembersCommand::Add { id: NodeId(id), peer_urls: urls(id), wanted, witness: false }
 }
 
 fn replace(id: u64, old: u64) -> MembersCommand {
@@ -124,8 +124,12 @@ fn who_replaces_a_replacement_takes_the_vote_of_the_first() {
 fn who_is_to_be_replaced_keeps_its_address_until_then() {
     let (mut members, present) = three();
     members.apply(&replace(5, 2), &present, AT).expect("a replacement");
-    let at_its_place =
-        |id| MembersCommand::Add { id: NodeId(id), peer_urls: urls(2), wanted: Wanted::Voter };
+    let at_its_place = |id| MembersCommand::Add {
+        id: NodeId(id),
+        peer_urls: urls(2),
+        wanted: Wanted::Voter,
+        witness: false,
+    };
     let refused = members.apply(&at_its_place(6), &present, AT);
     assert_eq!(refused, Err(MembersError::PeerUrlExists));
     let moves = MembersCommand::Update { id: NodeId(5), peer_urls: urls(2) };
@@ -155,7 +159,12 @@ fn who_is_removed_goes_when_the_configuration_says_so_and_never_returns() {
 #[test]
 fn addresses_are_each_members_own() {
     let (mut members, present) = three();
-    let taken = MembersCommand::Add { id: NodeId(4), peer_urls: urls(3), wanted: Wanted::Voter };
+    let taken = MembersCommand::Add {
+        id: NodeId(4),
+        peer_urls: urls(3),
+        wanted: Wanted::Voter,
+        witness: false,
+    };
     assert_eq!(members.apply(&taken, &present, AT), Err(MembersError::PeerUrlExists));
     let update = |to| MembersCommand::Update { id: NodeId(1), peer_urls: urls(to) };
     assert_eq!(members.apply(&update(2), &present, AT), Err(MembersError::PeerUrlExists));
@@ -169,6 +178,49 @@ fn the_last_one_is_the_cluster() {
     members.apply(&MembersCommand::Force { id: NodeId(2) }, &present, AT).expect("it is there");
     assert_eq!(members.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [2]);
     assert!(members.was_removed(NodeId(1)) && members.was_removed(NodeId(3)));
+}
+
+fn witness(id: u64) -> MembersCommand {
+    let peer_urls = urls(id);
+    MembersCommand::Add { id: NodeId(id), peer_urls, wanted: Wanted::Voter, witness: true }
+}
+
+#[test]
+fn every_quorum_has_somebody_with_a_store() {
+    let seats = (1..=2).map(|number| (NodeId(number), Seat::of(urls(number))));
+    let (mut members, mut present) = (Members::of(seats), Configuration::of((1..=2).map(NodeId)));
+    members.apply(&witness(3), &present, AT).expect("one witness of three");
+    present = settled(&mut members, present);
+    assert_eq!(present.incoming, ids(&[1, 2, 3]));
+    assert!(members.is_witness(NodeId(3)) && !members.is_witness(NodeId(1)));
+    members.apply(&witness(4), &present, AT).expect("two of four");
+    assert_eq!(members.apply(&witness(5), &present, AT), Err(MembersError::TooManyWitnesses));
+    let remove = |id| MembersCommand::Remove { id: NodeId(id) };
+    assert_eq!(members.apply(&remove(2), &present, AT), Err(MembersError::TooManyWitnesses));
+    let force = MembersCommand::Force { id: NodeId(3) };
+    assert_eq!(members.clone().apply(&force, &present, AT), Err(MembersError::TooManyWitnesses));
+    assert_eq!(members.apply(&remove(4), &present, AT), Ok(()));
+    // Who replaces a witness is one.
+    let mut replaced = members.clone();
+    replaced.apply(&replace(6, 3), &present, AT).expect("a replacement");
+    assert!(replaced.is_witness(NodeId(6)));
+    assert_eq!(settled(&mut replaced, present).incoming, ids(&[1, 2, 6]));
+}
+
+#[test]
+fn who_leaves_waits_for_a_store_that_is_still_to_come() {
+    let seats = (1..=2).map(|number| (NodeId(number), Seat::of(urls(number))));
+    let (mut members, present) = (Members::of(seats), Configuration::of((1..=2).map(NodeId)));
+    members.apply(&witness(3), &present, AT).expect("one witness of three");
+    members.apply(&witness(4), &present, AT).expect("two of four");
+    let present = settled(&mut members, present);
+    members.apply(&add(5, Wanted::Voter), &present, AT).expect("a third store");
+    let remove = MembersCommand::Remove { id: NodeId(2) };
+    members.apply(&remove, &present, AT).expect("there will be two stores of four");
+    let (voters, learners) = members.target(&present, |_| false);
+    assert_eq!((voters, &learners), (ids(&[1, 2, 3, 4]), &ids(&[5])), "5 holds nothing yet");
+    let present = Configuration { learners, ..present };
+    assert_eq!(settled(&mut members, present).incoming, ids(&[1, 3, 4, 5]));
 }
 
 #[test]
@@ -185,6 +237,7 @@ fn bytes_come_back_and_cut_ones_are_refused() {
     let (name, peer_urls, client_urls) = ("n".to_owned(), urls(4), urls(5));
     let commands = [
         add(4, Wanted::Learner),
+        witness(4),
         MembersCommand::Replace { id, old, peer_urls: peer_urls.clone() },
         MembersCommand::Remove { id },
         MembersCommand::Update { id, peer_urls },
@@ -204,6 +257,7 @@ fn bytes_come_back_and_cut_ones_are_refused() {
     }
     let (mut members, present) = three();
     members.apply(&replace(5, 2), &present, AT).expect("a replacement");
+    members.apply(&witness(7), &present, AT).expect("a witness");
     settled(&mut members, present);
     let bytes = Bytes::from(members.encoded());
     for cut in 0..bytes.len() {

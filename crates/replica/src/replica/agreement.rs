@@ -31,7 +31,7 @@ impl Replica {
     /// What the state is at a common point, once that is applied.
     pub(super) fn note_digest(&mut self, cx: &mut Context<'_, Self>) {
         let at = self.applied.index;
-        if at.0.is_multiple_of(crate::DIGEST_EVERY) {
+        if at.0.is_multiple_of(crate::DIGEST_EVERY) && !self.is_witness() {
             self.digests.note(at, cx.id, self.digest());
             self.judge(at, cx);
         }
@@ -69,14 +69,13 @@ impl Replica {
         }
     }
 
-    /// A fenced leader hands over: its log is good, but what it answers is not.
+    /// A leader that serves nothing hands over: its log is good, but it has no answers.
     pub(super) fn step_aside(&mut self, cx: &mut Context<'_, Self>) {
         if self.raft.leader() != Some(cx.id) {
             return;
         }
-        let me = cx.id;
-        let next = self.configuration.incoming.iter().copied().find(|voter| *voter != me);
-        if let Some(to) = next {
+        let others = self.configuration.incoming.iter().copied().filter(|voter| *voter != cx.id);
+        if let Some(to) = self.ablest(&others.collect()) {
             let request = raft::Request::TransferLeadership { to };
             let heard = cx.child(|cx| self.raft.on_request(request, cx));
             self.hear(heard, cx);

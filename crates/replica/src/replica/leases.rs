@@ -18,7 +18,7 @@ impl Replica {
             life: self.raft.life(),
             term: self.raft.term(),
             leader: self.raft.leader(),
-            fenced: self.fenced.is_some(),
+            fenced: self.serves_nothing().is_some(),
             applied: self.applied,
             store: &self.store,
         };

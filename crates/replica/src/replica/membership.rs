@@ -106,6 +106,7 @@ impl Replica {
         let why = match () {
             () if self.raft.leader() != Some(cx.id) => Some(Refusal::NotLeader),
             () if !self.configuration.incoming.contains(&to) => Some(Refusal::BadTransferee),
+            () if self.members.is_witness(to) => Some(Refusal::BadTransferee),
             () => None,
         };
         if let Some(why) = why {
@@ -207,10 +208,12 @@ impl Replica {
     /// Panics: on bytes that are none; see `apply.rs`.
     pub(super) fn apply_change(&mut self, at: Index, sealed: Bytes, cx: &mut Context<'_, Self>) {
         let (life, ticket, command) = opened(&sealed).expect("a committed change decodes");
+        let was_witness = self.is_witness();
         let applied = self.members.apply(&command, &self.configuration, at);
         if applied.is_ok() {
             cx.indicate(Indication::MembersChanged(self.members.clone()));
         }
+        self.give_up_store(was_witness, cx);
         if life == self.life && self.changes.contains_key(&ticket) {
             let until = match command {
                 MembersCommand::Remove { id } if !self.planted(ReplicaMutant::RemovalUnsettled) => {
@@ -309,8 +312,15 @@ impl Replica {
             return None;
         }
         self.handed_over = Some(term);
-        let alive = |id: &NodeId| voters.contains(id) && self.raft.is_alive(*id);
-        let others = self.raft.progress().filter(|(id, ..)| alive(id));
+        self.ablest(voters)
+    }
+
+    /// Who of these would lead best: is heard, has a store, and holds most of the log.
+    pub(super) fn ablest(&self, of: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let able = |id: &NodeId| {
+            of.contains(id) && self.raft.is_alive(*id) && !self.members.is_witness(*id)
+        };
+        let others = self.raft.progress().filter(|(id, ..)| able(id));
         others.max_by_key(|(_, matched, _)| *matched).map(|(id, ..)| id)
     }
 

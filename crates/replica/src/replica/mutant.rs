@@ -51,6 +51,10 @@ quorate_core::planted_bugs! {
         ReconciledBehind = "reconciled-behind",
         /// A member that was replaced stays beside the one that took its place.
         ReplacedStays = "replaced-stays",
+        /// A witness gives its checkpoint, which holds nothing, to whoever is behind.
+        WitnessGivesCheckpoint = "witness-gives-checkpoint",
+        /// A witness that was elected stays the leader, though it can serve nobody.
+        WitnessLeadsOn = "witness-leads-on",
     }
 }
 

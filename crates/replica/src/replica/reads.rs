@@ -6,7 +6,7 @@
 //!      └────────── ReadRefused ──────┘
 //! ```
 
-use super::{Indication, Refusal, Replica, ReplicaMutant};
+use super::{Indication, Replica, ReplicaMutant};
 use crate::envelope::Ticket;
 use quorate_core::{Context, Index, Protocol, Time};
 use quorate_protocols::consensus::raft::{self, Ground};
@@ -29,8 +29,8 @@ pub(super) struct Reading {
 
 impl Replica {
     pub(super) fn read(&mut self, ticket: Ticket, cx: &mut Context<'_, Self>) {
-        if self.fenced.is_some() {
-            return cx.indicate(Indication::ReadRefused { ticket, why: Refusal::Corrupt });
+        if let Some(why) = self.serves_nothing() {
+            return cx.indicate(Indication::ReadRefused { ticket, why });
         }
         self.reads.insert(ticket, Reading { since: cx.now, state: ReadState::Queued });
         self.ask_queued_reads(cx);

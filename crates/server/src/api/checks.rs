@@ -84,6 +84,9 @@ pub(super) async fn read(handle: &Handle, consistency: Consistency) -> Result<()
     if consistency == Consistency::Linearizable && handle.status().leader.is_none() {
         return Err(ApiError::NoLeader); // Known at once; a probe should not have to wait.
     }
+    if handle.is_witness() {
+        return Ok(()); // It follows somebody, and has nothing to read.
+    }
     let range = Range {
         keys: Keys { key: Bytes::from_static(b"\0"), range_end: Bytes::new() },
         limit: 1,

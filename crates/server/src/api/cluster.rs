@@ -32,6 +32,14 @@ use tonic::{Request, Response, Status};
 /// Metadata of `MemberAdd`: whose place the new member takes.
 pub const REPLACES: &str = "quorate-replaces";
 
+/// Metadata of `MemberAdd`: `true` if the new member is to be a witness.
+pub const WITNESS: &str = "quorate-witness";
+
+/// Metadata of the answers of `MemberList`: `ID=URL` for each witness, the id in hexadecimal, with
+/// commas between them. Absent if there are none. The list itself names no client URLs of witnesses,
+/// as clients would ask there.
+pub const WITNESSES: &str = "quorate-witnesses";
+
 /// The service, over one replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
@@ -89,7 +97,8 @@ impl cluster_server::Cluster for Cluster {
             self.handle.barrier().await.map_err(ApiError::from)?;
         }
         let members = self.handle.members().into_iter().map(member).collect();
-        Ok(Response::new(pb::MemberListResponse { header: self.header(), members }))
+        let listed = pb::MemberListResponse { header: self.header(), members };
+        Ok(naming_witnesses(listed, &self.handle))
     }
 
     async fn member_add(
@@ -101,10 +110,16 @@ impl cluster_server::Cluster for Cluster {
         let id = self.new_id(&urls)?;
         let peer_urls: Vec<String> = urls.iter().map(Url::to_string).collect();
         let wanted = if request.is_learner { Wanted::Learner } else { Wanted::Voter };
-        let old = replaces(&metadata)?;
+        let (old, witness) = (replaces(&metadata)?, is_witness(&metadata)?);
+        if witness && (request.is_learner || old.is_some()) {
+            return Err(Status::invalid_argument(format!(
+                "metadata {WITNESS}: a witness votes, so it is no learner; and who takes the place \
+                 of a member is what that one is"
+            )));
+        }
         let command = match old {
             Some(old) => MembersCommand::Replace { id, old, peer_urls: peer_urls.clone() },
-            None => MembersCommand::Add { id, peer_urls: peer_urls.clone(), wanted },
+            None => MembersCommand::Add { id, peer_urls: peer_urls.clone(), wanted, witness },
         };
         let table = self.change(command).await?;
         // Asked again, the first answer counts.
@@ -175,6 +190,29 @@ fn text(metadata: &MetadataMap, key: &str) -> Result<Option<String>, Status> {
     Ok(Some(text.to_owned()))
 }
 
+fn is_witness(metadata: &MetadataMap) -> Result<bool, Status> {
+    match text(metadata, WITNESS)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(Status::invalid_argument(format!(
+            "metadata {WITNESS}: '{other}' is neither 'true' nor 'false'"
+        ))),
+    }
+}
+
+/// An answer that says in its metadata who keeps no store.
+fn naming_witnesses<T>(answer: T, handle: &Handle) -> Response<T> {
+    let mut response = Response::new(answer);
+    let members = handle.members();
+    let witnesses = members.iter().filter(|member| member.is_witness);
+    let url = |member: &Member| member.client_urls.first().cloned().unwrap_or_default();
+    let each: Vec<_> = witnesses.map(|member| format!("{:x}={}", member.id, url(member))).collect();
+    if let (false, Ok(each)) = (each.is_empty(), each.join(",").parse()) {
+        response.metadata_mut().insert(WITNESSES, each);
+    }
+    response
+}
+
 fn replaces(metadata: &MetadataMap) -> Result<Option<NodeId>, Status> {
     let Some(text) = text(metadata, REPLACES)? else { return Ok(None) };
     match u64::from_str_radix(&text, 16) {
@@ -191,7 +229,7 @@ fn member(member: Member) -> pb::Member {
         id: member.id,
         name: member.name,
         peer_ur_ls: member.peer_urls,
-        client_ur_ls: member.client_urls,
+        client_ur_ls: if member.is_witness { Vec::new() } else { member.client_urls },
         is_learner: member.is_learner,
     }
 }
@@ -210,6 +248,7 @@ impl From<MembersError> for ApiError {
             MembersError::TooManyMembers => ApiError::TooManyMembers,
             MembersError::BeingReplaced => ApiError::BeingReplaced,
             MembersError::NotCapable => ApiError::NotCapable,
+            MembersError::TooManyWitnesses => ApiError::TooManyWitnesses,
         }
     }
 }
@@ -226,6 +265,7 @@ mod tests {
             peer_urls: vec!["http://a:2380".to_owned()],
             client_urls: vec!["http://a:2379".to_owned()],
             is_learner: true,
+            is_witness: false,
         });
         assert_eq!((told.id, told.name.as_str(), told.is_learner), (7, "a", true));
         assert_eq!(told.peer_ur_ls, ["http://a:2380"]);

@@ -73,6 +73,14 @@ const LEARNER_SERVES: [&str; 6] = [
     "/grpc.health.v1.Health/Watch",
 ];
 
+/// What a member without a store serves: who is here, and how it is.
+const WITNESS_SERVES: [&str; 4] = [
+    "/etcdserverpb.Cluster/MemberList",
+    "/etcdserverpb.Maintenance/Status",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+];
+
 /// Everyone who answers on the client port.
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
@@ -205,6 +213,9 @@ impl Dispatch {
     {
         let requires_leader = requires_leader(request.headers());
         let path = request.uri().path();
+        if self.handle.is_witness() && !WITNESS_SERVES.contains(&path) {
+            return now(Status::from(ApiError::Witness).into_http());
+        }
         if self.handle.is_learner() && !LEARNER_SERVES.contains(&path) {
             return now(Status::from(ApiError::NotSupportedForLearner).into_http());
         }

@@ -83,6 +83,10 @@ pub enum ApiError {
     Corrupt,
     /// A learner does not serve this.
     NotSupportedForLearner,
+    /// A witness does not serve this. Not an error of etcd, which has no witnesses.
+    Witness,
+    /// Witnesses alone would be a quorum. Not an error of etcd.
+    TooManyWitnesses,
     /// The wanted leader is no voter.
     BadLeaderTransferee,
     /// The cluster as it is now cannot do this.
@@ -224,6 +228,12 @@ impl ApiError {
             E::TooManyLearners => failed("etcdserver: too many learner members in cluster"),
             E::NotLeader => failed("etcdserver: not leader"),
             E::NotSupportedForLearner => failed("etcdserver: rpc not supported for learner"),
+            E::TooManyWitnesses => failed(
+                "quorate: witnesses could be a quorum by themselves; add a member with a store",
+            ),
+            E::Witness => unavailable(
+                "quorate: this member is a witness, which keeps no data; ask another one",
+            ),
             E::BadLeaderTransferee => failed("etcdserver: bad leader transferee"),
             E::NotCapable => failed("etcdserver: not capable"),
             E::TooManyMembers => failed("etcdserver: too many members in cluster"),
@@ -371,6 +381,7 @@ impl From<Refusal> for ApiError {
             Refusal::NotLeader => ApiError::NotLeader,
             Refusal::BadTransferee => ApiError::BadLeaderTransferee,
             Refusal::Learner => ApiError::NotSupportedForLearner,
+            Refusal::Witness => ApiError::Witness,
         }
     }
 }
@@ -477,6 +488,16 @@ mod tests {
         (ApiError::Unhealthy, 14, "etcdserver: unhealthy cluster"),
         (ApiError::Corrupt, 15, "etcdserver: corrupt cluster"),
         (ApiError::NotSupportedForLearner, 9, "etcdserver: rpc not supported for learner"),
+        (
+            ApiError::Witness,
+            14,
+            "quorate: this member is a witness, which keeps no data; ask another one",
+        ),
+        (
+            ApiError::TooManyWitnesses,
+            9,
+            "quorate: witnesses could be a quorum by themselves; add a member with a store",
+        ),
         (ApiError::BadLeaderTransferee, 9, "etcdserver: bad leader transferee"),
         (ApiError::NotCapable, 9, "etcdserver: not capable"),
         (ApiError::TooManyMembers, 9, "etcdserver: too many members in cluster"),
@@ -566,6 +587,7 @@ mod tests {
             (Refusal::NotLeader, ApiError::NotLeader),
             (Refusal::BadTransferee, ApiError::BadLeaderTransferee),
             (Refusal::Learner, ApiError::NotSupportedForLearner),
+            (Refusal::Witness, ApiError::Witness),
         ];
         for (refusal, error) in refusals {
             assert_eq!(ApiError::from(refusal), error);

@@ -141,6 +141,7 @@ fn server(page: &mut Page, sources: &Sources<'_>, status: &Status) {
     page.gauge("etcd_server_has_leader", has_leader, "1 if a leader is known.");
     page.gauge("etcd_server_is_leader", flag(leads), "1 if this member leads.");
     page.gauge("etcd_server_is_learner", flag(status.is_learner), "1 if it does not vote.");
+    page.gauge("quorate_is_witness", flag(status.is_witness), "1 if it keeps no data.");
     let name = "etcd_server_leader_changes_seen_total";
     page.counter(name, metrics.leader_changes.get(), "New leaders seen.");
     let name = "etcd_server_proposals_committed_total";

@@ -320,7 +320,9 @@ impl Queue {
 async fn pause(bell: &Bell, why: Refusal) -> Result<(), ApiError> {
     bell.is_going_on()?;
     match why {
-        Refusal::Stopping | Refusal::Corrupt | Refusal::Learner => Err(why.into()),
+        Refusal::Stopping | Refusal::Corrupt | Refusal::Learner | Refusal::Witness => {
+            Err(why.into())
+        }
         _ => {
             sleep(PAUSE).await;
             Ok(())

@@ -28,4 +28,18 @@ pub const MEMBERS: &[MutantCase] = &[
         WorldName::Service,
         five(&[Fault::Partition], &[Work::Reconfigure]),
     ),
+    case(
+        replica(ReplicaMutant::WitnessGivesCheckpoint),
+        ("state-machine-safety", "Liskov and others (1991), Harp, section 4.1"),
+        "a follower takes the empty state of a witness for the store",
+        WorldName::Service,
+        five(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+    ),
+    case(
+        replica(ReplicaMutant::WitnessLeadsOn),
+        ("liveness", "Liskov and others (1991), Harp, section 4.1"),
+        "an elected witness keeps the leadership, and nobody is served",
+        WorldName::Service,
+        five(&[Fault::Partition, Fault::Crash], &[Work::Reconfigure]),
+    ),
 ];

@@ -19,7 +19,7 @@ impl Service {
             self.served[member]
                 || nodes.is_dead(member)
                 || !nodes.is_correct(member)
-                || !self.reshaping.votes(self.id(member))
+                || !self.reshaping.serves(self.id(member))
         });
         serving
             && self.reshaping.is_settled()

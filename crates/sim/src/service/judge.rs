@@ -14,7 +14,7 @@ use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{Broken, Fault, Hands, Nodes, World as _};
 use quorate_protocols::consensus::raft::{self, Payload, RoleName};
 use quorate_replica::members::MembersCommand;
-use quorate_replica::store::{self, Command, KvError, Outcome, Put};
+use quorate_replica::store::{self, Command, KvError, Outcome, Put, Store};
 use quorate_replica::{Answer, LeaseAnswer, LeaseAsk, Message, Replica, open};
 use std::collections::BTreeMap;
 
@@ -44,6 +44,14 @@ fn broken(property: &'static str, why: String) -> Result<(), Broken> {
 }
 
 impl Service {
+    /// A witness has no store.
+    fn keeps_nothing(&self, state: &Replica) -> Result<(), Broken> {
+        match state.store().revision() == Store::new().revision() {
+            true => Ok(()),
+            false => broken("membership", format!("{} is a witness with data", state.raft().id())),
+        }
+    }
+
     /// A member has applied something.
     pub(super) fn applied(
         &mut self,
@@ -58,13 +66,19 @@ impl Service {
                 self.logs.choose(state.raft().term(), position);
                 self.happens(position, payload, hands)?;
             }
-            self.truth.compare(state.store())?;
+            if !state.is_witness() {
+                self.truth.compare(state.store())?;
+            }
             for _ in 0..std::mem::take(&mut self.asks.surprises) {
                 hands.mark("an operation of unknown outcome took effect");
             }
         }
         for state_as_of in [at, state.raft().base()] {
             self.logs.state_is_agreed(state.raft().id(), state_as_of)?;
+        }
+        if state.is_witness() {
+            hands.mark("a witness passed over a command");
+            return self.keeps_nothing(state);
         }
         let known = *self.digests.entry(at.index).or_insert(digest);
         match known == digest {

@@ -74,7 +74,7 @@ use quorate_drivers::simulate::{
 };
 use quorate_protocols::consensus::raft::{self, Record, RoleName};
 use quorate_replica::store::Asked as Sealed;
-use quorate_replica::{Indication, Message, Replica, Request};
+use quorate_replica::{Indication, Message, Refusal, Replica, Request};
 use quorate_server::recover::{RecoverError, ReplicaSettings};
 use quorate_storage::{LogIdentity, WalError};
 use reshaping::Reshaping;
@@ -296,9 +296,12 @@ impl Service {
             }
             Asked::Serializable(range) => {
                 let Some(node) = nodes.get(member) else { return };
-                let read = self.plants.read(member, node, range);
+                let read = match node.is_witness() {
+                    true => Err(Refusal::Witness),
+                    false => Ok(self.plants.read(member, node, range)),
+                };
                 self.operations.insert(number, operation);
-                return self.answered(number, Answered::Read(Ok(read)), hands);
+                return self.answered(number, Answered::Read(read), hands);
             }
             Asked::Critical { paused, .. } => {
                 let pause = match paused {

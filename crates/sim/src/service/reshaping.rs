@@ -90,6 +90,11 @@ impl Reshaping {
         !self.on || self.present.is_voter(id)
     }
 
+    /// True if the committed configuration counts on it, and clients are served there.
+    pub(super) fn serves(&self, id: NodeId) -> bool {
+        self.votes(id) && !self.table.is_witness(id)
+    }
+
     /// True if all that was begun has ended.
     pub(super) fn is_settled(&self) -> bool {
         let leaving = |seat: &Seat| seat.wanted == Wanted::Gone;
@@ -275,8 +280,11 @@ impl Service {
             self.reshaping.next += 1;
             let (id, peer_urls) = (self.id(new), vec![url(new)]);
             return Some(match wish {
-                0 | 1 => MembersCommand::Add { id, peer_urls, wanted: Wanted::Voter },
-                2 => MembersCommand::Add { id, peer_urls, wanted: Wanted::Learner },
+                0..=2 => {
+                    let wanted = if wish == 2 { Wanted::Learner } else { Wanted::Voter };
+                    let witness = wish == 1 && hands.draw(site, 2) == 0;
+                    MembersCommand::Add { id, peer_urls, wanted, witness }
+                }
                 _ => MembersCommand::Replace { id, old: some, peer_urls },
             });
         }

@@ -5,7 +5,7 @@ use super::members::moment;
 use super::watchers::{self, Heard, Wants};
 use super::{Errand, RECONNECT, Service};
 use quorate_check::guarantees::watch::Filter;
-use quorate_drivers::simulate::{About, Hands, Nodes, Site};
+use quorate_drivers::simulate::{About, Hands, Nodes, Site, World as _};
 use quorate_server::proto::etcdserverpb as pb;
 use quorate_server::watch::desk::Leaderless;
 use std::time::Duration;
@@ -59,7 +59,10 @@ impl Service {
     ) {
         let which = hands.draw(site(watcher), self.nodes as u64);
         let up = (0..self.nodes).map(|step| (which as usize + step) % self.nodes);
-        let serves = |at: &usize| self.members[*at].up && nodes.is_correct(*at);
+        let serves = |at: &usize| {
+            let open = self.reshaping.serves(self.id(*at));
+            self.members[*at].up && nodes.is_correct(*at) && open
+        };
         let member = up.into_iter().find(serves);
         let connected = member.and_then(|member| {
             let history = nodes.get(member)?.store().history();
