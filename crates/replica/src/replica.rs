@@ -16,6 +16,7 @@ mod membership;
 mod mutant;
 mod patience;
 mod reads;
+mod trim;
 mod wakefulness;
 mod witness;
 
@@ -46,8 +47,6 @@ const PATIENCE_TICK: Duration = crate::lessor::TICK;
 const DIGEST_TICK: Duration = Duration::from_millis(500);
 /// What an entry takes in the log beside its payload, about.
 const ENTRY_OVERHEAD_BYTES: u64 = 48;
-/// Steps of background compaction in one turn, so that no turn takes long.
-const SWEEP_STEPS: usize = 256;
 /// Of lessor and consensus in one turn: alone, a replica confirms its leadership while it flushes,
 /// and the lessor's answer may be a record.
 const FLUSHES: usize = 2;
@@ -514,29 +513,6 @@ impl Replica {
             cx.indicate(Indication::Answered { ticket, answer });
         }
         self.release_reads(cx);
-    }
-
-    /// Cuts the log in memory to about half of its bound once it has outgrown it.
-    fn trim_log(&mut self, cx: &mut Context<'_, Self>) {
-        if self.raft.retained_bytes() > self.log_retain_bytes {
-            self.forget_half(cx);
-        }
-    }
-
-    fn forget_half(&mut self, cx: &mut Context<'_, Self>) {
-        let base = self.raft.base().index;
-        let upto = Index(base.0 + self.applied.index.distance_from(base) / 2);
-        if upto > base {
-            let heard = cx.child(|cx| self.raft.on_request(raft::Request::Forget { upto }, cx));
-            self.hear(heard, cx);
-        }
-    }
-
-    fn sweep(&mut self, cx: &mut Context<'_, Self>) {
-        let steps = if self.buggify.strikes(cx) { 1 } else { SWEEP_STEPS };
-        if !self.store.sweep(steps) {
-            cx.set_timer(Timer::Sweep, SWEEP_PAUSE..SWEEP_PAUSE);
-        }
     }
 }
 

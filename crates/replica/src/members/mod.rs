@@ -23,8 +23,9 @@
 //! A *witness* is a voter without a store: cheap, and enough to make a third. A quorum of witnesses
 //! alone would hold what nobody can serve, so there are never so many.
 //!
-//! **Guarantees.** Every quorum has a member with a store. Equal commands and configurations in equal order give equal tables. No two seats
-//! that are to stay have an address in common. An id that was removed never returns.
+//! **Guarantees.** Every quorum has a member with a store. Equal commands and configurations in
+//! equal order give equal tables. No two seats that are to stay have an address in common. An id
+//! that was removed never returns.
 //!
 //! **Bounds.** [`SEATS_MAX`] seats, [`URLS_MAX`] addresses for each, of [`TEXT_BYTES_MAX`] bytes;
 //! [`REMOVED_MAX`] removed ids are remembered, the oldest are forgotten first.

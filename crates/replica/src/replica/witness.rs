@@ -1,14 +1,14 @@
 //! A replica that keeps no store: it holds the log and votes, so that two members with data and a
 //! small third machine survive the loss of any one of them.
 //!
-//! To the consensus it is a voter like the others, and its log holds whole entries: so what a quorum
-//! has acknowledged can be taken from it, as long as it stands in its log. It carries out nothing but
-//! changes of the members. If it is elected, because it holds what another one lacks, it brings that
-//! one up to date and hands over; meanwhile nobody is served. Its checkpoints are empty, and it gives
-//! them to nobody.
+//! To the consensus it is a voter like the others, and its log holds whole entries: so what a
+//! quorum has acknowledged can be taken from it, as long as it stands in its log. It carries out
+//! nothing but changes of the members. If it is elected, because it holds what another one lacks,
+//! it brings that one up to date and hands over; meanwhile nobody is served. Its checkpoints are
+//! empty, and it gives them to nobody.
 //!
-//! Who is one stands in the table of the members, so that a replica learns it from the log, wherever
-//! in the log it is: what it has carried out before is given up.
+//! Who is one stands in the table of the members, so that a replica learns it from the log,
+//! wherever in the log it is: what it has carried out before is given up.
 //!
 //! Sources: Liskov and others (1991), "Replication in the Harp file system", section 4.1 (witnesses
 //! that log); Ongaro (2014), section 11.7.2.
@@ -33,7 +33,8 @@ impl Replica {
         }
     }
 
-    /// A follower lacks what our log no longer holds. It waits until somebody leads who has a store.
+    /// A follower lacks what our log no longer holds. It waits until somebody leads who has a
+    /// store.
     pub(super) fn has_no_checkpoint(&mut self, by: NodeId, cx: &mut Context<'_, Self>) {
         let request = raft::Request::SnapshotFailed { to: by };
         let heard = cx.child(|cx| self.raft.on_request(request, cx));

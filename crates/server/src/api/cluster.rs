@@ -36,8 +36,8 @@ pub const REPLACES: &str = "quorate-replaces";
 pub const WITNESS: &str = "quorate-witness";
 
 /// Metadata of the answers of `MemberList`: `ID=URL` for each witness, the id in hexadecimal, with
-/// commas between them. Absent if there are none. The list itself names no client URLs of witnesses,
-/// as clients would ask there.
+/// commas between them. Absent if there are none. The list itself names no client URLs of
+/// witnesses, as clients would ask there.
 pub const WITNESSES: &str = "quorate-witnesses";
 
 /// The service, over one replica.

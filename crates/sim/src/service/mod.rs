@@ -296,12 +296,10 @@ impl Service {
             }
             Asked::Serializable(range) => {
                 let Some(node) = nodes.get(member) else { return };
-                let read = match node.is_witness() {
-                    true => Err(Refusal::Witness),
-                    false => Ok(self.plants.read(member, node, range)),
-                };
+                let found = (!node.is_witness()).then(|| self.plants.read(member, node, range));
                 self.operations.insert(number, operation);
-                return self.answered(number, Answered::Read(read), hands);
+                let read = Answered::Read(found.ok_or(Refusal::Witness));
+                return self.answered(number, read, hands);
             }
             Asked::Critical { paused, .. } => {
                 let pause = match paused {
