@@ -298,6 +298,43 @@ async fn a_dead_member_is_replaced_in_one_step_that_may_be_asked_again() {
 }
 
 #[tokio::test]
+async fn two_members_and_a_witness_survive_the_loss_of_any() {
+    let (mut cluster, own) = prepared(Settings::of(3), 2);
+    cluster.wait_ready().await;
+    let place = url(&cluster, 2);
+    let added = done(&cluster, &["add", "m3", "--witness", "--peer-urls", &place]);
+    join(&mut cluster, 2, &added["env"]);
+    let listed = wait_voters(&cluster, 0, 3).await;
+    let witness = listed.iter().find(|told| told.name == "m3").expect("it is listed");
+    assert!(witness.client_ur_ls.is_empty(), "clients would ask there");
+    let why = "is a witness, which keeps no data";
+    let refused_read = cluster.client(2).get("a", Freshness::Serializable).await;
+    assert!(refused_read.as_ref().is_err_and(|f| f.to_string().contains(why)), "{refused_read:?}");
+    let status = cluster.client(2).status().await.expect("its status");
+    assert!(!status.is_learner && status.leader != 0);
+    let with = |i: usize| {
+        let mut flags = cluster.flags(i);
+        let at = flags.iter().position(|flag| flag == "--initial-cluster").expect("a flag");
+        flags[at + 1].clone_from(&own[0]);
+        flags
+    };
+    let flags = [with(0), with(1)];
+    // Each in turn dies, and takes part again before the other one does.
+    for (dies, lives) in [(0, 1), (1, 0)] {
+        cluster.kill(dies);
+        cluster.wait_ready_one(lives).await;
+        let key = format!("without-{dies}");
+        cluster.client(lives).put(&key, "x").await.expect("a quorum with the witness");
+        cluster.spawn_with(dies, &flags[dies]);
+        cluster.wait_ready_one(dies).await;
+        let seen = cluster.client(dies).get(&key, Freshness::Linearizable).await.expect("a read");
+        assert!(seen.found.is_some(), "{key} is lost");
+    }
+    cluster.kill(2);
+    cluster.client(0).put("without-2", "x").await.expect("a quorum without the witness");
+}
+
+#[tokio::test]
 async fn a_lost_disk_comes_back_as_a_new_member_only() {
     let mut cluster = Cluster::start(Settings::of(3)).await;
     wait_voters(&cluster, 0, 3).await;
