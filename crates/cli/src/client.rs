@@ -147,8 +147,8 @@ pub(crate) enum EndpointsError {
 impl fmt::Display for EndpointsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EndpointsError::Url(error) => error.fmt(f),
-            EndpointsError::File(error) => error.fmt(f),
+            EndpointsError::Url(error) => write!(f, "--endpoints: {error}"),
+            EndpointsError::File(error) => write!(f, "--cacert, --cert, --key: {error}"),
             EndpointsError::Lonely => f.write_str("--cert and --key go together; give both"),
         }
     }

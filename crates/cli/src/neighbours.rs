@@ -25,7 +25,7 @@ pub(crate) enum Scope {
 #[derive(Args, Debug)]
 pub(crate) struct Whom {
     /// Whom to ask [default: 127.0.0.1:2379 and the members it knows]
-    #[arg(long, value_name = "HOST:PORT,..")]
+    #[arg(long, value_name = "HOST:PORT,..", env = "ETCDCTL_ENDPOINTS", hide_env = true)]
     endpoints: Option<String>,
     #[command(flatten)]
     security: client::Security,
@@ -44,9 +44,7 @@ impl Whom {
     /// Where to begin. None, with a line that says why, if what was given names nobody.
     pub(crate) fn endpoints(&self) -> Option<Vec<Endpoint>> {
         let given = self.endpoints.as_deref().unwrap_or(client::ENDPOINTS_DEFAULT);
-        client::parse_endpoints(given, &self.security)
-            .map_err(|error| output::complain(format_args!("--endpoints: {error}")))
-            .ok()
+        client::parse_endpoints(given, &self.security).map_err(|error| output::complain(error)).ok()
     }
 
     /// As whom: a cluster with users tells its members, and who leads them, to nobody else. `Err`,

@@ -113,7 +113,7 @@ pub(crate) struct Options {
     command: Command,
     /// Whom to ask, in this order
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
-    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT, env = "ETCDCTL_ENDPOINTS", hide_env = true)]
     endpoints: String,
     #[command(flatten)]
     security: client::Security,
@@ -171,7 +171,7 @@ pub(crate) struct MemberOptions {
     member: member::Member,
     /// Whom to ask, in this order
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
-    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT, env = "ETCDCTL_ENDPOINTS", hide_env = true)]
     endpoints: String,
     /// Seconds to wait for the answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
@@ -291,7 +291,7 @@ impl CtlError {
 impl fmt::Display for CtlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CtlError::Endpoints(error) => write!(f, "--endpoints: {error}"),
+            CtlError::Endpoints(error) => error.fmt(f),
             CtlError::Login(error) => error.fmt(f),
             CtlError::Condition(error) => error.fmt(f),
             CtlError::Input { what, error } => write!(f, "cannot read {what}: {error}"),

@@ -90,6 +90,7 @@ Exit status: that of the command; 75 not elected in time, 76 leadership was lost
 struct Flags {
     /// Whom to ask, in this order; name all members, so that one of them may fail
     #[arg(long, value_name = "HOST:PORT,..", default_value = client::ENDPOINTS_DEFAULT)]
+    #[arg(env = "ETCDCTL_ENDPOINTS", hide_env = true)]
     endpoints: String,
     #[command(flatten)]
     security: Security,
@@ -180,7 +181,7 @@ impl LockError {
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LockError::Endpoints(error) => write!(f, "--endpoints: {error}"),
+            LockError::Endpoints(error) => error.fmt(f),
             LockError::Login(error) => error.fmt(f),
             LockError::Ask(error) => error.fmt(f),
             LockError::Waited(time) => write!(
