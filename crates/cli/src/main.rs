@@ -9,6 +9,7 @@
 //! | `time` | `time.rs`: what time the members take it to be, and who disagrees |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `lock` `elect` | `lock/`: run a command while a lock, or leadership, is held |
+//! | `name` | `name/`: who is where, as long as he is there
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
@@ -32,6 +33,7 @@ mod lock;
 mod logging;
 mod login;
 mod man;
+mod name;
 mod nearest;
 mod neighbours;
 mod output;
@@ -61,6 +63,7 @@ Examples:
   quorate time status                     what time it is, and who disagrees
   quorate ctl put hello world             write a key
   quorate lock backup -- ./backup.sh      one machine at a time
+  quorate name resolve web                where a service is
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
@@ -109,6 +112,8 @@ enum Command {
     Lock(lock::LockOptions),
     /// Run a command while this machine leads
     Elect(lock::ElectOptions),
+    /// Register services, find them, and watch them come and go
+    Name(name::Options),
     /// Show the members; add, remove, promote, replace them
     Member(ctl::MemberOptions),
     /// Measure how fast a cluster is, and whether its answers are right
@@ -168,6 +173,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Lock(options) => lock::run_lock(&options),
         Command::Elect(options) => lock::run_elect(&options),
+        Command::Name(options) => name::run(&options),
         Command::Member(options) => ctl::run_member(options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),

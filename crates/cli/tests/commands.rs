@@ -28,7 +28,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["serve"],
         &["up"],
@@ -44,6 +44,9 @@ fn every_command_has_help_with_examples() {
         &["ctl", "compact"],
         &["ctl", "alarm"],
         &["ctl", "snapshot"],
+        &["name"],
+        &["name", "register"],
+        &["name", "resolve"],
         &["bench"],
         &["bench", "age"],
         &["sim"],

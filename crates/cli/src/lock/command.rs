@@ -15,14 +15,14 @@ const GLANCE: Duration = Duration::from_millis(10);
 
 /// A running command.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     child: Child,
     leader: Option<Pid>,
 }
 
 impl Group {
     /// Starts it in a process group of its own, which gets the terminal if there is one.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &OsString,
         arguments: &[OsString],
         environment: Vec<(&'static str, String)>,
@@ -42,12 +42,12 @@ impl Group {
     }
 
     /// Waits until the command has ended; its exit status, as a shell would tell it.
-    pub(super) async fn ended(&mut self) -> u8 {
+    pub(crate) async fn ended(&mut self) -> u8 {
         status(self.child.wait().await)
     }
 
     /// Sends a signal to everybody in the group.
-    pub(super) fn pass_on(&self, signal: i32) {
+    pub(crate) fn pass_on(&self, signal: i32) {
         if let Some(signal) = Signal::from_named_raw(signal) {
             self.signal(signal);
         }
@@ -62,7 +62,7 @@ impl Group {
 
     /// Ends everybody in the group: SIGTERM, and SIGKILL for who is left after the grace. Returns
     /// when the command has ended and nobody is left.
-    pub(super) async fn end(&mut self, grace: Duration) {
+    pub(crate) async fn end(&mut self, grace: Duration) {
         self.signal(Signal::TERM);
         // Who was stopped would not hear it.
         self.signal(Signal::CONT);
@@ -92,6 +92,6 @@ fn status(ended: io::Result<ExitStatus>) -> u8 {
 }
 
 /// 128 and the number of the signal, as shells have it.
-pub(super) fn status_of_signal(signal: i32) -> u8 {
+pub(crate) fn status_of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// A lease of this process.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(crate) struct Lease {
     id: i64,
     ttl: Duration,
     /// When it was asked for.
@@ -42,7 +42,7 @@ impl Uptime {
 
 impl Lease {
     /// Grants one.
-    pub(super) async fn grant(members: &Members, ttl: i64) -> Result<Lease, AskError> {
+    pub(crate) async fn grant(members: &Members, ttl: i64) -> Result<Lease, AskError> {
         let id = drawn_id();
         let until = Instant::now() + FIRST_CONTACT;
         let each = Some(FIRST_CONTACT / 4);
@@ -68,7 +68,7 @@ impl Lease {
         Ok(lease)
     }
 
-    pub(super) fn id(&self) -> i64 {
+    pub(crate) fn id(&self) -> i64 {
         self.id
     }
 
@@ -93,7 +93,7 @@ impl Lease {
     }
 
     /// Keeps it alive until that fails; says why.
-    pub(super) async fn keep_alive(&self, members: &Members) -> String {
+    pub(crate) async fn keep_alive(&self, members: &Members) -> String {
         let mut last = self.asked;
         let (third, safe) = (self.ttl / 3, self.ttl - self.ttl / 10);
         loop {
@@ -123,8 +123,12 @@ impl Lease {
     }
 
     /// Ends it, and with it the key.
-    pub(super) async fn revoke(&self, members: &Members) -> Result<(), AskError> {
-        let id = self.id;
+    pub(crate) async fn revoke(&self, members: &Members) -> Result<(), AskError> {
+        Lease::revoke_of(self.id, members).await
+    }
+
+    /// Ends the lease of this id, if it still lives.
+    pub(crate) async fn revoke_of(id: i64, members: &Members) -> Result<(), AskError> {
         let each = Some(Duration::from_secs(2));
         let revoked = members.ask(each, None, async |channel| {
             LeaseClient::new(channel).lease_revoke(LeaseRevokeRequest { id }).await

@@ -21,10 +21,10 @@ use tonic::{Code, Request, Response, Status};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long nobody may be reachable at the beginning, before anything was granted.
-pub(super) const FIRST_CONTACT: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
 /// The members, and which of them served last.
-pub(super) struct Members {
+pub(crate) struct Members {
     endpoints: Vec<Endpoint>,
     login: Option<Login>,
     last: AtomicUsize,
@@ -32,7 +32,7 @@ pub(super) struct Members {
 
 /// Why nobody answered as hoped.
 #[derive(Debug)]
-pub(super) enum AskError {
+pub(crate) enum AskError {
     /// A member refused for good.
     Refused { endpoint: String, status: Status },
     /// Nobody answered in time.
@@ -55,13 +55,13 @@ impl fmt::Display for AskError {
 }
 
 impl Members {
-    pub(super) fn new(endpoints: Vec<Endpoint>, login: Option<Login>) -> Members {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, login: Option<Login>) -> Members {
         Members { endpoints, login, last: AtomicUsize::new(0) }
     }
 
     /// Asks until somebody answers for good. `each` is how long one answer may take, if it is not
     /// to be waited for without end; `until` is when to give up, if ever.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         each: Option<Duration>,
         until: Option<Instant>,
@@ -129,7 +129,7 @@ impl Members {
     }
 
     /// Tells of every leader of an election and of every value it shows, until it is refused.
-    pub(super) async fn observe(
+    pub(crate) async fn observe(
         &self,
         name: &str,
         show: impl Fn(&str, &str),
@@ -158,7 +158,7 @@ impl Members {
 }
 
 /// A request that a member without a leader refuses after a while, so that we ask another one.
-pub(super) fn wanting_leader<T>(message: T) -> Request<T> {
+pub(crate) fn wanting_leader<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("hasleader", "true".parse().expect("letters"));
     request

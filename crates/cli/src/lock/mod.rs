@@ -32,10 +32,10 @@
 //! Sources: Burrows, "The Chubby lock service" (2006); Kleppmann, "How to do distributed locking"
 //! (2016); etcd `etcdctl/ctlv3/command/{lock,elect}_command.go` (behaviour).
 
-mod command;
+pub(crate) mod command;
 mod hold;
-mod lease;
-mod members;
+pub(crate) mod lease;
+pub(crate) mod members;
 
 use crate::client::{self, EndpointsError, Security};
 use crate::login::{LoginError, LoginFlags};
@@ -346,14 +346,14 @@ async fn held_under(
 }
 
 /// The signals that ask us to end.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> Signals {
+    pub(crate) fn new() -> Signals {
         let listen = |kind| signal(kind).expect("the system lets a process hear its signals");
         Signals {
             interrupt: listen(SignalKind::interrupt()),
@@ -363,7 +363,7 @@ impl Signals {
     }
 
     /// Waits for the next one; its number.
-    async fn any(&mut self) -> i32 {
+    pub(crate) async fn any(&mut self) -> i32 {
         tokio::select! {
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
