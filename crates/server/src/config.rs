@@ -35,6 +35,7 @@ pub use error::ConfigError;
 
 use crate::audit::{AuditSettings, FILE_BYTES_MIN, FILES_MIN};
 use crate::auth::TokenKind;
+use crate::dns::DnsSettings;
 use crate::timekeeping::{
     SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
 };
@@ -174,6 +175,9 @@ pub struct Config {
     /// Where and how calls are recorded; `None` for not at all.
     pub audit: Option<AuditSettings>,
 
+    /// How names of services are told over DNS; `None` for not at all.
+    pub dns: Option<DnsSettings>,
+
     /// Servers of the time that are asked over NTP. Range: at most [`SERVERS_MAX`].
     pub time_sources: Vec<TimeSource>,
     /// Between two questions to a peer about the time; zero asks nobody.
@@ -312,6 +316,7 @@ impl Default for Config {
             auth_token_ttl: Duration::from_secs(300),
             bcrypt_cost: 10,
             audit: None,
+            dns: None,
             time_sources: Vec::new(),
             time_poll: TIME_POLL_DEFAULT,
             clock_error_max: CLOCK_ERROR_DEFAULT,
@@ -340,6 +345,9 @@ impl Config {
         if let Some(audit) = &self.audit {
             range("audit-log-file-bytes", audit.file_bytes, FILE_BYTES_MIN, u64::MAX)?;
             range("audit-log-files", audit.files.into(), FILES_MIN.into(), u32::MAX.into())?;
+        }
+        if let Some(dns) = &self.dns {
+            dns.validate()?;
         }
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;

@@ -8,6 +8,7 @@ pub mod checkpointing;
 mod clock_rate;
 mod codec;
 pub mod config;
+pub mod dns;
 pub mod echo;
 mod force;
 #[doc(hidden)]

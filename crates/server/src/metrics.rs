@@ -5,6 +5,7 @@
 //! Two figures read one after the other may belong to different moments.
 
 use crate::audit::Counts;
+use crate::dns::DnsCounts;
 use crate::tls;
 use crate::witness::Clue;
 use quorate_core::NodeId;
@@ -113,6 +114,8 @@ pub(crate) struct Metrics {
     pub(crate) health_failures: Counter,
     /// Records of the audit log, if one is kept.
     pub(crate) audit: OnceLock<Arc<Counts>>,
+    /// Queries of DNS.
+    pub(crate) dns: Arc<DnsCounts>,
     /// Handshakes and certificates.
     pub(crate) tls: Arc<tls::Gauges>,
 }

@@ -13,7 +13,7 @@
 //!   |--- target of ---|
 //!        Go's client
 //!
-//!   names/.withdrawn/ web   /  10.0.0.1:80   ->  the same, with the reason: alive, but not to be used
+//!   names/.withdrawn/ web   /  10.0.0.1:80   ->  the same, and why
 //! ```
 //!
 //! An instance that is not healthy is *moved* to the second place in one transaction: clients that
@@ -24,8 +24,9 @@
 //! They are kept in small letters.
 //!
 //! Sources: etcd `client/v3/naming/endpoints/internal/update.go` (the value), `endpoints_impl.go`
-//! (the keys); Go's `encoding/json`, which passes over fields that it does not know, and takes those
-//! it knows in any case of letters: so ours have a name of their own. RFC 1035, section 2.3.1.
+//! (the keys); Go's `encoding/json`, which passes over fields that it does not know, and takes
+//! those it knows in any case of letters: so ours have a name of their own. RFC 1035, section
+//! 2.3.1.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

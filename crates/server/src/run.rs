@@ -10,6 +10,7 @@ use crate::audit::Audit;
 use crate::auth::{Certificates, Gate, Passwords, Tokens};
 use crate::clock_rate;
 use crate::config::{Config, MetricsDetail};
+use crate::dns::{self, Dns};
 use crate::force;
 use crate::genesis::Genesis;
 use crate::guarantees::{self, Guard};
@@ -86,9 +87,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         () = signals.any() => return Ok(()),
     };
     let (cluster, me) = (identity.cluster, identity.member);
-    let client_listeners = bind(&config.listen_client_urls, &tls.client).await?;
-    let metrics_listeners = bind(&config.listen_metrics_urls, &tls.client).await?;
-    let peer_listeners = bind(&config.listen_peer_urls, &tls.peer).await?;
+    let doors = Doors::open(&config, &tls).await?;
     let home = Home::of(&dir, &config, &identity);
     let settings = replica_settings(&config, me, &genesis);
     force_if_wanted(&config, &home, &settings)?;
@@ -112,7 +111,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let roster = open_roster(&dir, me, identity.data)?;
     roster.forget(|id| members.was_removed(id)).map_err(RunError::System)?;
     let neighbours = neighbours(&config, &identity, tls.peer, (genesis, members.clone()));
-    let peers = Peers::start(neighbours, roster, peer_listeners, Box::new(receiver));
+    let peers = Peers::start(neighbours, roster, doors.peers, Box::new(receiver));
     shared.set_peers(peers.shared());
     time.start(peers.links(), Arc::clone(&shared.metrics));
     desk.connect(tokio::runtime::Handle::current(), peers.shared(), Arc::clone(&shared));
@@ -140,7 +139,8 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
     let mut ended = tokio::spawn(run_loop(live, Arc::clone(&inbox)));
 
-    let ports = open_ports(&config, &shared, client_listeners, metrics_listeners)?;
+    let ports = open_ports(&config, &shared, doors.clients, doors.monitors)?;
+    let _dns = Dns::start(doors.dns, Handle::new(Arc::clone(&shared)))?;
     start_tasks(&shared, &config, notices)?;
 
     let outcome = tokio::select! {
@@ -455,6 +455,25 @@ fn tell_what_has_no_effect(config: &Config) {
     }
     for note in config.tls.without_effect(config) {
         tracing::warn!("{note}");
+    }
+}
+
+/// Where this member listens, before anybody is answered.
+struct Doors {
+    clients: Vec<Listener>,
+    monitors: Vec<Listener>,
+    peers: Vec<Listener>,
+    dns: Option<dns::Sockets>,
+}
+
+impl Doors {
+    async fn open(config: &Config, tls: &Tls) -> Result<Doors, RunError> {
+        Ok(Doors {
+            clients: bind(&config.listen_client_urls, &tls.client).await?,
+            monitors: bind(&config.listen_metrics_urls, &tls.client).await?,
+            peers: bind(&config.listen_peer_urls, &tls.peer).await?,
+            dns: Dns::bind(config)?,
+        })
     }
 }
 

@@ -3,16 +3,16 @@
 //! **Problem.** Services are started, moved and killed, and their clients must find those that are
 //! alive: soon after they come, and not for long after they are gone.
 //!
-//! **Idea.** Beside each service runs its *registrar*, which keeps a lease alive, and under it a key
-//! for each instance. When the registrar falls silent the lease ends, and with it the keys; as long
-//! as the service's check fails, its instance is *withdrawn*: moved to where clients do not look.
-//! `quorate_server::naming` tells how all that is laid out; clients of etcd that know its naming
-//! read and write the same.
+//! **Idea.** Beside each service runs its *registrar*, which keeps a lease alive, and under it a
+//! key for each instance. When the registrar falls silent the lease ends, and with it the keys; as
+//! long as the service's check fails, its instance is *withdrawn*: moved to where clients do not
+//! look. `quorate_server::naming` tells how all that is laid out; clients of etcd that know its
+//! naming read and write the same.
 //!
-//! **Guarantees.** An instance that is listed was kept alive within the last `--ttl` by the clock of
-//! the leader. A command outlives its registration: a service does not die because its cluster
-//! cannot be reached, it is registered again when it can. Of two registrars of one address the later
-//! one has it, and the other says so and leaves it alone.
+//! **Guarantees.** An instance that is listed was kept alive within the last `--ttl` by the clock
+//! of the leader. A command outlives its registration: a service does not die because its cluster
+//! cannot be reached, it is registered again when it can. Of two registrars of one address the
+//! later one has it, and the other says so and leaves it alone.
 //!
 //! | file | does |
 //! |---|---|

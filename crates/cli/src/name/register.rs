@@ -289,8 +289,8 @@ impl Plan<'_> {
         }
     }
 
-    /// Puts what is there where it belongs: at first, after every verdict, and now and then, in case
-    /// that somebody has deleted or replaced it.
+    /// Puts what is there where it belongs: at first, after every verdict, and now and then, in
+    /// case that somebody has deleted or replaced it.
     async fn tend(&self, state: &mut State) -> Ended {
         let pause = Duration::from_secs(self.options.ttl.unsigned_abs()) / 2;
         loop {
@@ -377,16 +377,18 @@ impl Plan<'_> {
     fn tell_written(&self, instance: &Instance, lease: Option<&i64>) {
         let (name, addr, ttl) = (&self.name, &instance.addr, self.options.ttl);
         let lease = format!("{:x}", lease.copied().unwrap_or(0));
-        match &instance.why {
-            None => self.tell(
-                &format!("registered {addr} as {name}, under lease {lease} of {ttl} s"),
-                &json!({ "event": "registered", "name": name, "addr": addr, "lease": lease, "ttl": ttl }),
-            ),
-            Some(why) => self.tell(
-                &format!("withdrawn {addr}: {why}"),
-                &json!({ "event": "withdrawn", "name": name, "addr": addr, "lease": lease, "why": why }),
-            ),
-        }
+        let (event, text) = match &instance.why {
+            None => {
+                let text = format!("registered {addr} as {name}, under lease {lease} of {ttl} s");
+                ("registered", text)
+            }
+            Some(why) => ("withdrawn", format!("withdrawn {addr}: {why}")),
+        };
+        let why = &instance.why;
+        let told = json!({
+            "event": event, "name": name, "addr": addr, "lease": lease, "ttl": ttl, "why": why,
+        });
+        self.tell(&text, &told);
     }
 
     /// A new lease, however long that takes.

@@ -1,6 +1,7 @@
 //! From settings to the configuration they mean.
 
 use crate::serve::error::UsageError;
+use crate::serve::naming::naming;
 use crate::serve::security::security;
 use crate::serve::settings::Settings;
 use quorate_server::Config;
@@ -41,6 +42,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Config, UsageError> {
     limits(settings, &mut config)?;
     security(settings, &mut config)?;
     access(settings, &mut config)?;
+    config.dns = naming(settings)?;
     observation(settings, &mut config)?;
     time(settings, &mut config)?;
     feature_gates(settings, &mut config)?;

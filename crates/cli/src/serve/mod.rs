@@ -11,6 +11,7 @@ pub(crate) mod duration;
 mod error;
 mod flag;
 mod help;
+mod naming;
 mod nearest;
 mod security;
 mod settings;

@@ -28,6 +28,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { title: "Clustering", flags: CLUSTERING },
     Group { title: "Security", flags: SECURITY },
     Group { title: "Auth", flags: AUTH },
+    Group { title: "Naming", flags: NAMING },
     Group { title: "Profiling and Monitoring", flags: MONITORING },
     Group { title: "Logging", flags: LOGGING },
     Group { title: "Consistency checks and limits", flags: CHECKS },
@@ -290,6 +291,17 @@ const AUTH: &[Flag] = &[
     Flag::used("audit-log-calls", Text, "changes", "which calls it holds: changes or all"),
     Flag::used("audit-log-file-bytes", Count, "67108864", "a fuller file is followed by the next"),
     Flag::used("audit-log-files", Count, "16", "so many files are kept, the oldest goes"),
+];
+
+const NAMING: &[Flag] = &[
+    Flag::used("listen-dns", List, "", "IP:PORT,.. on which names are told over DNS"),
+    Flag::used("dns-zone", Text, "quorate", "the zone: name NAME is NAME.quorate"),
+    Flag::used("dns-prefix", Text, "names/", "prefix of the keys of the names that are told"),
+    Flag::used("dns-ttl", Duration, "5s", "how long an answer may be kept, at most"),
+    Flag::used("dns-max-stale", Duration, "5s", "how old an answer may be"),
+    Flag::used("dns-serve-stale", Bool, "false", "rather tell older ones than SERVFAIL"),
+    Flag::used("dns-public", Bool, "false", "tell them to everybody although there are users"),
+    Flag::used("dns-rate", Count, "1000", "answers to one network in a second; 0 is no limit"),
 ];
 
 const MONITORING: &[Flag] = &[

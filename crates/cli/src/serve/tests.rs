@@ -8,6 +8,7 @@ use quorate_server::auth::{JwtSettings, TokenKind};
 use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
 };
+use quorate_server::dns::{DnsAccess, DnsSettings, WhenStale};
 use quorate_server::tls::{Side, TlsConfig, TlsVersion};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -78,6 +79,14 @@ const ALL_USED: [(&str, &str); 83] = [
     ("audit-log-calls", "all"),
     ("audit-log-file-bytes", "65536"),
     ("audit-log-files", "3"),
+    ("listen-dns", "127.0.0.1:53,[::1]:53"),
+    ("dns-zone", "svc.example."),
+    ("dns-prefix", "n/"),
+    ("dns-ttl", "7s"),
+    ("dns-max-stale", "8s"),
+    ("dns-serve-stale", "true"),
+    ("dns-public", "true"),
+    ("dns-rate", "9"),
     ("metrics", "extensive"),
     ("listen-metrics-urls", "http://127.0.0.1:3"),
     ("log-outputs", "stdout,/var/log/quorate.log"),
@@ -252,6 +261,16 @@ fn everything() -> Config {
             calls: AuditCalls::All,
             file_bytes: 65_536,
             files: 3,
+        }),
+        dns: Some(DnsSettings {
+            listen: ["127.0.0.1:53", "[::1]:53"].map(|at| at.parse().expect("an address")).into(),
+            zone: "svc.example.".to_owned(),
+            prefix: "n/".to_owned(),
+            ttl: Duration::from_secs(7),
+            max_stale: Duration::from_secs(8),
+            when_stale: WhenStale::Serve,
+            access: DnsAccess::Public,
+            rate: 9,
         }),
         time_sources: vec![
             "ntp://10.0.0.9:123".parse().expect("a source"),
@@ -446,6 +465,10 @@ fn mistakes_are_named_with_what_to_do() {
         ("--audit-log-calls=some", "write changes or all"),
         ("--audit-log=a --audit-log-files=1", "--audit-log-files=1 is out of range; write 2 to"),
         ("--audit-log=a --audit-log-file-bytes=9", "--audit-log-file-bytes=9 is out of range"),
+        ("--listen-dns=localhost:53", "write IP:PORT,.."),
+        ("--listen-dns=127.0.0.1:53 --dns-zone=a..b", "is no zone; write a name of DNS"),
+        ("--listen-dns=127.0.0.1:53 --dns-max-stale=0s", "is out of range"),
+        ("--dns-rate=5000000000", "a smaller number"),
         ("--auth-token=complex", "simple or jwt,sign-method=..,.."),
         ("--listen-peer-urls=unix:///tmp/s", "unix sockets are not supported"),
         ("--listen-peer-urls=https://127.0.0.1:1", "(--peer-cert-file, --peer-key-file) must be"),

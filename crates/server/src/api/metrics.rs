@@ -122,6 +122,7 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     time(&mut page, &sources.handle.time().report());
     calls(&mut page, sources.calls);
     tls(&mut page, &sources.metrics.tls);
+    dns(&mut page, sources.metrics);
     process(&mut page);
     page.text
 }
@@ -221,6 +222,22 @@ fn disk(page: &mut Page, metrics: &Metrics, _: &Status) {
         let name = "quorate_audit_records_lost_total";
         page.counter(name, audit.lost.get(), "Calls that should be in the audit log and are not.");
     }
+}
+
+fn dns(page: &mut Page, metrics: &Metrics) {
+    let counts = &metrics.dns;
+    let name = "quorate_dns_queries_total";
+    page.family(Kind::Counter, name, "Answered queries of DNS, by type and response code.");
+    for (rtype, rcode, count) in counts.queries() {
+        page.sample("", &[("type", rtype), ("code", rcode)], count);
+    }
+    let name = "quorate_dns_dropped_total";
+    page.family(Kind::Counter, name, "Queries of DNS without an answer, by why.");
+    for (why, count) in counts.dropped() {
+        page.sample("", &[("why", why)], count);
+    }
+    let name = "quorate_dns_stale_answers_total";
+    page.counter(name, counts.stale(), "Answers older than --dns-max-stale.");
 }
 
 /// Every state is a series, so that a rule can ask for one of them.

@@ -109,6 +109,11 @@ pub enum ConfigError {
         /// The address.
         url: Url,
     },
+    /// The zone is no name of DNS, or too long for names below it.
+    DnsZone {
+        /// What was given.
+        zone: String,
+    },
     /// What is said of TLS contradicts itself.
     Tls(TlsConfigError),
 }
@@ -116,6 +121,11 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ConfigError::DnsZone { zone } => write!(
+                f,
+                "--dns-zone={zone} is no zone; write a name of DNS as in svc.example, shorter than \
+                 64 letters"
+            ),
             ConfigError::Zero { flag } => write!(f, "--{flag} must be >0 (set to 0ms)"),
             ConfigError::ElectionTooShort { election_ms, heartbeat_ms } => write!(
                 f,
