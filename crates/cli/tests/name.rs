@@ -35,7 +35,7 @@ struct Named {
 
 impl Named {
     async fn start() -> Named {
-        let settings = Settings::of(3).with("--dns-max-stale", "1s");
+        let settings = Settings::of(3).with("--dns-max-stale", "1s").with("--bcrypt-cost", 4);
         let mut cluster = Cluster::prepare(settings);
         let dns: Vec<u16> = (0..3).map(|_| free_port()).collect();
         for (i, port) in dns.iter().enumerate() {
@@ -344,11 +344,12 @@ async fn without_quorum(named: &mut Named) {
         &["ctl", "user", "grant-role", "root", "root"],
         &["ctl", "auth", "enable"],
     ] {
-        let (status, text) = named.run(words);
+        let (status, text) = named.run(&[words, &["--timeout=60"]].concat());
         assert_eq!(status, 0, "{text}");
     }
     named.dns.iter().for_each(|port| drop(wait_code(*port, "web.quorate", REFUSED)));
-    let (status, text) = named.run(&["ctl", "auth", "disable", "--user=root:secret"]);
+    let (status, text) =
+        named.run(&["ctl", "auth", "disable", "--user=root:secret", "--timeout=60"]);
     assert_eq!(status, 0, "{text}");
     named.dns.iter().for_each(|port| drop(wait_code(*port, "web.quorate", NOERROR)));
     named.cluster.kill(0);
