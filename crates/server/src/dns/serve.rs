@@ -243,6 +243,9 @@ impl Server {
 
     /// The store, fresh enough, and how long an answer from it may be kept.
     async fn snapshot(&self) -> Option<(Snapshot, u32)> {
+        if self.handle.is_witness() {
+            return None; // It keeps no store: what it lacks is not what is not.
+        }
         let at_most = self.settings.max_stale;
         let fresh = self.handle.snapshot(Consistency::Bounded { at_most });
         if let Ok(Ok(snapshot)) = timeout(PROOF_WITHIN, fresh).await {
