@@ -81,6 +81,7 @@ enum Action {
 struct Flags {
     /// Whom to ask, in this order; name all members, so that one of them may fail
     #[arg(long, value_name = "HOST:PORT,..", default_value = client::ENDPOINTS_DEFAULT)]
+    #[arg(env = "ETCDCTL_ENDPOINTS", hide_env = true)]
     endpoints: String,
     #[command(flatten)]
     security: Security,
@@ -135,7 +136,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Endpoints(error) => write!(f, "--endpoints: {error}"),
+            Failure::Endpoints(error) => error.fmt(f),
             Failure::Login(error) => error.fmt(f),
             Failure::Ask(error) => error.fmt(f),
             Failure::Name { text, error } => write!(f, "{text:?} is no name: {error}"),

@@ -36,7 +36,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 83] = [
+const ALL_USED: [(&str, &str); 91] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
