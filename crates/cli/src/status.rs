@@ -353,7 +353,7 @@ mod tests {
         let none = client::Security::default();
         let endpoints = client::parse_endpoints("a:1,b:1", &none).expect("two");
         let answers = vec![answer(1, 1, 5, 100), answer(2, 2, 6, 100)];
-        let report = report(&endpoints, answers, &BTreeMap::new(), false);
+        let report = report(&endpoints, answers, &Known::default(), false);
         assert_eq!(report.leader.as_deref(), Some("2"));
     }
 
@@ -362,7 +362,7 @@ mod tests {
         let endpoints = client::parse_endpoints("a:1,b:1", &client::Security::default());
         let endpoints = endpoints.expect("two");
         let electing = || vec![answer(1, 2, 5, 100), answer(2, 0, 6, 100)];
-        let report = report(&endpoints, electing(), &BTreeMap::new(), true);
+        let report = report(&endpoints, electing(), &Known::default(), true);
         assert_eq!(report.leader, None);
         assert_eq!(verdict(&report), "serves; nobody said that it leads");
         let swift = PROBE_LONG / 2;
@@ -385,7 +385,7 @@ mod tests {
         };
         let warning = |second| {
             let answers = vec![answer(1, 7), answer(2, second)];
-            report(&endpoints, answers, &BTreeMap::new(), true).warning
+            report(&endpoints, answers, &Known::default(), true).warning
         };
         assert_eq!(warning(7), None);
         let told = warning(8).expect("a warning");
