@@ -4,7 +4,7 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 4
+//!     head    "quorate store" (13 bytes), version u8 = 5
 //!             revision, compact_revision, swept revision, swept order, applied, digest
 //!     leases  lease clock, count, then by ascending id: zigzag id, ttl, grant, countdown
 //!     countdown  0 renewing  |  1 counting, deadline
@@ -16,6 +16,8 @@
 //!     auth    from version 3 on: length, users and roles as in `auth/bytes.rs`
 //!     requests  from version 4 on: the latest revision whose answer is forgotten, count, then by
 //!             ascending revision: revision, id, hash, 0 or 1, answer as in `guard/outcome.rs`
+//!     limits  from version 5 on: count, then by ascending name: length, rule as in
+//!             `limits/bytes.rs`
 //!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
 //!             |  3, rank in graves, rank in its past
 //!     pair    key, version
@@ -32,27 +34,33 @@
 //! A stream ends where its last block says and may stand inside a larger one. The keys of a lease
 //! are not saved: they are the living pairs that name it.
 
-use super::codec::{unzigzag, write_number, zigzag};
+use super::codec::{Reader, unzigzag, write_number, zigzag};
 use super::digest::{Digest, xxh64};
 use super::guard::{Kept, Requests};
 use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Alarm, AlarmKind, Auth, Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
+use super::{
+    Alarm, AlarmKind, Auth, Event, Key, KeyValue, LimitRule, Living, Mutant, Place, Revision, Store,
+};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that is written.
-pub const SAVE_VERSION: u8 = 4;
+pub const SAVE_VERSION: u8 = 5;
 
 /// The version before users and roles, which is still read.
 const WITHOUT_AUTH: u8 = 2;
 
 /// The version before answers were kept for requests, which is still read.
 const WITHOUT_REQUESTS: u8 = 3;
+
+/// The version before limits, which is still read; it is written as long as there are none, so that
+/// a member of that version can be sent a checkpoint.
+const WITHOUT_LIMITS: u8 = 4;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -127,12 +135,13 @@ impl Store {
         self.save_alarms(&mut out)?;
         self.save_auth(&mut out)?;
         self.save_requests(&mut out)?;
+        self.save_limits(&mut out)?;
         out.finish()
     }
 
     fn save_head(&self, out: &mut Output<'_>) -> io::Result<()> {
         out.raw(MAGIC)?;
-        out.raw(&[SAVE_VERSION])?;
+        out.raw(&[self.save_version()])?;
         let lost = self.planted(Mutant::SweepForgotten);
         let swept = if lost { self.sweep_end() } else { self.swept };
         let numbers = [
@@ -201,6 +210,26 @@ impl Store {
         Ok(())
     }
 
+    /// The oldest version that has room for all there is.
+    fn save_version(&self) -> u8 {
+        if self.limits.rules().is_empty() { WITHOUT_LIMITS } else { SAVE_VERSION }
+    }
+
+    fn save_limits(&self, out: &mut Output<'_>) -> io::Result<()> {
+        if self.save_version() == WITHOUT_LIMITS {
+            return Ok(());
+        }
+        let lost = self.planted(Mutant::LimitsForgotten);
+        let rules = if lost { &[] } else { self.limits.rules() };
+        out.number(rules.len() as u64)?;
+        for rule in rules {
+            let mut bytes = Vec::new();
+            rule.encode(&mut bytes);
+            out.bytes(&bytes)?;
+        }
+        Ok(())
+    }
+
     fn save_event(&self, out: &mut Output<'_>, place: Place, event: &Event) -> io::Result<()> {
         out.number(place.revision.0)?;
         out.number(place.order)?;
@@ -243,6 +272,9 @@ impl Store {
         }
         if version > WITHOUT_REQUESTS {
             load_requests(&mut input, &mut store)?;
+        }
+        if version > WITHOUT_LIMITS {
+            load_limits(&mut input, &mut store)?;
         }
         input.finish()?;
         Ok(store)
@@ -381,6 +413,17 @@ fn load_requests(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadErr
     store.requests = requests.ok_or(LoadError::Corrupt("the answers kept for requests"))?;
     store.bytes += store.requests.bytes();
     Ok(())
+}
+
+fn load_limits(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    let bad = || LoadError::Corrupt("the limits");
+    let mut rules = Vec::new();
+    for _ in 0..input.number()? {
+        let mut bytes = Reader::new(input.bytes()?);
+        rules.push(LimitRule::decode(&mut bytes).map_err(|_| bad())?);
+        bytes.end().map_err(|_| bad())?;
+    }
+    store.restore_limits(rules).ok_or_else(bad)
 }
 
 /// The pair of an event, and the past of its key.
