@@ -19,6 +19,7 @@ mod handle;
 mod host;
 mod identity;
 mod metrics;
+pub mod overload;
 mod peers;
 pub mod proto;
 pub mod recover;

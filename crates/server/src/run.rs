@@ -11,6 +11,7 @@ use crate::auth::{Certificates, Gate, Passwords, Tokens};
 use crate::clock_rate;
 use crate::config::{Config, MetricsDetail};
 use crate::force;
+use crate::gateway::Visitors;
 use crate::genesis::Genesis;
 use crate::guarantees::{self, Guard};
 use crate::handle::Handle;
@@ -135,6 +136,12 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         config.checkpoint_bytes,
     );
     shared.auth.begin(&node);
+    shared.overload.follow(node.store().limit_rules());
+    shared.overload.configure(
+        config.max_inflight_bytes,
+        config.request_read_timeout,
+        config.overload_target,
+    );
     host.link(&members);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
@@ -271,6 +278,7 @@ fn open_ports(
         gate,
         audit: audit.clone(),
         calls: Arc::clone(&calls),
+        visitors: Visitors::new(&config.cors, &config.host_whitelist),
     };
     let serving = tokio::spawn(api::serve(serves, clients, threads, limits, stopped));
     serve_monitors(handle, calls, monitors, limits);

@@ -13,6 +13,7 @@ use super::record::{Recorder, Round};
 use super::space::Random;
 use super::watch;
 use super::work::{Client, Done, Failed, Link, Work};
+use crate::retry;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -327,7 +328,8 @@ async fn drive(mut driven: Driven) {
                 if counts {
                     lock(&driven.recorder).failed(&status);
                 }
-                tokio::time::sleep(FAILURE_PAUSE).await;
+                let wanted = retry::pushback(&status).unwrap_or_default();
+                tokio::time::sleep(wanted.max(FAILURE_PAUSE)).await;
             }
         }
     }

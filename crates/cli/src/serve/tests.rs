@@ -35,7 +35,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 83] = [
+const ALL_USED: [(&str, &str); 88] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -55,6 +55,11 @@ const ALL_USED: [(&str, &str); 83] = [
     ("max-txn-ops", "9"),
     ("max-request-bytes", "1000"),
     ("max-concurrent-streams", "10"),
+    ("max-inflight-bytes", "2000000"),
+    ("request-read-timeout", "5s"),
+    ("overload-target", "90ms"),
+    ("cors", "https://ui.example"),
+    ("host-whitelist", "m1,m2"),
     ("grpc-keepalive-min-time", "6s"),
     ("grpc-keepalive-interval", "1h30m"),
     ("grpc-keepalive-timeout", "21s"),
@@ -231,6 +236,11 @@ fn everything() -> Config {
         max_txn_ops: 9,
         max_request_bytes: 1_000,
         max_concurrent_streams: 10,
+        max_inflight_bytes: 2_000_000,
+        request_read_timeout: Duration::from_secs(5),
+        overload_target: Duration::from_millis(90),
+        cors: vec!["https://ui.example".to_owned()],
+        host_whitelist: vec!["m1".to_owned(), "m2".to_owned()],
         grpc_keepalive_min_time: Duration::from_secs(6),
         grpc_keepalive_interval: Duration::from_secs(90 * 60),
         grpc_keepalive_timeout: Duration::from_secs(21),
@@ -474,7 +484,7 @@ fn mistakes_are_named_with_what_to_do() {
 fn what_would_weaken_security_or_meaning_is_refused() {
     let cases = "
         --discovery=http://d/1
-        --discovery-srv=example.com --host-whitelist=a --cors=http://a --enable-v2
+        --discovery-srv=example.com --enable-v2
         --experimental-enable-v2v3=/v2";
     for flags in cases.split_whitespace() {
         let refusal = refusal(flags);

@@ -233,6 +233,7 @@ fn a_rule_that_is_none_is_refused_with_what_is_wrong() {
     let user = Bytes::from_static(b"ann");
     let cases = [
         (LimitRule { name: Bytes::new(), ..good.clone() }, LimitError::BadName),
+        (LimitRule { name: Bytes::from_static(b"a\"b"), ..good.clone() }, LimitError::BadName),
         (LimitRule { prefix: long.clone(), ..good.clone() }, LimitError::TooLong),
         (LimitRule { user: long, ..good.clone() }, LimitError::TooLong),
         (LimitRule { per_second: Some(0), ..good.clone() }, LimitError::BadRate),

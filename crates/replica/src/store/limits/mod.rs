@@ -81,7 +81,8 @@ impl Quota {
 /// A rule.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LimitRule {
-    /// By which it is changed and removed. Range: 1 to [`RULE_NAME_BYTES_MAX`] bytes.
+    /// By which it is changed and removed. Range: 1 to [`RULE_NAME_BYTES_MAX`] letters and digits
+    /// of ASCII, and `-_./`.
     pub name: Bytes,
     /// Whose requests; empty: everybody's.
     pub user: Bytes,
@@ -118,7 +119,7 @@ pub enum LimitError {
     NotFound,
     /// There are [`RULES_MAX`] rules.
     TooMany,
-    /// A rule without a name, or with one that is too long.
+    /// A rule without a name, or with one that is too long or has other letters than are allowed.
     BadName,
     /// A user or a prefix that is too long.
     TooLong,
@@ -138,7 +139,10 @@ impl fmt::Display for LimitError {
                 write!(f, "quorate: there are {RULES_MAX} rules already; remove one")
             }
             LimitError::BadName => {
-                write!(f, "quorate: a rule needs a name of 1 to {RULE_NAME_BYTES_MAX} bytes")
+                write!(
+                    f,
+                    "quorate: a rule needs a name of 1 to {RULE_NAME_BYTES_MAX} letters, digits and -_./"
+                )
             }
             LimitError::TooLong => write!(
                 f,
@@ -191,7 +195,9 @@ pub(in crate::store) struct Limits {
 impl LimitRule {
     /// Errors: it is none.
     pub fn check(&self) -> Result<(), LimitError> {
-        if self.name.is_empty() || self.name.len() > RULE_NAME_BYTES_MAX {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./".contains(byte);
+        let length = 1..=RULE_NAME_BYTES_MAX;
+        if !length.contains(&self.name.len()) || !self.name.iter().all(allowed) {
             return Err(LimitError::BadName);
         }
         if self.user.len() > RULE_USER_BYTES_MAX || self.prefix.len() > RULE_PREFIX_BYTES_MAX {
