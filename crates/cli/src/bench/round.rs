@@ -311,6 +311,7 @@ async fn drive(mut driven: Driven) {
             return;
         }
         let Some(start) = driven.pace.wait(end).await else { return };
+        let asked = Instant::now();
         let outcome = driven.client.once(driven.work).await;
         let now = Instant::now();
         // A closed loop counts what ends in the window, an open loop what should begin in it.
@@ -319,6 +320,7 @@ async fn drive(mut driven: Driven) {
             Ok(done) if counts => {
                 let mut recorder = lock(&driven.recorder);
                 recorder.done(start, now);
+                recorder.served(now - asked);
                 recorder.conflicts += u64::from(done == Done::Conflict);
                 driven.counted.fetch_add(1, Ordering::Relaxed);
             }

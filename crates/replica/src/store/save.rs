@@ -16,6 +16,9 @@
 //!     auth    from version 3 on: length, users and roles as in `auth/bytes.rs`
 //!     requests  from version 4 on: the latest revision whose answer is forgotten, count, then by
 //!             ascending revision: revision, id, hash, 0 or 1, answer as in `guard/outcome.rs`
+//!             in version 4 there are no owners, and what is forgotten is that of owner 0
+//!     owners  from version 5 on: of the answers, in their order; count, then for each owner the
+//!             latest revision whose answer is forgotten: owner, revision
 //!     limits  from version 5 on: count, then by ascending name: length, rule as in
 //!             `limits/bytes.rs`
 //!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
@@ -58,8 +61,8 @@ const WITHOUT_AUTH: u8 = 2;
 /// The version before answers were kept for requests, which is still read.
 const WITHOUT_REQUESTS: u8 = 3;
 
-/// The version before limits, which is still read; it is written as long as there are none, so that
-/// a member of that version can be sent a checkpoint.
+/// The version before limits, and before answers belonged to users, which is still read. It is
+/// written as long as there are neither, so that a member of that version can be sent a checkpoint.
 const WITHOUT_LIMITS: u8 = 4;
 
 const MAGIC: &[u8] = b"quorate store";
@@ -196,7 +199,8 @@ impl Store {
     fn save_requests(&self, out: &mut Output<'_>) -> io::Result<()> {
         let lost = self.planted(Mutant::RequestsForgotten);
         let kept = if lost { &Requests::new() } else { &self.requests };
-        out.number(kept.forgotten().0)?;
+        let shared = self.save_version() > WITHOUT_LIMITS;
+        out.number(if shared { kept.forgotten() } else { kept.forgotten_of(0) }.0)?;
         out.number(kept.iter().len() as u64)?;
         for (id, kept) in kept.iter() {
             out.number(kept.revision.0)?;
@@ -207,12 +211,24 @@ impl Store {
                 out.bytes(answer)?;
             }
         }
+        if !shared {
+            return Ok(());
+        }
+        for (_, kept) in kept.iter() {
+            out.number(kept.owner)?;
+        }
+        out.number(kept.owners().len() as u64)?;
+        for (owner, forgotten) in kept.owners() {
+            out.number(owner)?;
+            out.number(forgotten.0)?;
+        }
         Ok(())
     }
 
     /// The oldest version that has room for all there is.
     fn save_version(&self) -> u8 {
-        if self.limits.rules().is_empty() { WITHOUT_LIMITS } else { SAVE_VERSION }
+        let plain = self.limits.rules().is_empty() && self.requests.is_of_nobody();
+        if plain { WITHOUT_LIMITS } else { SAVE_VERSION }
     }
 
     fn save_limits(&self, out: &mut Output<'_>) -> io::Result<()> {
@@ -271,7 +287,7 @@ impl Store {
             store.auth = Arc::new(auth.map_err(|_| LoadError::Corrupt("users and roles"))?);
         }
         if version > WITHOUT_REQUESTS {
-            load_requests(&mut input, &mut store)?;
+            load_requests(&mut input, &mut store, version)?;
         }
         if version > WITHOUT_LIMITS {
             load_limits(&mut input, &mut store)?;
@@ -398,7 +414,7 @@ fn load_alarms(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError
     Ok(())
 }
 
-fn load_requests(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+fn load_requests(input: &mut Input<'_>, store: &mut Store, version: u8) -> Result<(), LoadError> {
     let forgotten = input.revision()?;
     let mut all = Vec::new();
     for _ in 0..input.number()? {
@@ -407,9 +423,18 @@ fn load_requests(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadErr
         if revision > store.revision {
             return Err(LoadError::Corrupt("an answer is younger than the store"));
         }
-        all.push((id, Kept { revision, hash, answer }));
+        all.push((id, Kept { revision, owner: 0, hash, answer }));
     }
-    let requests = Requests::restore(forgotten, all);
+    let mut owners = Vec::new();
+    if version > WITHOUT_LIMITS {
+        for (_, kept) in &mut all {
+            kept.owner = input.number()?;
+        }
+        for _ in 0..input.number()? {
+            owners.push((input.number()?, input.revision()?));
+        }
+    }
+    let requests = Requests::restore(forgotten, all, owners);
     store.requests = requests.ok_or(LoadError::Corrupt("the answers kept for requests"))?;
     store.bytes += store.requests.bytes();
     Ok(())

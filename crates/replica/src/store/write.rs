@@ -11,7 +11,7 @@
 //!
 //! Source: etcd `server/etcdserver/txn/txn.go` and `server/storage/mvcc/kvstore_txn.go`.
 
-use super::guard::hash;
+use super::guard::{hash, owner};
 use super::versions::Versions;
 use super::{
     AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Guard, Key, KeyValue, KvError,
@@ -74,9 +74,10 @@ impl Store {
     ) -> Result<Applied, KvError> {
         self.authorize_command(caller, command).map_err(KvError::Denied)?;
         self.authorize_fences(caller, &guard.fences).map_err(KvError::Denied)?;
-        let named = guard.request.as_ref().map(|request| (request, hash(caller, command)));
-        if let Some((request, hash)) = named
-            && let Some(first) = self.recall(request, hash)?
+        let who = || (owner(caller), hash(caller, command));
+        let named = guard.request.as_ref().map(|request| (request, who()));
+        if let Some((request, who)) = named
+            && let Some(first) = self.recall(request, who)?
         {
             return Ok(first);
         }
@@ -84,10 +85,10 @@ impl Store {
         self.check_fences(guard)?;
         let before = self.revision;
         let outcome = self.carry_out(command)?;
-        if let Some((request, hash)) = named
+        if let Some((request, who)) = named
             && self.revision > before
         {
-            self.remember(request, hash, &outcome);
+            self.remember(request, who, &outcome);
         }
         Ok(Applied { revision: self.revision, outcome: Ok(outcome) })
     }
