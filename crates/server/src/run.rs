@@ -136,12 +136,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         config.checkpoint_bytes,
     );
     shared.auth.begin(&node);
-    shared.overload.follow(node.store().limit_rules());
-    shared.overload.configure(
-        config.max_inflight_bytes,
-        config.request_read_timeout,
-        config.overload_target,
-    );
+    shared.overload.begin(node.store().limit_rules(), &config);
     host.link(&members);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));

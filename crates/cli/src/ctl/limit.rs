@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const EXAMPLES: &str = "\
 Examples:
-  quorate limit set batch --user batch --rate 200 --burst 400 --priority low
+  quorate limit set batch --of-user batch --rate 200 --burst 400 --priority low
   quorate limit set leases --prefix /registry/leases/ --priority high
   quorate limit set team-a --prefix team-a/ --max-bytes 64MiB --max-keys 100000
   quorate limit list
@@ -50,7 +50,7 @@ struct Set {
     /// Its name: letters, digits and -_./
     name: String,
     /// Whose requests [default: everybody's]
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(long = "of-user", value_name = "NAME", default_value = "", hide_default_value = true)]
     user: String,
     /// To which keys [default: all]
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]

@@ -45,7 +45,8 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Unit: bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Headers of one request, with what HTTP/2 charges for each; what has more is refused. Unit: bytes.
+/// Headers of one request, with what HTTP/2 charges for each; what has more is refused. Unit:
+/// bytes.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 /// Bytes of an answer that wait on one stream for a client that reads slowly; more is made of it

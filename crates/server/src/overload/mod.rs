@@ -44,6 +44,7 @@ pub(crate) use doors::{Asked, Touched};
 pub(crate) use room::{Held, Room};
 pub(crate) use shed::{AGAIN_AFTER, PUSHBACK, Shed, Why, patience, push_back};
 
+use crate::config::Config;
 use crate::handle::REQUESTS_MAX;
 use crate::metrics::{Counter, Histogram};
 use doors::{Door, Doors};
@@ -146,13 +147,14 @@ pub(crate) struct Pass<'a> {
 }
 
 impl Overload {
-    /// The bounds are these from now on. A target of zero lets everything in.
-    pub(crate) fn configure(&self, bytes_max: u64, read_timeout: Duration, target: Duration) {
-        self.room.set_max(usize::try_from(bytes_max).unwrap_or(usize::MAX));
-        let ms = u64::try_from(read_timeout.as_millis()).unwrap_or(u64::MAX);
+    /// A member starts with these rules and bounds. A target of zero lets everything in.
+    pub(crate) fn begin(&self, rules: &Arc<Vec<LimitRule>>, config: &Config) {
+        self.room.set_max(usize::try_from(config.max_inflight_bytes).unwrap_or(usize::MAX));
+        let ms = u64::try_from(config.request_read_timeout.as_millis()).unwrap_or(u64::MAX);
         self.read_timeout_ms.store(ms, Ordering::Relaxed);
-        self.writes.set_target(target);
-        self.reads.set_target(target);
+        self.writes.set_target(config.overload_target);
+        self.reads.set_target(config.overload_target);
+        self.follow(rules);
     }
 
     /// The rules of the cluster are these from now on.

@@ -141,7 +141,8 @@ impl fmt::Display for LimitError {
             LimitError::BadName => {
                 write!(
                     f,
-                    "quorate: a rule needs a name of 1 to {RULE_NAME_BYTES_MAX} letters, digits and -_./"
+                    "quorate: a rule needs a name of 1 to {RULE_NAME_BYTES_MAX} letters, digits \
+                     and -_./"
                 )
             }
             LimitError::TooLong => write!(
