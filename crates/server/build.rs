@@ -17,6 +17,7 @@ const DEFINITIONS: &[&str] = &[
     "etcdserverpb/watch.proto",
     "health.proto",
     "mvccpb.proto",
+    "quoratepb.proto",
     "v3electionpb.proto",
     "v3lockpb.proto",
 ];

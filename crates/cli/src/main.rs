@@ -8,6 +8,7 @@
 //! | `guarantees` | `guarantees.rs`: what is promised right now, and by what |
 //! | `time` | `time.rs`: what time the members take it to be, and who disagrees |
 //! | `ctl` | `ctl/`: keys and values |
+//! | `member` `limit` | `ctl/`: who the members are; what users and prefixes may take |
 //! | `lock` `elect` | `lock/`: run a command while a lock, or leadership, is held |
 //! | `name` | `name/`: who is where, as long as he is there
 //! | `bench` | `bench/`: how fast a cluster is, if its answers are right |
@@ -39,6 +40,7 @@ mod neighbours;
 mod output;
 mod parent;
 mod pki;
+mod retry;
 mod serve;
 mod sim;
 mod status;
@@ -64,6 +66,7 @@ Examples:
   quorate ctl put hello world             write a key
   quorate lock backup -- ./backup.sh      one machine at a time
   quorate name resolve web                where a service is
+  quorate limit list                      what users and prefixes may take
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
@@ -116,6 +119,8 @@ enum Command {
     Name(name::Options),
     /// Show the members; add, remove, promote, replace them
     Member(ctl::MemberOptions),
+    /// Show and set what users and parts of the key space may take
+    Limit(ctl::LimitOptions),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
@@ -175,6 +180,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Elect(options) => lock::run_elect(&options),
         Command::Name(options) => name::run(&options),
         Command::Member(options) => ctl::run_member(options),
+        Command::Limit(options) => ctl::run_limit(options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Verify(options) => verify::run(&options),

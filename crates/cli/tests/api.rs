@@ -110,6 +110,14 @@ fn of_data() -> Vec<Ask> {
             "nobody leads",
         ),
         ask("Lease/LeaseRevoke", json!({"ID": 7}), ("/header/revision", json!("9")), "it is gone"),
+        ask(
+            "Limits/LimitSet",
+            json!({"rule": {"name": "r", "prefix": "cQ==", "keys": "5"}}),
+            ("/error", Value::Null),
+            "a storage quota",
+        ),
+        ask("Limits/LimitList", json!({}), ("/limits/0/rule/keys", json!("5")), "it is listed"),
+        ask("Limits/LimitRemove", json!({"name": "r"}), ("/error", Value::Null), "it is gone"),
         ask("Maintenance/Status", json!({}), ("/raftTerm", json!("1")), "the term"),
         ask("Maintenance/Alarm", json!({}), ("/alarms", Value::Null), "no alarm"),
         ask(

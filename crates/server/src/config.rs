@@ -36,6 +36,7 @@ pub use error::ConfigError;
 use crate::audit::{AuditSettings, FILE_BYTES_MIN, FILES_MIN};
 use crate::auth::TokenKind;
 use crate::dns::DnsSettings;
+use crate::overload::{DELAY_TARGET, INFLIGHT_BYTES, READ_TIMEOUT};
 use crate::timekeeping::{
     SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
 };
@@ -55,6 +56,13 @@ pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
 /// The largest `max_request_bytes`: a request must fit into one frame between members.
 pub const REQUEST_BYTES_MAX: u64 = 32 << 20;
+
+/// What [`Config::max_inflight_bytes`] is at least, beside two of the largest requests.
+pub const INFLIGHT_BYTES_SPARE: u64 = 1 << 20;
+
+/// Streams of one connection, unless told otherwise: more than any client needs, and with
+/// next to nothing in each a bound on the memory that one connection can take.
+pub const STREAMS_MAX: u32 = 16_384;
 
 /// Bound on the error of the time, unless told otherwise.
 pub const CLOCK_ERROR_DEFAULT: Duration = Duration::from_millis(20);
@@ -148,12 +156,22 @@ pub struct Config {
     pub max_request_bytes: u64,
     /// Most streams one client connection may hold open.
     pub max_concurrent_streams: u32,
+    /// Most bytes of requests that are in flight at a time; a further one is refused.
+    pub max_inflight_bytes: u64,
+    /// A request that has not arrived after so long is refused.
+    pub request_read_timeout: Duration,
+    /// Delay of requests beyond which fewer are let in; zero for never.
+    pub overload_target: Duration,
     /// A client that pings more often than this is disconnected.
     pub grpc_keepalive_min_time: Duration,
     /// How often the server pings an idle client; zero for never.
     pub grpc_keepalive_interval: Duration,
     /// How long the server waits for the answer to such a ping; zero for ever.
     pub grpc_keepalive_timeout: Duration,
+    /// Origins of pages that may use that beside the member's own; `*` for all.
+    pub cors: Vec<String>,
+    /// Names under which plain HTTP is served; empty, or with a `*`, for all.
+    pub host_whitelist: Vec<String>,
     /// Serve the API as JSON below `/v3/` on the client addresses, too.
     pub enable_grpc_gateway: bool,
     /// How often an idle watch is told how far it has come.
@@ -303,10 +321,15 @@ impl Default for Config {
             loop_delay_max: None,
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
-            max_concurrent_streams: u32::MAX,
+            max_concurrent_streams: STREAMS_MAX,
+            max_inflight_bytes: INFLIGHT_BYTES,
+            request_read_timeout: READ_TIMEOUT,
+            overload_target: DELAY_TARGET,
             grpc_keepalive_min_time: Duration::from_secs(5),
             grpc_keepalive_interval: Duration::from_secs(2 * 60 * 60),
             grpc_keepalive_timeout: Duration::from_secs(20),
+            cors: Vec::new(),
+            host_whitelist: Vec::new(),
             enable_grpc_gateway: true,
             watch_progress_notify_interval: Duration::from_secs(10 * 60),
             warning_apply_duration: Duration::from_millis(100),
@@ -348,6 +371,11 @@ impl Config {
         }
         if let Some(dns) = &self.dns {
             dns.validate()?;
+        }
+        let bytes_min = 2 * self.max_request_bytes.min(REQUEST_BYTES_MAX) + INFLIGHT_BYTES_SPARE;
+        range("max-inflight-bytes", self.max_inflight_bytes, bytes_min, u64::MAX)?;
+        if self.request_read_timeout.is_zero() {
+            return Err(ConfigError::Zero { flag: "request-read-timeout" });
         }
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;

@@ -3,6 +3,7 @@
 use crate::guarantees::{View, Vitals};
 use crate::host::{Ask, Shared, Snapshot};
 use crate::metrics::Metrics;
+use crate::overload::Overload;
 use crate::reply::Reply;
 use crate::timekeeping::Timekeeper;
 use crate::watch::Hub;
@@ -328,6 +329,16 @@ impl Handle {
         let ask = Ask::Change { ticket, envelope: Bytes::from(envelope), reply };
         self.shared.inbox.ask(ask).map_err(|_| Refusal::TooManyRequests)?;
         answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// What this member lets in.
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.shared.overload
+    }
+
+    /// True if changes of limits may be put into the log: all members understand them.
+    pub(crate) fn may_limit(&self) -> bool {
+        self.shared.may_limit()
     }
 
     /// True if this member does not vote, and so serves little.

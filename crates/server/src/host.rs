@@ -10,6 +10,7 @@ use crate::checkpointing::{Checkpointing, Supply};
 use crate::guarantees::{Guard, Vitals};
 use crate::handle::Status;
 use crate::metrics::{Metrics, PeerMetrics};
+use crate::overload::Overload;
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{Link, Shared as PeersShared};
 use crate::register::Register;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     published: RwLock<Snapshot>,
     /// Users and roles as of the last turn.
     pub(crate) auth: Known,
+    /// What is let in.
+    pub(crate) overload: Overload,
     /// The published snapshot is older than what was acknowledged here. Of one total order with
     /// the number of open streams: a stream that opens while a turn ends must find the snapshot
     /// stale, or be found open by the feeder, or it would miss that turn.
@@ -117,6 +120,7 @@ impl Shared {
             metrics: Arc::new(metrics),
             watch: Arc::new(Hub::new()),
             auth: Known::new(empty.store.auth()),
+            overload: Overload::default(),
             time,
             published: RwLock::new(empty),
             stale: AtomicBool::new(true),
@@ -240,6 +244,11 @@ impl Shared {
     /// True if changes of members may be put into the log.
     pub(crate) fn may_change(&self) -> bool {
         self.peers.get().is_some_and(|peers| peers.may_change())
+    }
+
+    /// True if changes of limits may be put into the log.
+    pub(crate) fn may_limit(&self) -> bool {
+        self.peers.get().is_some_and(|peers| peers.may_limit())
     }
 
     /// True if this member does not vote.
@@ -526,6 +535,8 @@ impl Host<Replica> for ReplicaHost {
 
     fn on_ask(&mut self, node: &Replica, ask: Ask, requests: &mut Vec<Request>) {
         match ask {
+            // Its client has given up: nothing has happened, and it would be of use to nobody.
+            Ask::Write { reply, .. } if reply.is_abandoned() => {}
             Ask::Write { ticket, envelope, reply } => {
                 self.writes.insert(ticket, reply);
                 requests.push(Request::Write { ticket, envelope });
@@ -668,6 +679,7 @@ impl Host<Replica> for ReplicaHost {
         if changed {
             self.seen_applied = node.applied();
             self.shared.auth.follow(node);
+            self.shared.overload.follow(node.store().limit_rules());
             self.publish_if_read(node);
             self.checkpoint_if_due(node);
         }

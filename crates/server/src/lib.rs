@@ -21,6 +21,7 @@ mod host;
 mod identity;
 mod metrics;
 pub mod naming;
+pub mod overload;
 mod peers;
 pub mod proto;
 pub mod recover;

@@ -28,6 +28,11 @@ pub mod mvccpb {
     tonic::include_proto!("mvccpb");
 }
 
+/// What etcd does not have.
+pub mod quoratepb {
+    tonic::include_proto!("quoratepb");
+}
+
 /// Elections as a service.
 pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");

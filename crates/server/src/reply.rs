@@ -35,6 +35,11 @@ impl<T> Reply<T> {
         Some((Reply { sender, slot: Slot(Arc::clone(waiting)) }, receiver))
     }
 
+    /// True if nobody waits any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Answers.
     pub(crate) fn send(self, answer: T) {
         drop(self.slot);

@@ -12,6 +12,7 @@ use crate::clock_rate;
 use crate::config::{Config, MetricsDetail};
 use crate::dns::{self, Dns};
 use crate::force;
+use crate::gateway::Visitors;
 use crate::genesis::Genesis;
 use crate::guarantees::{self, Guard};
 use crate::handle::Handle;
@@ -134,6 +135,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         config.checkpoint_bytes,
     );
     shared.auth.begin(&node);
+    shared.overload.begin(node.store().limit_rules(), &config);
     host.link(&members);
     let live = Live::new(NodeId(me), node, host, Arc::clone(&inbox), log.handle(), life.0);
     shared.set_guard(Guard::new(&config, live.pulse(), log.handle()));
@@ -271,6 +273,7 @@ fn open_ports(
         gate,
         audit: audit.clone(),
         calls: Arc::clone(&calls),
+        visitors: Visitors::new(&config.cors, &config.host_whitelist),
     };
     let serving = tokio::spawn(api::serve(serves, clients, threads, limits, stopped));
     serve_monitors(handle, calls, monitors, limits);

@@ -12,6 +12,7 @@
 //! | `round.rs`, `record.rs` | one round, and its figures |
 //! | `watch.rs`, `leases.rs`, `age.rs` | workloads with a life of their own |
 //! | `contest.rs`, `cluster.rs` | rounds of several clusters in turn |
+//! | `overload.rs` | what is left of the peak when more is asked |
 //! | `fill.rs` | keys before, books after |
 //! | `failover/` | how long nobody is served when the leader goes; who is elected when nobody does |
 //! | `echo.rs` | what a bare gRPC server does with the same clients |
@@ -28,6 +29,7 @@ mod fill;
 mod leases;
 mod ledger;
 mod options;
+mod overload;
 mod pace;
 mod progress;
 mod record;
@@ -118,6 +120,12 @@ fn measure(plan: &Plan<'_>) -> Result<ExitCode, UsageError> {
     let mut progress = Progress::new(wish);
     let done = if plan.fills {
         fill_all(plan, &clusters, &mut progress)
+    } else if let Some(times) = plan.times {
+        let (load, rounds) = (&plan.load, plan.rounds);
+        let each = |cluster: &Cluster| {
+            overload::run(load, times, cluster, rounds, common.json, &mut progress)
+        };
+        clusters.iter().try_for_each(each)
     } else {
         let endpoint =
             echo.as_ref().map(|server| vec![Endpoint::of(server.endpoint.clone(), None)]);

@@ -22,6 +22,7 @@ Examples:
   quorate bench get --serializable --for 10s
   quorate bench put --endpoints a:2379,b:2379,c:2379 --against d:2379,e:2379,f:2379 --rounds 5
   quorate bench mixed --rate 2000 --json
+  quorate bench overload --times 1,2,3 --for 5s
 
 Every answer is verified: what was acknowledged must be read, in order, complete and intact.
 Exit status: 0 measured, 1 could not be measured, 2 usage, or a wrong answer: then no figures.";
@@ -91,6 +92,13 @@ enum Workload {
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
         leases: u64,
+    },
+    /// Ask for more than the cluster can do: what is left of its peak?
+    Overload {
+        /// Times the peak that is measured first
+        #[arg(long, value_name = "TIMES,..", default_value = "1,2,3", value_delimiter = ',')]
+        #[arg(value_parser = positive)]
+        times: Vec<f64>,
     },
     /// Write all keys that are not there yet, and measure nothing
     Fill,
@@ -226,6 +234,8 @@ pub(super) struct Plan<'a> {
     pub(super) with_echo: bool,
     /// Keys are written, and nothing is measured.
     pub(super) fills: bool,
+    /// Times the peak that are asked, if it is that.
+    pub(super) times: Option<&'a [f64]>,
 }
 
 impl Options {
@@ -261,9 +271,11 @@ impl Options {
     pub(super) fn plan(&self) -> Result<Plan<'_>, UsageError> {
         let common = &self.common;
         let (name, unit, work) = self.workload.work();
-        let clients = match work {
-            Work::List => 1,
-            Work::Watch { .. } => 16,
+        let clients = match (work, &self.workload) {
+            (Work::List, _) => 1,
+            (Work::Watch { .. }, _) => 16,
+            // As many as ask within a second of waiting, so that nobody waits for his own turn.
+            (_, Workload::Overload { .. }) => 20_000,
             _ => 64,
         };
         let is_age = work == Work::Age;
@@ -291,6 +303,10 @@ impl Options {
             rounds: common.rounds.unwrap_or(if is_age { 1 } else { 3 }),
             with_echo: matches!(self.workload, Workload::Get { echo: true, .. } | Workload::Echo),
             fills: matches!(self.workload, Workload::Fill),
+            times: match &self.workload {
+                Workload::Overload { times } => Some(times),
+                _ => None,
+            },
         })
     }
 }
@@ -319,6 +335,7 @@ impl Workload {
             Workload::Failover(_) => ("failover", "puts", Work::Put),
             Workload::Elections(_) | Workload::Burner => ("elections", "puts", Work::Put),
             Workload::Fill => ("fill", "keys", Work::Put),
+            Workload::Overload { .. } => ("overload", "puts", Work::Put),
             Workload::Age => ("age", "ops", Work::Age),
             Workload::Echo | Workload::EchoServer => ("echo", "echoes", Work::Echo),
         }

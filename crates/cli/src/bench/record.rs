@@ -1,6 +1,7 @@
 //! What the clients of one thread measured, and what the whole of a round comes to.
 
 use super::cpu::CpuTime;
+use super::overload::IN_TIME;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,8 +27,12 @@ pub(super) struct Failures {
 pub(super) struct Recorder {
     /// Latencies of what was done. Unit: nanoseconds.
     latencies: Histogram<u64>,
+    /// From being asked to being answered, of the same. Unit: nanoseconds.
+    services: Histogram<u64>,
     /// Operations done, or events delivered.
     pub(super) done: u64,
+    /// Those that were answered soon enough after they were asked to be of use.
+    pub(super) in_time: u64,
     /// Compare-and-swaps that were answered with "somebody was faster".
     pub(super) conflicts: u64,
     /// Operations whose time had come, but whose client was still waiting when the round ended.
@@ -44,7 +49,9 @@ impl Recorder {
         let max = u64::try_from(LATENCY_MAX.as_nanos()).expect("an hour");
         Recorder {
             latencies: Histogram::new_with_bounds(1_000, max, DIGITS).expect("constants"),
+            services: Histogram::new_with_bounds(1_000, max, DIGITS).expect("constants"),
             done: 0,
+            in_time: 0,
             conflicts: 0,
             not_begun: 0,
             until: None,
@@ -56,6 +63,12 @@ impl Recorder {
     pub(super) fn done(&mut self, start: Instant, now: Instant) {
         self.until = self.until.max(Some(now));
         self.took(now.saturating_duration_since(start));
+    }
+
+    /// Of what is done, how long it took from when it was asked.
+    pub(super) fn served(&mut self, service: Duration) {
+        self.in_time += u64::from(service <= IN_TIME);
+        self.services.saturating_record(u64::try_from(service.as_nanos()).unwrap_or(u64::MAX));
     }
 
     fn took(&mut self, latency: Duration) {
@@ -75,7 +88,9 @@ impl Recorder {
     /// What both measured.
     pub(super) fn add(&mut self, other: &Recorder) {
         self.latencies.add(&other.latencies).expect("the bounds are the same");
+        self.services.add(&other.services).expect("the bounds are the same");
         self.done += other.done;
+        self.in_time += other.in_time;
         self.conflicts += other.conflicts;
         self.not_begun += other.not_begun;
         self.until = self.until.max(other.until);
@@ -91,6 +106,11 @@ impl Recorder {
     /// The latency below which this share of the operations stayed.
     pub(super) fn quantile(&self, share: f64) -> Duration {
         Duration::from_nanos(self.latencies.value_at_quantile(share))
+    }
+
+    /// The time from asking to the answer, below which this share of the operations stayed.
+    pub(super) fn service(&self, share: f64) -> Duration {
+        Duration::from_nanos(self.services.value_at_quantile(share))
     }
 
     /// The longest latency.

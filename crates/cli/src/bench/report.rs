@@ -204,7 +204,7 @@ pub(super) fn thousands(number: f64) -> String {
 }
 
 /// Three digits and a unit.
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     let us = time.as_secs_f64() * 1e6;
     match us {
         us if us < 1_000.0 => format!("{us:.0} us"),
@@ -229,7 +229,7 @@ fn micros(us: f64) -> String {
 }
 
 /// The first column to the left, the others to the right.
-fn columns<const N: usize>(rows: &[[String; N]]) {
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -13,6 +13,7 @@ use super::record::{Recorder, Round};
 use super::space::Random;
 use super::watch;
 use super::work::{Client, Done, Failed, Link, Work};
+use crate::retry;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -310,6 +311,7 @@ async fn drive(mut driven: Driven) {
             return;
         }
         let Some(start) = driven.pace.wait(end).await else { return };
+        let asked = Instant::now();
         let outcome = driven.client.once(driven.work).await;
         let now = Instant::now();
         // A closed loop counts what ends in the window, an open loop what should begin in it.
@@ -318,6 +320,7 @@ async fn drive(mut driven: Driven) {
             Ok(done) if counts => {
                 let mut recorder = lock(&driven.recorder);
                 recorder.done(start, now);
+                recorder.served(now - asked);
                 recorder.conflicts += u64::from(done == Done::Conflict);
                 driven.counted.fetch_add(1, Ordering::Relaxed);
             }
@@ -327,7 +330,8 @@ async fn drive(mut driven: Driven) {
                 if counts {
                     lock(&driven.recorder).failed(&status);
                 }
-                tokio::time::sleep(FAILURE_PAUSE).await;
+                let wanted = retry::pushback(&status).unwrap_or_default();
+                tokio::time::sleep(wanted.max(FAILURE_PAUSE)).await;
             }
         }
     }

@@ -3,11 +3,15 @@
 //! Only a failed connection sends us to the next endpoint: then nothing was sent. Once a request
 //! has left, repeating it elsewhere could carry it out twice, so its failure is the end, and the
 //! message says whether it may still have happened. A write that has a name is asked again: it
-//! takes effect once.
+//! takes effect once. What certainly has not happened is asked again, too, and so are reads whose
+//! member failed: after a pause, within the time that there is, and within the budget of
+//! [`crate::retry`].
 
 use super::Caller;
 use crate::client::{self, Channel};
+use crate::retry::{self, Backoff};
 use std::fmt;
+use std::time::Instant;
 use tonic::{Code, Response, Status};
 
 /// What a request does if it happens.
@@ -74,6 +78,35 @@ impl Caller {
         effect: Effect,
         request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, CallError> {
+        let (mut backoff, began) = (Backoff::default(), Instant::now());
+        self.budget.pay_in();
+        loop {
+            let (error, status) = match self.call_once(effect, &request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            let again = status.filter(|status| match effect {
+                Effect::Read => retry::is_of_the_way(status),
+                Effect::Write | Effect::Named => retry::passes(status),
+            });
+            let pause = again.map(|status| backoff.next(&status));
+            let left = self.timeout.saturating_sub(began.elapsed());
+            match pause {
+                Some(pause) if pause < left && self.budget.take() => {
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// As [`Caller::call`], without asking again. A failure comes with what the member said, if it
+    /// did and nothing of an earlier attempt is unknown.
+    async fn call_once<T>(
+        &self,
+        effect: Effect,
+        request: &impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, (CallError, Option<Status>)> {
         let mut tried = Vec::new();
         let mut unknown = None;
         for endpoint in &self.endpoints {
@@ -90,7 +123,7 @@ impl Caller {
             {
                 // Nothing but the login was sent.
                 let message = client::reason(&status);
-                return Err(CallError::Refused { endpoint, message });
+                return Err((CallError::Refused { endpoint, message }, None));
             }
             let answer = tokio::time::timeout(self.timeout, request(channel)).await;
             let answer =
@@ -103,32 +136,25 @@ impl Caller {
             // What an earlier attempt does is not known by a refusal of this one.
             let definite = unknown.is_none() && is_definite(&status);
             if effect == Effect::Read || definite {
-                return Err(CallError::Refused { endpoint, message });
+                return Err((CallError::Refused { endpoint, message }, Some(status)));
             }
             unknown = Some(CallError::OutcomeUnknown { endpoint, message });
             if effect != Effect::Named || !self.conditions.may_repeat() {
                 break;
             }
         }
-        Err(unknown.unwrap_or(CallError::Unreachable { tried }))
+        Err((unknown.unwrap_or(CallError::Unreachable { tried }), None))
     }
 }
-
-/// True if a write that failed so has not happened and never will.
-///
-/// Refusals come before a request is proposed. What is not a refusal is a request that was lost on
-/// the way, there or back.
-/// What a member that is unavailable says before it has done anything.
-const DEFINITE: [&str; 3] = [
-    "etcdserver: no leader",
-    "etcdserver: unhealthy cluster",
-    "quorate: this member is a witness, which keeps no data; ask another one",
-];
 
 /// What is said of a request that was carried out before, or may have been.
 const OF_BEFORE: [&str; 2] =
     ["quorate: the request was carried out at", "quorate: unknown request id, too old"];
 
+/// True if a write that failed so has not happened and never will.
+///
+/// Refusals come before a request is proposed. What is not a refusal is a request that was lost on
+/// the way, there or back.
 fn is_definite(status: &Status) -> bool {
     if OF_BEFORE.iter().any(|words| status.message().starts_with(words)) {
         return false;
@@ -144,7 +170,7 @@ fn is_definite(status: &Status) -> bool {
         | Code::OutOfRange
         | Code::Unimplemented
         | Code::DataLoss => true,
-        Code::Unavailable => DEFINITE.contains(&status.message()),
+        Code::Unavailable => retry::DEFINITE.contains(&status.message()),
         _ => false,
     }
 }

@@ -7,6 +7,7 @@
 //! | `watch.rs` | what changes |
 //! | `lease.rs` | keys that vanish |
 //! | `member.rs` | who the members are |
+//! | `limit.rs` | what users and prefixes may take |
 //! | `upkeep.rs` | compaction, alarms |
 //! | `auth.rs` | users, roles, permissions |
 //! | `snapshot.rs` | a copy of everything |
@@ -19,6 +20,7 @@ mod call;
 mod conditions;
 mod keys;
 mod lease;
+mod limit;
 mod member;
 mod print;
 mod snapshot;
@@ -29,6 +31,7 @@ mod watch;
 use crate::client::{self, Endpoint, EndpointsError};
 use crate::login::{Login, LoginError, LoginFlags};
 use crate::output;
+use crate::retry::Budget;
 use crate::serve::duration;
 use call::{CallError, Effect};
 use clap::{Args, Subcommand};
@@ -162,6 +165,9 @@ enum Command {
     Role(auth::Role),
     /// Who the members are, and changing them
     Member(member::Member),
+    /// What users and prefixes may take
+    #[command(hide = true)]
+    Limit(limit::Limit),
 }
 
 /// The flags of `quorate member`.
@@ -172,6 +178,28 @@ pub(crate) struct MemberOptions {
     /// Whom to ask, in this order
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
     #[arg(default_value = client::ENDPOINTS_DEFAULT, env = "ETCDCTL_ENDPOINTS", hide_env = true)]
+    endpoints: String,
+    /// Seconds to wait for the answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// One JSON object instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    security: client::Security,
+    #[command(flatten)]
+    login: LoginFlags,
+}
+
+/// The flags of `quorate limit`.
+#[derive(Args, Debug)]
+pub(crate) struct LimitOptions {
+    #[command(flatten)]
+    limit: limit::Limit,
+    /// Whom to ask, in this order
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
     endpoints: String,
     /// Seconds to wait for the answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
@@ -331,6 +359,14 @@ impl From<SnapshotError> for CtlError {
     }
 }
 
+/// Does what `quorate limit` does.
+pub(crate) fn run_limit(options: LimitOptions) -> ExitCode {
+    let LimitOptions { limit, endpoints, timeout, json, security, login } = options;
+    let conditions = ConditionFlags::default();
+    let command = Command::Limit(limit);
+    run(&Options { command, endpoints, security, timeout, json, conditions, login })
+}
+
 /// Does what `quorate ctl member` does.
 pub(crate) fn run_member(options: MemberOptions) -> ExitCode {
     let MemberOptions { member, endpoints, timeout, json, security, login } = options;
@@ -349,7 +385,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             let login = options.login.read().map_err(CtlError::Login)?;
             let conditions = options.conditions.read().map_err(CtlError::Condition)?;
             let json = options.json;
-            let caller = Caller { endpoints, timeout, login, conditions, json };
+            let budget = Budget::default();
+            let caller = Caller { endpoints, timeout, login, conditions, json, budget };
             client::block_on(dispatch(options, &caller))
         });
     let Err(error) = done else { return ExitCode::SUCCESS };
@@ -371,6 +408,8 @@ struct Caller {
     conditions: Conditions,
     /// Only JSON is printed.
     json: bool,
+    /// Of what may be asked again.
+    budget: Budget,
 }
 
 async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
@@ -416,6 +455,7 @@ async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
         Command::User(user) => user.run(caller).await?,
         Command::Role(role) => role.run(caller).await?,
         Command::Member(member) => member.run(caller).await?,
+        Command::Limit(limit) => limit.run(caller).await?,
     };
     if options.json && !json.is_null() {
         output::line(json);

@@ -282,6 +282,7 @@ mod tests {
             login: None,
             conditions: Default::default(),
             json: true,
+            budget: Default::default(),
         };
         let (watch, caller) = (&watch, &caller);
         let mut following =

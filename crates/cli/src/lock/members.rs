@@ -4,11 +4,12 @@
 //! one lease is standing there once, and the rest reads or ends what is to be ended. So a member
 //! that cannot be reached, falls silent, or has no leader sends us to the next one.
 //!
-//! **Bounds.** One connection at a time. Members are asked in turn, with [`PAUSE`] after each
-//! round.
+//! **Bounds.** One connection at a time. Members are asked in turn, with a pause after each round
+//! that grows to [`PAUSE_MAX`], and is as long as a member asks for.
 
 use crate::client::{self, Channel, Endpoint};
 use crate::login::Login;
+use crate::retry::Backoff;
 use quorate_server::proto::v3electionpb::LeaderRequest;
 use quorate_server::proto::v3electionpb::election_client::ElectionClient;
 use std::fmt;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
-/// Time between two rounds through all members.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The longest time between two rounds through all members: a small part of a lease.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// How long nobody may be reachable at the beginning, before anything was granted.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(5);
@@ -68,6 +69,7 @@ impl Members {
         request: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, AskError> {
         let (mut failed, mut why) = (0, None);
+        let mut backoff = Backoff::up_to(PAUSE_MAX);
         loop {
             let at = self.last.load(Ordering::Relaxed) % self.endpoints.len();
             let endpoint = &self.endpoints[at];
@@ -95,7 +97,13 @@ impl Members {
             failed += 1;
             why = Some(format!("{endpoint} ({})", client::reason(&status)));
             if failed % self.endpoints.len() == 0 {
-                tokio::time::sleep(PAUSE).await;
+                let pause = backoff.next(&status);
+                match until {
+                    None => tokio::time::sleep(pause).await,
+                    Some(until) => {
+                        tokio::time::sleep_until(until.min(Instant::now() + pause)).await
+                    }
+                }
             }
         }
     }

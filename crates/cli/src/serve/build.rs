@@ -150,6 +150,9 @@ fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.number("max-txn-ops", &mut config.max_txn_ops)?;
     settings.number("max-request-bytes", &mut config.max_request_bytes)?;
     settings.number("max-concurrent-streams", &mut config.max_concurrent_streams)?;
+    settings.number("max-inflight-bytes", &mut config.max_inflight_bytes)?;
+    settings.duration("request-read-timeout", &mut config.request_read_timeout);
+    settings.duration("overload-target", &mut config.overload_target);
     settings.duration("grpc-keepalive-min-time", &mut config.grpc_keepalive_min_time);
     settings.duration("grpc-keepalive-interval", &mut config.grpc_keepalive_interval);
     settings.duration("grpc-keepalive-timeout", &mut config.grpc_keepalive_timeout);
@@ -191,6 +194,13 @@ fn auto_compaction(settings: &Settings) -> Result<Option<AutoCompaction>, UsageE
 
 fn access(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     settings.switch("enable-grpc-gateway", &mut config.enable_grpc_gateway);
+    let lists = [("cors", &mut config.cors), ("host-whitelist", &mut config.host_whitelist)];
+    for (name, target) in lists {
+        if let Some(text) = settings.text(name) {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            *target = parts.map(str::to_owned).collect();
+        }
+    }
     settings.number("bcrypt-cost", &mut config.bcrypt_cost)?;
     config.audit = audit(settings)?;
     let second = Duration::from_secs(1);

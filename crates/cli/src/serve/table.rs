@@ -78,7 +78,7 @@ const MEMBER: &[Flag] = &[
     Flag::accepted("backend-batch-limit", Count, "0", NO_BOLT),
     Flag::used("max-txn-ops", Count, "128", "operations allowed in a transaction"),
     Flag::used("max-request-bytes", Count, "1572864", "largest client request in bytes"),
-    Flag::used("max-concurrent-streams", Count, "4294967295", "streams per client connection"),
+    Flag::used("max-concurrent-streams", Count, "16384", "streams per client connection"),
     Flag::used("grpc-keepalive-min-time", Duration, "5s", "clients that ping faster are cut off"),
     Flag::used("grpc-keepalive-interval", Duration, "2h", "server pings idle clients (0: never)"),
     Flag::used("grpc-keepalive-timeout", Duration, "20s", "wait for the answer (0: for ever)"),
@@ -122,6 +122,24 @@ const OWN: &[Flag] = &[
         Bool,
         "false",
         "answer reads without asking a quorum while voters promise and the clock runs well",
+    ),
+    Flag::used(
+        "max-inflight-bytes",
+        Count,
+        "268435456",
+        "bytes of client requests that one member holds; a quarter for one connection",
+    ),
+    Flag::used(
+        "request-read-timeout",
+        Duration,
+        "30s",
+        "a request that has not arrived after so long is refused",
+    ),
+    Flag::used(
+        "overload-target",
+        Duration,
+        "500ms",
+        "delay beyond which fewer requests are let in (0s: never)",
     ),
     Flag::used(
         "client-threads",
@@ -274,8 +292,18 @@ const SECURITY: &[Flag] = &[
     Flag::used("tls-min-version", Text, "TLS1.2", "oldest version of TLS: TLS1.2 or TLS1.3"),
     Flag::used("tls-max-version", Text, "", "newest version of TLS; empty: the newest there is"),
     Flag::used("self-signed-cert-validity", Count, "1", "years that --auto-tls's ones are good"),
-    Flag::later("cors", List, "*", "origins cannot be restricted yet"),
-    Flag::later("host-whitelist", List, "*", "host names cannot be restricted yet"),
+    Flag::used(
+        "cors",
+        List,
+        "",
+        "origins of web pages that may use the gateway beside its own; *: all",
+    ),
+    Flag::used(
+        "host-whitelist",
+        List,
+        "*",
+        "names under which plain HTTP and the gateway are served; *: all",
+    ),
 ];
 
 const AUTH: &[Flag] = &[

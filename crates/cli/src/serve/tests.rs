@@ -36,7 +36,7 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 91] = [
+const ALL_USED: [(&str, &str); 96] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
@@ -56,6 +56,11 @@ const ALL_USED: [(&str, &str); 91] = [
     ("max-txn-ops", "9"),
     ("max-request-bytes", "1000"),
     ("max-concurrent-streams", "10"),
+    ("max-inflight-bytes", "2000000"),
+    ("request-read-timeout", "5s"),
+    ("overload-target", "90ms"),
+    ("cors", "https://ui.example"),
+    ("host-whitelist", "m1,m2"),
     ("grpc-keepalive-min-time", "6s"),
     ("grpc-keepalive-interval", "1h30m"),
     ("grpc-keepalive-timeout", "21s"),
@@ -240,6 +245,11 @@ fn everything() -> Config {
         max_txn_ops: 9,
         max_request_bytes: 1_000,
         max_concurrent_streams: 10,
+        max_inflight_bytes: 2_000_000,
+        request_read_timeout: Duration::from_secs(5),
+        overload_target: Duration::from_millis(90),
+        cors: vec!["https://ui.example".to_owned()],
+        host_whitelist: vec!["m1".to_owned(), "m2".to_owned()],
         grpc_keepalive_min_time: Duration::from_secs(6),
         grpc_keepalive_interval: Duration::from_secs(90 * 60),
         grpc_keepalive_timeout: Duration::from_secs(21),
@@ -441,7 +451,7 @@ fn mistakes_are_named_with_what_to_do() {
         ("--max-wals=x", "--max-wals"),
         ("--initial-cluster-state=old", "new or existing"),
         ("--time-source=pool.ntp.org", "--time-source: \"pool.ntp.org\" is not of the form ntp://"),
-        ("--time-source=ntp://a:99999", "no port; write ntp://HOST, ntp://HOST:PORT"),
+        ("--time-source=ntp://a:9699", "no port; write ntp://HOST, ntp://HOST:PORT"),
         ("--time-source ntp://a --time-source ntp://a:123", "names ntp://a:123 twice"),
         ("--time-source=ntp://a --time-poll=0s", "leave one of them out"),
         ("--time-poll=1ms", "write 100ms to 64s, or 0 to ask nobody"),
@@ -497,7 +507,7 @@ fn mistakes_are_named_with_what_to_do() {
 fn what_would_weaken_security_or_meaning_is_refused() {
     let cases = "
         --discovery=http://d/1
-        --discovery-srv=example.com --host-whitelist=a --cors=http://a --enable-v2
+        --discovery-srv=example.com --enable-v2
         --experimental-enable-v2v3=/v2";
     for flags in cases.split_whitespace() {
         let refusal = refusal(flags);

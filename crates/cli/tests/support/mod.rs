@@ -19,6 +19,7 @@
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod files;
+pub(crate) mod floods;
 pub(crate) mod frozen;
 pub(crate) mod history;
 pub(crate) mod leased;

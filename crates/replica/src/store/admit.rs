@@ -83,6 +83,7 @@ impl Limits {
             Command::Compact { .. }
             | Command::Alarm(_)
             | Command::Auth(_)
+            | Command::Limit(_)
             | Command::LeaseGrant { .. }
             | Command::LeaseRevoke { .. }
             | Command::LeaseExpire { .. }

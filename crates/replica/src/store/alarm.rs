@@ -107,10 +107,11 @@ impl Store {
             Command::DeleteRange(_) | Command::Compact { .. } | Command::LeaseRevoke { .. } => {
                 false
             }
-            // Or no alarm could ever be cleared, and locks outlive their holders. Users and roles
-            // have a bound of their own.
+            // Or no alarm could ever be cleared, and locks outlive their holders. Users, roles
+            // and limits have bounds of their own.
             Command::Alarm(_)
             | Command::Auth(_)
+            | Command::Limit(_)
             | Command::LeaseExpire { .. }
             | Command::LeaseCountdown { .. } => {
                 return Ok(());

@@ -8,6 +8,7 @@
 //!             then for each lease its name and 0 (renewing) or 1, deadline (counting)
 //!   name      id, grant
 //!             10 raise alarm: kind u8, member      11 clear alarm: kind u8, member
+//!             13 limits: see `limits/bytes.rs`
 //!             12 users and roles: see `auth/bytes.rs`, also for who asked, and `guard/mod.rs`
 //!             for what stands before both
 //!   put       flags u8 (1 prev_kv, 2 ignore_value, 4 ignore_lease), key, value, lease
@@ -30,8 +31,8 @@
 
 use super::lease::{Countdown, LeaseName, LeaseTime};
 use super::{
-    Alarm, AlarmAction, AlarmKind, Command, Compare, DeleteRange, Keys, Op, Operand, Put, Range,
-    Relation, Revision, SortOrder, SortTarget, Txn,
+    Alarm, AlarmAction, AlarmKind, Command, Compare, DeleteRange, Keys, LimitCommand, Op, Operand,
+    Put, Range, Relation, Revision, SortOrder, SortTarget, Txn,
 };
 use bytes::{Buf, Bytes};
 use std::fmt;
@@ -60,6 +61,7 @@ const COUNTING: u8 = 1;
 const RAISE: u8 = 10;
 const CLEAR: u8 = 11;
 const AUTH: u8 = 12;
+const LIMIT: u8 = 13;
 
 /// Why bytes are not a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,6 +161,10 @@ impl Command {
                 out.push(AUTH);
                 command.encode(out);
             }
+            Command::Limit(command) => {
+                out.push(LIMIT);
+                command.encode(out);
+            }
         }
     }
 
@@ -203,6 +209,7 @@ impl Command {
             RAISE => Command::Alarm(AlarmAction::Raise(input.alarm()?)),
             CLEAR => Command::Alarm(AlarmAction::Clear(input.alarm()?)),
             AUTH => Command::Auth(input.auth()?),
+            LIMIT => Command::Limit(LimitCommand::decode(&mut input)?),
             kind => return Err(BadCommand::UnknownKind { kind }),
         };
         input.end()?;

@@ -2,6 +2,7 @@
 
 use super::lease::{Countdown, LeaseName, LeaseTime};
 use super::{Alarm, AlarmAction, AuthCommand, AuthError, Denied};
+use super::{LimitCommand, LimitError, QuotaKind};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -240,6 +241,8 @@ pub enum Command {
     Alarm(AlarmAction),
     /// Change users and roles.
     Auth(AuthCommand),
+    /// Change what users and prefixes may take.
+    Limit(LimitCommand),
 }
 
 /// What a range found.
@@ -305,6 +308,8 @@ pub enum Outcome {
     Alarms(Vec<Alarm>),
     /// Of a change of users and roles.
     Auth,
+    /// Of a change of limits.
+    Limit,
 }
 
 /// Why a well-formed operation was not carried out. The store is as it was before.
@@ -352,6 +357,17 @@ pub enum KvError {
     Denied(Denied),
     /// Users and roles stay as they are.
     Auth(AuthError),
+    /// The limits stay as they are.
+    Limit(LimitError),
+    /// A prefix would take more than it may.
+    QuotaExceeded {
+        /// The place of the rule among the rules, from 0.
+        rule: u16,
+        /// Which bound of it.
+        kind: QuotaKind,
+        /// The bound.
+        max: u64,
+    },
 }
 
 impl std::fmt::Display for KvError {
@@ -360,6 +376,10 @@ impl std::fmt::Display for KvError {
         f.write_str(match self {
             KvError::Denied(why) => return why.fmt(f),
             KvError::Auth(why) => return why.fmt(f),
+            KvError::Limit(why) => return why.fmt(f),
+            KvError::QuotaExceeded { .. } => {
+                "quorate: a storage quota is used up; nothing was written"
+            }
             KvError::Fenced { .. } => "quorate: fenced: the lock is not held with this token",
             KvError::RequestForgotten => {
                 "quorate: unknown request id, too old: it may have been carried out, and its \

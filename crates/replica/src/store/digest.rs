@@ -117,6 +117,16 @@ impl Digest {
                 self.fold(112);
                 self.fold(*why as u64);
             }
+            Err(KvError::Limit(why)) => {
+                self.fold(118);
+                self.fold(*why as u64);
+            }
+            Err(KvError::QuotaExceeded { rule, kind, max }) => {
+                self.fold(119);
+                self.fold(u64::from(*rule));
+                self.fold(*kind as u64);
+                self.fold(*max);
+            }
             Err(KvError::Auth(why)) => {
                 self.fold(113);
                 self.fold(*why as u64);
@@ -162,6 +172,7 @@ impl Digest {
                 self.fold(*changed);
             }
             Outcome::Auth => self.fold(12),
+            Outcome::Limit => self.fold(13),
             Outcome::Alarms(alarms) => {
                 self.fold(11);
                 for alarm in alarms {

@@ -36,6 +36,7 @@
 //! | [`Lease`], [`Countdown`] | `lease.rs` | keys that end with their lease |
 //! | | `compact.rs` | forgetting, in slices |
 //! | [`Guard`] | `guard/` | locks that must be held, and requests that take effect once |
+//! | [`LimitRule`] | `limits/` | what users and parts of the key space may take |
 //! | | `line.rs` | how the keys of locks are named |
 //! | [`Consumer`] | `consumers.rs` | who takes the space |
 //! | [`History`] | `history.rs` | what watchers read |
@@ -60,6 +61,7 @@ mod guard;
 mod history;
 mod key;
 mod lease;
+mod limits;
 pub mod line;
 mod mutant;
 mod range;
@@ -88,6 +90,10 @@ pub use guard::{
 };
 pub use history::History;
 pub use lease::{Countdown, LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseName, LeaseTime};
+pub use limits::{
+    LimitCommand, LimitError, LimitRule, Priority, Quota, QuotaKind, RULE_NAME_BYTES_MAX,
+    RULE_PREFIX_BYTES_MAX, RULE_USER_BYTES_MAX, RULES_MAX, Used,
+};
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};
 pub use save::{LoadError, SAVE_VERSION};
@@ -121,6 +127,7 @@ pub struct Store {
     lease_clock: LeaseTime,
     alarms: Tree<Alarm, ()>,
     auth: Arc<Auth>,
+    limits: limits::Limits,
     /// Answers to requests that may be asked again.
     requests: Requests,
     digest: Digest,
@@ -193,6 +200,7 @@ impl Store {
             lease_clock: LeaseTime::default(),
             alarms: Tree::new(),
             auth: Arc::new(Auth::new()),
+            limits: limits::Limits::new(),
             requests: Requests::new(),
             digest: Digest::new(),
             applied: 0,

@@ -90,6 +90,12 @@ quorate_core::planted_bugs! {
         LeaseKeysNotChecked = "lease-keys-not-checked",
         /// A checkpoint loses users and roles.
         AuthForgotten = "auth-forgotten",
+        /// A key that dies gives nothing back to the quota of its prefix.
+        QuotaNotReturned = "quota-not-returned",
+        /// No quota is looked at.
+        QuotaIgnored = "quota-ignored",
+        /// A checkpoint loses the limits.
+        LimitsForgotten = "limits-forgotten",
     }
 }
 

@@ -4,7 +4,7 @@
 //!   stream    blocks, then a block of length 0
 //!   block     length u32 LE (at most 64 KiB), xxHash64 of the payload u64 LE, payload
 //!   payloads  joined, they read:
-//!     head    "quorate store" (13 bytes), version u8 = 4
+//!     head    "quorate store" (13 bytes), version u8 = 5
 //!             revision, compact_revision, swept revision, swept order, applied, digest
 //!     leases  lease clock, count, then by ascending id: zigzag id, ttl, grant, countdown
 //!     countdown  0 renewing  |  1 counting, deadline
@@ -16,6 +16,11 @@
 //!     auth    from version 3 on: length, users and roles as in `auth/bytes.rs`
 //!     requests  from version 4 on: the latest revision whose answer is forgotten, count, then by
 //!             ascending revision: revision, id, hash, 0 or 1, answer as in `guard/outcome.rs`
+//!             in version 4 there are no owners, and what is forgotten is that of owner 0
+//!     owners  from version 5 on: of the answers, in their order; count, then for each owner the
+//!             latest revision whose answer is forgotten: owner, revision
+//!     limits  from version 5 on: count, then by ascending name: length, rule as in
+//!             `limits/bytes.rs`
 //!     source  0, rank in live  |  1, rank in live, rank in its past  |  2, pair
 //!             |  3, rank in graves, rank in its past
 //!     pair    key, version
@@ -32,27 +37,33 @@
 //! A stream ends where its last block says and may stand inside a larger one. The keys of a lease
 //! are not saved: they are the living pairs that name it.
 
-use super::codec::{unzigzag, write_number, zigzag};
+use super::codec::{Reader, unzigzag, write_number, zigzag};
 use super::digest::{Digest, xxh64};
 use super::guard::{Kept, Requests};
 use super::lease::{Countdown, LEASE_BYTES, Lease, LeaseTime};
 use super::tree::Builder;
 use super::versions::Versions;
 use super::write::weight;
-use super::{Alarm, AlarmKind, Auth, Event, Key, KeyValue, Living, Mutant, Place, Revision, Store};
+use super::{
+    Alarm, AlarmKind, Auth, Event, Key, KeyValue, LimitRule, Living, Mutant, Place, Revision, Store,
+};
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 /// Version of the format that is written.
-pub const SAVE_VERSION: u8 = 4;
+pub const SAVE_VERSION: u8 = 5;
 
 /// The version before users and roles, which is still read.
 const WITHOUT_AUTH: u8 = 2;
 
 /// The version before answers were kept for requests, which is still read.
 const WITHOUT_REQUESTS: u8 = 3;
+
+/// The version before limits, and before answers belonged to users, which is still read. It is
+/// written as long as there are neither, so that a member of that version can be sent a checkpoint.
+const WITHOUT_LIMITS: u8 = 4;
 
 const MAGIC: &[u8] = b"quorate store";
 
@@ -127,12 +138,13 @@ impl Store {
         self.save_alarms(&mut out)?;
         self.save_auth(&mut out)?;
         self.save_requests(&mut out)?;
+        self.save_limits(&mut out)?;
         out.finish()
     }
 
     fn save_head(&self, out: &mut Output<'_>) -> io::Result<()> {
         out.raw(MAGIC)?;
-        out.raw(&[SAVE_VERSION])?;
+        out.raw(&[self.save_version()])?;
         let lost = self.planted(Mutant::SweepForgotten);
         let swept = if lost { self.sweep_end() } else { self.swept };
         let numbers = [
@@ -187,7 +199,8 @@ impl Store {
     fn save_requests(&self, out: &mut Output<'_>) -> io::Result<()> {
         let lost = self.planted(Mutant::RequestsForgotten);
         let kept = if lost { &Requests::new() } else { &self.requests };
-        out.number(kept.forgotten().0)?;
+        let shared = self.save_version() > WITHOUT_LIMITS;
+        out.number(if shared { kept.forgotten() } else { kept.forgotten_of(0) }.0)?;
         out.number(kept.iter().len() as u64)?;
         for (id, kept) in kept.iter() {
             out.number(kept.revision.0)?;
@@ -197,6 +210,38 @@ impl Store {
             if let Some(answer) = &kept.answer {
                 out.bytes(answer)?;
             }
+        }
+        if !shared {
+            return Ok(());
+        }
+        for (_, kept) in kept.iter() {
+            out.number(kept.owner)?;
+        }
+        out.number(kept.owners().len() as u64)?;
+        for (owner, forgotten) in kept.owners() {
+            out.number(owner)?;
+            out.number(forgotten.0)?;
+        }
+        Ok(())
+    }
+
+    /// The oldest version that has room for all there is.
+    fn save_version(&self) -> u8 {
+        let plain = self.limits.rules().is_empty() && self.requests.is_of_nobody();
+        if plain { WITHOUT_LIMITS } else { SAVE_VERSION }
+    }
+
+    fn save_limits(&self, out: &mut Output<'_>) -> io::Result<()> {
+        if self.save_version() == WITHOUT_LIMITS {
+            return Ok(());
+        }
+        let lost = self.planted(Mutant::LimitsForgotten);
+        let rules = if lost { &[] } else { self.limits.rules() };
+        out.number(rules.len() as u64)?;
+        for rule in rules {
+            let mut bytes = Vec::new();
+            rule.encode(&mut bytes);
+            out.bytes(&bytes)?;
         }
         Ok(())
     }
@@ -242,7 +287,10 @@ impl Store {
             store.auth = Arc::new(auth.map_err(|_| LoadError::Corrupt("users and roles"))?);
         }
         if version > WITHOUT_REQUESTS {
-            load_requests(&mut input, &mut store)?;
+            load_requests(&mut input, &mut store, version)?;
+        }
+        if version > WITHOUT_LIMITS {
+            load_limits(&mut input, &mut store)?;
         }
         input.finish()?;
         Ok(store)
@@ -366,7 +414,7 @@ fn load_alarms(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError
     Ok(())
 }
 
-fn load_requests(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+fn load_requests(input: &mut Input<'_>, store: &mut Store, version: u8) -> Result<(), LoadError> {
     let forgotten = input.revision()?;
     let mut all = Vec::new();
     for _ in 0..input.number()? {
@@ -375,12 +423,32 @@ fn load_requests(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadErr
         if revision > store.revision {
             return Err(LoadError::Corrupt("an answer is younger than the store"));
         }
-        all.push((id, Kept { revision, hash, answer }));
+        all.push((id, Kept { revision, owner: 0, hash, answer }));
     }
-    let requests = Requests::restore(forgotten, all);
+    let mut owners = Vec::new();
+    if version > WITHOUT_LIMITS {
+        for (_, kept) in &mut all {
+            kept.owner = input.number()?;
+        }
+        for _ in 0..input.number()? {
+            owners.push((input.number()?, input.revision()?));
+        }
+    }
+    let requests = Requests::restore(forgotten, all, owners);
     store.requests = requests.ok_or(LoadError::Corrupt("the answers kept for requests"))?;
     store.bytes += store.requests.bytes();
     Ok(())
+}
+
+fn load_limits(input: &mut Input<'_>, store: &mut Store) -> Result<(), LoadError> {
+    let bad = || LoadError::Corrupt("the limits");
+    let mut rules = Vec::new();
+    for _ in 0..input.number()? {
+        let mut bytes = Reader::new(input.bytes()?);
+        rules.push(LimitRule::decode(&mut bytes).map_err(|_| bad())?);
+        bytes.end().map_err(|_| bad())?;
+    }
+    store.restore_limits(rules).ok_or_else(bad)
 }
 
 /// The pair of an event, and the past of its key.

@@ -11,11 +11,11 @@
 //!
 //! Source: etcd `server/etcdserver/txn/txn.go` and `server/storage/mvcc/kvstore_txn.go`.
 
-use super::guard::hash;
+use super::guard::{hash, owner};
 use super::versions::Versions;
 use super::{
-    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Guard, Key, KeyValue, KvError, Living,
-    Mutant, Op, Outcome, Place, Put, Revision, Store,
+    AuthCommand, Bytes, Caller, Command, DeleteRange, Event, Guard, Key, KeyValue, KvError,
+    LimitCommand, Living, Mutant, Op, Outcome, Place, Put, Revision, Store,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -74,9 +74,10 @@ impl Store {
     ) -> Result<Applied, KvError> {
         self.authorize_command(caller, command).map_err(KvError::Denied)?;
         self.authorize_fences(caller, &guard.fences).map_err(KvError::Denied)?;
-        let named = guard.request.as_ref().map(|request| (request, hash(caller, command)));
-        if let Some((request, hash)) = named
-            && let Some(first) = self.recall(request, hash)?
+        let who = || (owner(caller), hash(caller, command));
+        let named = guard.request.as_ref().map(|request| (request, who()));
+        if let Some((request, who)) = named
+            && let Some(first) = self.recall(request, who)?
         {
             return Ok(first);
         }
@@ -84,19 +85,19 @@ impl Store {
         self.check_fences(guard)?;
         let before = self.revision;
         let outcome = self.carry_out(command)?;
-        if let Some((request, hash)) = named
+        if let Some((request, who)) = named
             && self.revision > before
         {
-            self.remember(request, hash, &outcome);
+            self.remember(request, who, &outcome);
         }
         Ok(Applied { revision: self.revision, outcome: Ok(outcome) })
     }
 
     fn carry_out(&mut self, command: &Command) -> Result<Outcome, KvError> {
         match command {
-            Command::Put(put) => self.apply_put(put),
+            Command::Put(put) => self.within_quotas(|store| store.apply_put(put)),
             Command::DeleteRange(delete) => Ok(self.delete_range(&mut Write::default(), delete)),
-            Command::Txn(txn) => self.apply_txn(txn),
+            Command::Txn(txn) => self.within_quotas(|store| store.apply_txn(txn)),
             Command::Compact { revision } => self.compact(*revision).map(|()| Outcome::Compact),
             Command::LeaseGrant { id, ttl, at } => self.grant(*id, *ttl, *at),
             Command::LeaseRevoke { id } => self.revoke(*id),
@@ -104,6 +105,7 @@ impl Store {
             Command::LeaseCountdown { at, leases, .. } => Ok(self.count_down(*at, leases)),
             Command::Alarm(action) => Ok(self.alarm(action)),
             Command::Auth(command) => self.change_auth(command),
+            Command::Limit(command) => self.change_limits(command),
         }
     }
 
@@ -117,7 +119,7 @@ impl Store {
         Ok(Outcome::Auth)
     }
 
-    /// How many keys a command deletes at most, in O(log n) for each of its ranges.
+    /// How many keys a command deletes or counts at most, in O(log n) for each of its ranges.
     pub fn doomed_by(&self, command: &Command) -> u64 {
         let within = |delete: &DeleteRange| {
             let (lower, upper) = delete.keys.bounds();
@@ -133,6 +135,7 @@ impl Store {
             Command::LeaseRevoke { id } => {
                 self.leases.get(id).map_or(0, |lease| lease.keys().len() as u64)
             }
+            Command::Limit(LimitCommand::Set(rule)) => self.counted_for(rule),
             _ => 0,
         }
     }
@@ -171,6 +174,7 @@ impl Store {
         let old = std::mem::replace(&mut living.kv, Arc::clone(&fresh));
         let (prev, dropped) = retire(&mut living.past, Arc::clone(&old), revision);
         self.attach(&fresh.key, old.lease, fresh.lease);
+        self.charge(&fresh.key, Some(old.value.len()), Some(fresh.value.len()));
         self.bytes += weight(&fresh);
         self.bytes -= dropped;
         self.record(write, Event::new(fresh, prev));
@@ -198,6 +202,7 @@ impl Store {
         self.bytes += weight(&fresh);
         self.live.insert(Key::from(&key), Living { kv: Arc::clone(&fresh), past });
         self.attach(&key, 0, fresh.lease);
+        self.charge(&key, None, Some(fresh.value.len()));
         self.record(write, Event::new(fresh, prev));
     }
 
@@ -237,6 +242,7 @@ impl Store {
         let removed = self.live.remove(&old.key[..]);
         let mut past = removed.expect("only a living key is deleted").past;
         self.attach(&old.key, old.lease, 0);
+        self.charge(&old.key, Some(old.value.len()), None);
         let (prev, dropped) = retire(&mut past, Arc::clone(old), revision);
         let tombstone = Arc::new(KeyValue {
             key: old.key.clone(),

@@ -75,6 +75,7 @@ impl Model {
         let outcome = match command {
             Command::Alarm(action) => Ok(self.alarm(action)),
             Command::Auth(_) => unreachable!("see the tests of users and roles"),
+            Command::Limit(_) => unreachable!("see `quotas.rs`"),
             _ if !of_leader && self.has_alarm(AlarmKind::Corrupt) => Err(KvError::Corrupt),
             Command::Put(_) | Command::LeaseGrant { .. } if self.has_alarm(AlarmKind::NoSpace) => {
                 Err(KvError::NoSpace)

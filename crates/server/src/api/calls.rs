@@ -117,6 +117,11 @@ methods! {
         "Observe" "server_stream",
         "Resign" "unary",
     }
+    "quoratepb.Limits" {
+        "LimitSet" "unary",
+        "LimitList" "unary",
+        "LimitRemove" "unary",
+    }
     "grpc.health.v1.Health" {
         "Check" "unary",
         "Watch" "server_stream",

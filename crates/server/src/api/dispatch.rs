@@ -15,6 +15,7 @@
 //!                             /v3electionpb.Election/*      election.rs
 //!                             /grpc.health.v1.Health/*      health.rs
 //!                             /etcdserverpb.Auth/*          auth.rs
+//!                             /quoratepb.Limits/*           limits.rs
 //!                             any other                     Unimplemented, with its name
 //! anything below /v3/          JSON over HTTP                the gateway, and by it one of these
 //! anything else               /version /health /metrics     http.rs
@@ -29,6 +30,7 @@ use super::errors::ApiError;
 use super::health::Health;
 use super::kv::Kv;
 use super::lease::Lease;
+use super::limits::Limits as LimitsService;
 use super::lock::Lock;
 use super::maintenance::Maintenance;
 use super::queue::Queue;
@@ -36,14 +38,16 @@ use super::watch::Watch;
 use super::{GRPC_OVERHEAD_BYTES_MAX, Limits, Serves, http, large};
 use crate::audit::{Audit, Open, PeerAddress};
 use crate::auth::Gate;
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway, Visitors};
 use crate::handle::Handle;
+use crate::overload::{Held, Manner, Metered, Room, Shed};
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::proto::quoratepb::limits_server::LimitsServer;
 use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
 use axum::Router;
@@ -81,6 +85,9 @@ const WITNESS_SERVES: [&str; 4] = [
     "/grpc.health.v1.Health/Watch",
 ];
 
+/// Methods whose requests do not end, so that each message is a request of its own.
+const ENDLESS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
+
 /// Everyone who answers on the client port.
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
@@ -95,9 +102,12 @@ pub(crate) struct Dispatch {
     lock: LockServer<Lock>,
     election: ElectionServer<Election>,
     watch: Watch,
+    limits: LimitsServer<LimitsService>,
     http: Router,
     /// Absent if it is switched off.
     gateway: Option<Gateway>,
+    /// Under which names plain HTTP is served.
+    visitors: Arc<Visitors>,
     calls: Arc<Calls>,
     audit: Option<Audit>,
 }
@@ -105,7 +115,8 @@ pub(crate) struct Dispatch {
 impl Dispatch {
     /// Everyone, over one replica.
     pub(crate) fn new(serves: Serves, limits: &Limits) -> Dispatch {
-        let Serves { handle, gate, audit, calls } = serves;
+        let Serves { handle, gate, audit, calls, visitors } = serves;
+        let visitors = Arc::new(visitors);
         let message_bytes_max = limits.request_bytes_max.saturating_add(GRPC_OVERHEAD_BYTES_MAX);
         let admitted = store::Limits {
             txn_ops_max: limits.txn_ops_max,
@@ -130,12 +141,44 @@ impl Dispatch {
                 .max_decoding_message_size(message_bytes_max)
                 .max_encoding_message_size(usize::MAX),
             watch: Watch::new(handle.clone(), message_bytes_max, limits.watch_progress_every),
+            limits: LimitsServer::new(LimitsService::new(handle.clone(), gate.clone())),
             http: http::router(handle.clone(), Arc::clone(&calls)),
-            gateway: limits.gateway.then(|| Gateway::new(message_bytes_max)),
+            gateway: limits.gateway.then(|| Gateway::new(message_bytes_max, Arc::clone(&visitors))),
+            visitors,
             calls,
             audit,
             gate,
             handle,
+        }
+    }
+
+    /// Answers one request as it comes from a connection: its body takes room, and has its time.
+    pub(crate) fn take<B>(self: &Arc<Dispatch>, mut request: Request<B>) -> Answering
+    where
+        B: AnyBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<StdError>,
+    {
+        let overload = self.handle.overload();
+        let held = match overload.hold(request.extensions_mut().remove::<Arc<Room>>()) {
+            Ok(held) => held,
+            Err(shed) => return Answering::of(refused(&request, shed)),
+        };
+        let (manner, within) = (self.manner(&request), overload.read_timeout());
+        let body_held = Arc::clone(&held);
+        let request = request.map(|body| Metered::new(body, body_held, manner, within));
+        Answering { held: Some(held), ..self.answer(request) }
+    }
+
+    /// How the body of a request is read.
+    fn manner<B>(&self, request: &Request<B>) -> Manner {
+        let path = request.uri().path();
+        if is_grpc(request.version(), request.headers()) {
+            return if ENDLESS.contains(&path) { Manner::Messages } else { Manner::Whole };
+        }
+        if Gateway::serves(path) && Gateway::is_endless(path) {
+            Manner::Unseen
+        } else {
+            Manner::Whole
         }
     }
 
@@ -150,7 +193,10 @@ impl Dispatch {
             let counted = Some((call, Arc::clone(&self.calls)));
             let recorded =
                 self.audit.as_ref().map(|audit| Box::new(Open::begin(audit, &mut request)));
-            return Answering { answer: self.answer_grpc(request), counted, recorded };
+            return Answering { counted, recorded, ..Answering::of(self.answer_grpc(request)) };
+        }
+        if !self.visitors.knows_host(&request) {
+            return Answering::of(now(gateway::misdirected()));
         }
         if let Some(gateway) = self.gateway_to(request.uri().path()) {
             let dispatch = Arc::clone(self);
@@ -163,12 +209,12 @@ impl Dispatch {
                 dispatch.answer(request).await.unwrap_or_else(|never| match never {})
             };
             let answer = async move { Ok(gateway.answer(request, serve).await) };
-            return Answering { answer: Box::pin(answer), counted: None, recorded: None };
+            return Answering::of(Box::pin(answer));
         }
         let mut http = self.http.clone();
         let request = request.map(axum::body::Body::new);
         let answer = async move { Ok(http.call(request).await?.map(Body::new)) };
-        Answering { answer: Box::pin(answer), counted: None, recorded: None }
+        Answering::of(Box::pin(answer))
     }
 
     /// The gateway, if that path is one of its.
@@ -232,6 +278,7 @@ impl Dispatch {
             "v3lockpb.Lock" => self.lock.clone().call(request),
             "v3electionpb.Election" => self.election.clone().call(request),
             "etcdserverpb.Auth" => self.auth.clone().call(request),
+            "quoratepb.Limits" => self.limits.clone().call(request),
             _ => now(not_served(path).into_http()),
         }
     }
@@ -248,6 +295,14 @@ pub(crate) struct Answering {
     counted: Option<(Call, Arc<Calls>)>,
     /// And where it is recorded, if anywhere.
     recorded: Option<Box<Open>>,
+    /// The room that its request takes until then.
+    held: Option<Arc<Held>>,
+}
+
+impl Answering {
+    fn of(answer: Answer) -> Answering {
+        Answering { answer, counted: None, recorded: None, held: None }
+    }
 }
 
 impl Future for Answering {
@@ -255,6 +310,7 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.answer.as_mut().poll(cx))?;
+        self.held = None;
         let Some((call, calls)) = &self.counted else { return Poll::Ready(Ok(response)) };
         let response = finished(response);
         calls.end(call, response.headers());
@@ -263,6 +319,15 @@ impl Future for Answering {
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// A refusal before anybody has looked at the request.
+fn refused<B>(request: &Request<B>, shed: Shed) -> Answer {
+    let status = Status::from(shed);
+    now(match is_grpc(request.version(), request.headers()) {
+        true => status.into_http(),
+        false => gateway::refusal(&status),
+    })
 }
 
 fn now(response: Response<Body>) -> Answer {

@@ -4,6 +4,7 @@
 //! code. An error that etcd does not have carries a text of its own.
 
 use crate::Refusal;
+use crate::overload::{AGAIN_AFTER, push_back};
 use quorate_replica::store::{AuthError, Denied, Invalid, KvError};
 use tonic::{Code, Status};
 
@@ -152,6 +153,10 @@ pub enum ApiError {
     RequestReused,
     /// The request was carried out, and its answer was too long to be kept.
     AnswerNotKept,
+    /// A prefix would take more than it may. Not an error of etcd.
+    QuotaExceeded,
+    /// A change of limits that is none. Not an error of etcd.
+    BadLimit,
     /// A request without a user while authentication is on.
     UserEmpty,
 }
@@ -275,6 +280,11 @@ impl ApiError {
                 Code::InvalidArgument,
                 "quorate: the request id was given to another request; nothing was written",
             ),
+            E::QuotaExceeded => (
+                Code::ResourceExhausted,
+                "quorate: a storage quota is used up; nothing was written",
+            ),
+            E::BadLimit => (Code::InvalidArgument, "quorate: the limits stay as they are"),
             E::AnswerNotKept => (
                 Code::FailedPrecondition,
                 "quorate: the request was carried out, and its answer was too long to be kept",
@@ -364,7 +374,11 @@ impl From<AuthError> for ApiError {
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Status {
         let (code, text) = error.code_and_text();
-        Status::new(code, text)
+        let mut status = Status::new(code, text);
+        if error == ApiError::TooManyRequests {
+            push_back(status.metadata_mut(), AGAIN_AFTER);
+        }
+        status
     }
 }
 
@@ -419,6 +433,8 @@ impl From<KvError> for ApiError {
             KvError::AnswerNotKept { .. } => ApiError::AnswerNotKept,
             KvError::Denied(why) => why.into(),
             KvError::Auth(why) => why.into(),
+            KvError::Limit(_) => ApiError::BadLimit,
+            KvError::QuotaExceeded { .. } => ApiError::QuotaExceeded,
         }
     }
 }
@@ -547,6 +563,8 @@ mod tests {
             3,
             "quorate: the request id was given to another request; nothing was written",
         ),
+        (ApiError::QuotaExceeded, 8, "quorate: a storage quota is used up; nothing was written"),
+        (ApiError::BadLimit, 3, "quorate: the limits stay as they are"),
         (
             ApiError::AnswerNotKept,
             9,

@@ -11,16 +11,19 @@ use super::header::Headers;
 use super::large::{self, Answer};
 use crate::auth::{Asker, Gate};
 use crate::handle::{Applied, Consistency, Handle, Read, Refusal};
+use crate::overload::{Asked, Kind, Pass, Shed, Touched, patience};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::kv_server;
 use quorate_replica::store::{
-    Asking, Command, Found, Guard, KvError, Limits, Outcome, Pages, SortOrder, SortTarget,
+    Asking, Command, Found, Guard, KvError, Limits, Outcome, Pages, QuotaKind, SortOrder,
+    SortTarget,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::task::spawn_blocking;
 use tonic::codegen::tokio_stream::Stream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// Bytes of keys and values in one slice of a streamed range; a slice holds at least one pair,
@@ -47,14 +50,63 @@ impl Kv {
 
     async fn write(
         &self,
-        asker: &Asker,
+        (asker, metadata): (&Asker, &MetadataMap),
         guard: &Guard,
         command: &Command,
     ) -> Result<(pb::ResponseHeader, Outcome), Status> {
         self.limits.admit(command).map_err(ApiError::from)?;
+        let pass = self.enter(asker, metadata, Touched::Command(command), Kind::Write)?;
         let applied = self.gate.write_guarded(asker, guard, command).await?;
+        pass.answered();
         let header = self.headers.at(applied.revision, applied.term);
-        Ok((header, applied.outcome.map_err(|why| conditions::refused(guard, why))?))
+        Ok((header, applied.outcome.map_err(|why| self.refused(guard, why))?))
+    }
+
+    /// Lets a request in, by the rules of the cluster and if it can be answered in time.
+    fn enter(
+        &self,
+        asker: &Asker,
+        metadata: &MetadataMap,
+        touched: Touched<'_>,
+        kind: Kind,
+    ) -> Result<Pass<'_>, Shed> {
+        let patience = patience(metadata);
+        let asked = Asked { credential: &asker.credential, touched, patience };
+        self.handle.overload().enter(&asked, kind)
+    }
+
+    /// As [`Kv::enter`], for a read.
+    fn enter_read(
+        &self,
+        asker: &Asker,
+        metadata: &MetadataMap,
+        touched: Touched<'_>,
+        consistency: Consistency,
+    ) -> Result<Pass<'_>, Shed> {
+        let kind = match consistency {
+            Consistency::Serializable => Kind::Local,
+            Consistency::Linearizable | Consistency::Bounded { .. } => Kind::Read,
+        };
+        self.enter(asker, metadata, touched, kind)
+    }
+
+    /// A refusal of the store, in words that say what to do.
+    fn refused(&self, guard: &Guard, why: KvError) -> Status {
+        let KvError::QuotaExceeded { rule, kind, max } = why else {
+            return conditions::refused(guard, why);
+        };
+        let rule = self.handle.overload().rule(usize::from(rule));
+        let name = rule.map(|rule| String::from_utf8_lossy(&rule.name).into_owned());
+        let what = if kind == QuotaKind::Bytes { "bytes" } else { "keys" };
+        let (code, _) = ApiError::QuotaExceeded.code_and_text();
+        let name = name.unwrap_or_default();
+        Status::new(
+            code,
+            format!(
+                "quorate: storage quota {name:?} of {max} {what} is used up; nothing was written: \
+                 delete keys, or raise it with 'quorate limit set'"
+            ),
+        )
     }
 
     /// A read that was refused.
@@ -86,9 +138,12 @@ impl kv_server::Kv for Kv {
         let consistency = freshness::wanted(&metadata, consistency)?;
         self.may_read(consistency)?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
+        let asker = Asker::of(&extensions);
+        let pass = self.enter_read(&asker, &metadata, Touched::Keys(&range.keys), consistency)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
-        Gate::judge_read(&snapshot.store, &Asker::of(&extensions), Asking::Range(&range))?;
+        pass.answered();
+        Gate::judge_read(&snapshot.store, &asker, Asking::Range(&range))?;
         if !large::is_short(&range) {
             let staleness = snapshot.staleness;
             let header = self.headers.at(snapshot.store.revision(), snapshot.term);
@@ -125,9 +180,12 @@ impl kv_server::Kv for Kv {
         }
         self.may_read(consistency)?;
         self.limits.admit_range(&range).map_err(ApiError::from)?;
+        let asker = Asker::of(&extensions);
+        let pass = self.enter_read(&asker, &metadata, Touched::Keys(&range.keys), consistency)?;
         let snapshot = self.handle.snapshot(consistency).await;
         let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
-        Gate::judge_read(&snapshot.store, &Asker::of(&extensions), Asking::Range(&range))?;
+        pass.answered();
+        Gate::judge_read(&snapshot.store, &asker, Asking::Range(&range))?;
         let staleness = snapshot.staleness;
         let header = self.headers.at(snapshot.store.revision(), snapshot.term);
         // Filters have to visit the whole range before the first page.
@@ -147,7 +205,8 @@ impl kv_server::Kv for Kv {
         let (metadata, extensions, request) = request.into_parts();
         let guard = conditions::read(&metadata, Takes::Everything)?;
         let command = Command::Put(convert::put(request));
-        let (header, outcome) = self.write(&Asker::of(&extensions), &guard, &command).await?;
+        let asker = Asker::of(&extensions);
+        let (header, outcome) = self.write((&asker, &metadata), &guard, &command).await?;
         Ok(Response::new(convert::put_response(header, outcome)))
     }
 
@@ -158,7 +217,8 @@ impl kv_server::Kv for Kv {
         let (metadata, extensions, request) = request.into_parts();
         let guard = conditions::read(&metadata, Takes::Everything)?;
         let command = Command::DeleteRange(convert::delete_range(request));
-        let (header, outcome) = self.write(&Asker::of(&extensions), &guard, &command).await?;
+        let asker = Asker::of(&extensions);
+        let (header, outcome) = self.write((&asker, &metadata), &guard, &command).await?;
         Ok(Response::new(convert::delete_response(header, outcome)))
     }
 
@@ -173,8 +233,11 @@ impl kv_server::Kv for Kv {
             Plan::Read(txn, consistency) => {
                 let consistency = freshness::wanted(&metadata, consistency)?;
                 self.limits.admit_txn(&txn).map_err(ApiError::from)?;
+                let touched = Touched::Txn(&txn);
+                let pass = self.enter_read(&asker, &metadata, touched, consistency)?;
                 let snapshot = self.handle.snapshot(consistency).await;
                 let snapshot = snapshot.map_err(|why| self.unread(why, consistency))?;
+                pass.answered();
                 Gate::judge_read(&snapshot.store, &asker, Asking::Txn(&txn))?;
                 let applied = self.handle.read_of(snapshot, Read::Txn(txn)).await;
                 staleness = applied.staleness;
@@ -182,7 +245,7 @@ impl kv_server::Kv for Kv {
             }
             Plan::Write(command) => {
                 let guard = conditions::read(&metadata, Takes::Everything)?;
-                self.write(&asker, &guard, &command).await?
+                self.write((&asker, &metadata), &guard, &command).await?
             }
         };
         let response = Response::new(convert::txn_response(header, outcome));
@@ -198,7 +261,8 @@ impl kv_server::Kv for Kv {
         let (metadata, extensions, request) = request.into_parts();
         let guard = conditions::read(&metadata, Takes::Fences)?;
         let command = convert::compact(request)?;
-        let (header, outcome) = self.write(&Asker::of(&extensions), &guard, &command).await?;
+        let asker = Asker::of(&extensions);
+        let (header, outcome) = self.write((&asker, &metadata), &guard, &command).await?;
         assert!(matches!(outcome, Outcome::Compact), "a compaction was answered otherwise");
         Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
     }

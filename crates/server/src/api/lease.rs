@@ -13,6 +13,7 @@ use super::header::Headers;
 use crate::auth::{Asker, Gate};
 use crate::handle::{Consistency, Handle, LeaseReceiver};
 use crate::identity::random;
+use crate::overload::{Asked, Kind, Touched, patience};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::lease_server;
 use bytes::Bytes;
@@ -93,10 +94,14 @@ impl lease_server::Lease for Lease {
             let id = if request.id == 0 { drawn_id()? } else { request.id };
             // The leader writes its clock into the command.
             let command = Command::LeaseGrant { id, ttl, at: Default::default() };
+            let (credential, patience) = (&asker.credential, patience(&metadata));
+            let asked = Asked { credential, touched: Touched::Command(&command), patience };
+            let pass = self.handle.overload().enter(&asked, Kind::Write)?;
             let (header, outcome) = match self.write(&asker, &command).await {
                 Err(ApiError::LeaseExists) if request.id == 0 && draw < DRAWS_MAX => continue,
                 answer => answer?,
             };
+            pass.answered();
             let Outcome::LeaseGrant { ttl } = outcome else {
                 panic!("a grant was answered with {outcome:?}")
             };

@@ -10,6 +10,7 @@ use super::certificate::ClientCertificate;
 use super::threads::Threads;
 use crate::audit::PeerAddress;
 use crate::metrics::Metrics;
+use crate::overload::Room;
 use crate::tls::{Listener, Socket};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -36,6 +37,25 @@ use tonic::body::Body;
 /// A client that has not said a word, or over HTTP/1.1 not finished the head of its request, is
 /// disconnected after this.
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a client may send on one stream before anybody has looked at it. Unit: bytes.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// And on all streams of a connection: what it can make a member hold that is counted nowhere else.
+/// Unit: bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Headers of one request, with what HTTP/2 charges for each; what has more is refused. Unit:
+/// bytes.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Bytes of an answer that wait on one stream for a client that reads slowly; more is made of it
+/// when there is room again.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
+
+/// Streams that a client has opened and reset before they were looked at; beyond it the connection
+/// ends (CVE-2023-44487, "rapid reset").
+const PENDING_RESETS_MAX: usize = 20;
 
 /// Pause after the process ran out of sockets or memory, so that accepting does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -256,6 +276,7 @@ async fn connection<S, A, F>(
     }
     let builder = protocols(limits);
     let from = stream.from();
+    let room = Arc::new(Room::new(limits.connection_bytes_max));
     let answer = service_fn(move |mut request: Request<Incoming>| {
         if let Some(from) = from {
             request.extensions_mut().insert(from);
@@ -263,6 +284,7 @@ async fn connection<S, A, F>(
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }
+        request.extensions_mut().insert(Arc::clone(&room));
         answer(request)
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(Tolerant::new(stream)), answer));
@@ -284,6 +306,11 @@ fn protocols(limits: Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(limits.ping_every)
         .keep_alive_timeout(limits.pong_within)
         .max_concurrent_streams(limits.streams_max)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         // No gRPC client looks at a date.
         .auto_date_header(false);
     builder

@@ -12,13 +12,14 @@ use super::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::guarantees::{Standing, State, View};
 use crate::handle::{Handle, Status};
 use crate::metrics::{BUCKETS, Histogram, Metrics};
+use crate::overload::{PRIORITIES, Why};
 use crate::timekeeping::TimeReport;
 use crate::tls::{Door, Gauges};
 use crate::witness::Clue;
 use quorate_core::NodeId;
 use quorate_protocols::consensus::raft::Ground;
 use quorate_replica::AppliedCommands;
-use quorate_replica::store::Store;
+use quorate_replica::store::{LimitRule, Store, Used};
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -118,6 +119,7 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     store(&mut page, sources, &status);
     disk(&mut page, sources.metrics, &status);
     network(&mut page, sources);
+    overload(&mut page, sources);
     guarantees(&mut page, &sources.handle.assumptions());
     time(&mut page, &sources.handle.time().report());
     calls(&mut page, sources.calls);
@@ -263,6 +265,52 @@ fn time(page: &mut Page, report: &TimeReport) {
     page.family(Kind::Gauge, name, "1 if a source of the time contradicts the others.");
     for source in &report.sources {
         page.sample("", &[("source", &source.source)], u8::from(source.verdict == "outvoted"));
+    }
+}
+
+fn overload(page: &mut Page, sources: &Sources<'_>) {
+    let overload = sources.handle.overload();
+    let name = "quorate_requests_admitted_total";
+    page.family(Kind::Counter, name, "Reads and writes of clients that were let in.");
+    for ((_, priority), count) in PRIORITIES.iter().zip(&overload.counts.admitted) {
+        page.sample("", &[("priority", priority)], count.get());
+    }
+    let name = "quorate_requests_shed_total";
+    page.family(Kind::Counter, name, "Requests of clients that were refused early.");
+    for ((_, reason), counts) in Why::ALL.iter().zip(&overload.counts.shed) {
+        for ((_, priority), count) in PRIORITIES.iter().zip(counts) {
+            page.sample("", &[("reason", reason), ("priority", priority)], count.get());
+        }
+    }
+    let name = "quorate_request_delay_seconds";
+    page.family(Kind::Histogram, name, "From being let in to being answered by the replica.");
+    page.histogram(&[], &overload.counts.delay);
+    let name = "quorate_request_window";
+    page.family(Kind::Gauge, name, "Requests of a kind that are let in at a time.");
+    for (kind, limit) in ["write", "read"].iter().zip(overload.windows()) {
+        page.sample("", &[("kind", kind)], limit);
+    }
+    let (used, max) = (overload.room.used(), overload.room.max());
+    page.gauge("quorate_request_bytes", used, "Bytes of requests in flight.");
+    page.gauge("quorate_request_bytes_max", max, "Bytes beyond which they are refused.");
+    quotas(page, sources.store);
+}
+
+fn quotas(page: &mut Page, store: &Store) {
+    let bounds = |(rule, used): (&LimitRule, Used)| {
+        let name = String::from_utf8_lossy(&rule.name).into_owned();
+        let bytes = rule.quota.bytes.map(|max| (name.clone(), "bytes", used.bytes, max));
+        let keys = rule.quota.keys.map(|max| (name, "keys", used.keys, max));
+        [bytes, keys].into_iter().flatten()
+    };
+    let bounds: Vec<_> = store.limits().flat_map(bounds).collect();
+    page.family(Kind::Gauge, "quorate_quota_used", "What the prefix of a storage quota takes.");
+    for (name, what, used, _) in &bounds {
+        page.sample("", &[("limit", name), ("what", what)], used);
+    }
+    page.family(Kind::Gauge, "quorate_quota_max", "What it may take.");
+    for (name, what, _, max) in &bounds {
+        page.sample("", &[("limit", name), ("what", what)], max);
     }
 }
 

@@ -17,6 +17,7 @@
 //! | | services |
 //! | `checks.rs` `metrics.rs` `calls.rs` | what probes and monitors ask |
 //! | `lock.rs` `election.rs` `queue.rs` | the line for a lock or for leadership |
+//! | `limits.rs` | rules for users and prefixes; see [`crate::overload`] |
 //! | `large.rs` `watched.rs` | answers that are made while they are sent |
 //! | `watch.rs` | the service whose answers do not end; see [`crate::watch`] |
 //! | `convert.rs` | wire <-> store, pure |
@@ -42,6 +43,7 @@ mod http;
 mod kv;
 mod large;
 mod lease;
+mod limits;
 mod listen;
 mod lock;
 mod maintenance;
@@ -61,6 +63,7 @@ pub(crate) use threads::Threads;
 use crate::audit::Audit;
 use crate::auth::Gate;
 use crate::config::Config;
+use crate::gateway::Visitors;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::tls::Listener;
@@ -104,6 +107,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Requests in flight on one connection; the client holds further ones back.
     pub streams_max: u32,
+    /// Bytes of the requests in flight on one connection; a further one is refused.
+    pub connection_bytes_max: usize,
     /// Cost of a transaction in operations; a larger one is refused.
     pub txn_ops_max: usize,
     /// The shortest lease that is granted, in seconds.
@@ -128,6 +133,7 @@ impl From<&Config> for Limits {
             request_bytes_max: usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX),
             connections_max: CONNECTIONS_MAX,
             streams_max: config.max_concurrent_streams,
+            connection_bytes_max: connection_bytes_max(config),
             txn_ops_max: usize::try_from(config.max_txn_ops).unwrap_or(usize::MAX),
             lease_ttl_min: lease_ttl_min(config.election_timeout),
             leaderless_max: LEADERLESS_ELECTIONS * config.election_timeout,
@@ -138,6 +144,12 @@ impl From<&Config> for Limits {
             drain: DRAIN,
         }
     }
+}
+
+/// A quarter of what the member has room for, and room for one of the largest requests, as JSON.
+fn connection_bytes_max(config: &Config) -> usize {
+    let one = 2 * config.max_request_bytes + GRPC_OVERHEAD_BYTES_MAX as u64;
+    usize::try_from((config.max_inflight_bytes / 4).max(one)).unwrap_or(usize::MAX)
 }
 
 /// What every request goes through.
@@ -151,6 +163,8 @@ pub(crate) struct Serves {
     pub(crate) audit: Option<Audit>,
     /// Who counts them.
     pub(crate) calls: Arc<Calls>,
+    /// Pages of browsers that may ask.
+    pub(crate) visitors: Visitors,
 }
 
 /// Serves the API on `listeners` until `shutdown` completes: then nothing new is accepted, and
@@ -166,7 +180,7 @@ pub(crate) async fn serve(
 ) -> Result<(), ServeError> {
     let metrics = Arc::clone(serves.handle.metrics());
     let dispatch = Arc::new(Dispatch::new(serves, &limits));
-    let answer = move |request| dispatch.answer(request);
+    let answer = move |request| dispatch.take(request);
     listen::serve(answer, listeners, threads, limits, metrics, shutdown).await
 }
 

@@ -4,7 +4,8 @@
 //! same. What is long is cut, and says so.
 
 use quorate_replica::store::{
-    Access, AlarmAction, Asking, AuthCommand, Command, Compare, Keys, Op, Permission, Txn,
+    Access, AlarmAction, Asking, AuthCommand, Command, Compare, Keys, LimitCommand, Op, Permission,
+    Txn,
 };
 use serde::Serialize;
 
@@ -66,6 +67,10 @@ impl What {
             Command::LeaseGrant { id, .. } | Command::LeaseRevoke { id } => what.lease(*id),
             Command::Alarm(action) => what.detail = Some(alarm(action).to_owned()),
             Command::Auth(command) => what.auth(command),
+            Command::Limit(LimitCommand::Set(rule)) => what.detail = Some(limit("set", &rule.name)),
+            Command::Limit(LimitCommand::Remove { name }) => {
+                what.detail = Some(limit("remove", name));
+            }
             Command::LeaseExpire { .. } | Command::LeaseCountdown { .. } => {}
         }
         what
@@ -152,6 +157,10 @@ impl What {
             }
         }
     }
+}
+
+fn limit(change: &str, name: &[u8]) -> String {
+    format!("{change} limit {}", text(name))
 }
 
 fn alarm(action: &AlarmAction) -> &'static str {

@@ -62,6 +62,9 @@ const RULES: &[(&str, Rule)] = &[
     ("/etcdserverpb.Cluster/MemberRemove", Rule::Root),
     ("/etcdserverpb.Cluster/MemberUpdate", Rule::Root),
     ("/etcdserverpb.Cluster/MemberPromote", Rule::Root),
+    ("/quoratepb.Limits/LimitSet", Rule::Root),
+    ("/quoratepb.Limits/LimitList", Rule::Root),
+    ("/quoratepb.Limits/LimitRemove", Rule::Root),
     ("/grpc.health.v1.Health/Check", Rule::Open),
     ("/grpc.health.v1.Health/Watch", Rule::Open),
     // They write and read keys, as every client could without them.

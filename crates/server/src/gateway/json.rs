@@ -82,6 +82,11 @@ impl Objects {
         self.bytes.extend_from_slice(piece);
     }
 
+    /// Bytes that wait for the rest of their object.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The next whole object; none if more has to come.
     ///
     /// Errors: something else than an object begins, or an object is too large. Then nothing can

@@ -27,20 +27,26 @@
 //! A refusal is `{"error":…,"message":…,"code":…}` with the status of HTTP that belongs to the code
 //! of gRPC; on a stream that has begun it is a line `{"error":{…}}`.
 //!
-//! Bounds: a request as for gRPC, in base64; an answer of [`ANSWER_BYTES_MAX`], all answers that
+//! Bounds: a request as for gRPC, in base64, and all of them in the same room
+//! ([`crate::overload`]); an answer of [`ANSWER_BYTES_MAX`], all answers that
 //! wait together [`WAITING_BYTES_MAX`]. What is larger is refused, and says so.
 
 mod call;
 mod frames;
+mod head;
 mod json;
 mod routes;
 mod status;
 mod stream;
+mod visitors;
+
+pub(crate) use visitors::{Visitors, misdirected};
 
 use crate::api::ApiError;
 use crate::proto::DESCRIPTORS;
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use frames::Frames;
+use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use std::future::Future;
@@ -48,13 +54,15 @@ use std::sync::{Arc, LazyLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
+use visitors::From;
 
 /// Bytes of one answer, in the encoding of gRPC. While it becomes JSON it takes several times as
 /// much, and of many small keys forty times.
 pub(crate) const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes of all requests and answers together that are gathered or wait for slow readers, answers
-/// in the encoding of gRPC. Beyond that they are refused with `ResourceExhausted`.
+/// Bytes of all answers together that are gathered or wait for slow readers, in the encoding of
+/// gRPC, and of requests that have begun on streams. Beyond that they are refused with
+/// `ResourceExhausted`.
 pub(crate) const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// What the definitions of the API say about their messages.
@@ -65,6 +73,7 @@ static POOL: LazyLock<DescriptorPool> =
 #[derive(Clone, Debug)]
 pub(crate) struct Gateway {
     limits: Limits,
+    visitors: Arc<Visitors>,
 }
 
 /// What calls may take.
@@ -91,12 +100,13 @@ impl Limits {
 }
 
 impl Gateway {
-    /// A gateway to methods that receive messages of up to `message_bytes_max` bytes.
-    pub(crate) fn new(message_bytes_max: usize) -> Gateway {
+    /// A gateway to methods that receive messages of up to `message_bytes_max` bytes, for these
+    /// visitors.
+    pub(crate) fn new(message_bytes_max: usize, visitors: Arc<Visitors>) -> Gateway {
         // Four letters for three bytes; names and punctuation are in what gRPC has to spare.
         let request_bytes_max = message_bytes_max.saturating_add(message_bytes_max / 3 + 1);
         let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX / frames::PERMIT_BYTES));
-        Gateway { limits: Limits { request_bytes_max, waiting } }
+        Gateway { limits: Limits { request_bytes_max, waiting }, visitors }
     }
 
     /// Whether a path is of the gateway.
@@ -104,8 +114,39 @@ impl Gateway {
         routes::is_below(path)
     }
 
+    /// Whether the requests of that path do not end.
+    pub(crate) fn is_endless(path: &str) -> bool {
+        method(path).is_some_and(|method| method.is_client_streaming())
+    }
+
     /// Answers one request by `serve`, which answers gRPC; a failure is an answer too.
     pub(crate) async fn answer<F, A>(&self, request: Request<Body>, serve: F) -> Response<Body>
+    where
+        F: FnOnce(Request<Body>) -> A,
+        A: Future<Output = Response<Body>>,
+    {
+        let host = request.uri().authority().map(|authority| authority.as_str());
+        let welcome = match self.visitors.from(request.headers(), host) {
+            From::Here => None,
+            From::Named(origin) if request.method() == Method::OPTIONS => {
+                return visitors::preflight(origin);
+            }
+            From::Named(origin) => Some(origin.clone()),
+            From::Stranger => {
+                return status::refusal(&Status::permission_denied(
+                    "quorate: pages of other origins may not use this gateway; name theirs with \
+                     --cors",
+                ));
+            }
+        };
+        let mut response = self.pass_on(request, serve).await;
+        if let Some(origin) = welcome {
+            visitors::welcome(&origin, response.headers_mut());
+        }
+        response
+    }
+
+    async fn pass_on<F, A>(&self, request: Request<Body>, serve: F) -> Response<Body>
     where
         F: FnOnce(Request<Body>) -> A,
         A: Future<Output = Response<Body>>,
@@ -116,19 +157,48 @@ impl Gateway {
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         }
-        let host = request.uri().authority().map(|authority| authority.as_str());
-        if is_of_foreign_page(request.headers(), host) {
-            return status::refusal(&Status::permission_denied(
-                "quorate: pages of other origins may not use this gateway",
-            ));
-        }
-        let answer = if method.is_client_streaming() || method.is_server_streaming() {
-            stream::answer(&method, &self.limits, request, serve).await
-        } else {
-            call::answer(&method, &self.limits, request, serve).await
-        };
+        let answer = self.translated(&method, request, serve).await;
         answer.unwrap_or_else(|status| status::refusal(&status))
     }
+
+    /// The request as one of gRPC, and its answer as JSON.
+    ///
+    /// Errors: the request is no such message, or is refused.
+    async fn translated<F, A>(
+        &self,
+        method: &MethodDescriptor,
+        request: Request<Body>,
+        serve: F,
+    ) -> Result<Response<Body>, Status>
+    where
+        F: FnOnce(Request<Body>) -> A,
+        A: Future<Output = Response<Body>>,
+    {
+        let is_stream = method.is_client_streaming() || method.is_server_streaming();
+        let (parts, body) = request.into_parts();
+        let body = match is_stream {
+            true => stream::requests(method, &self.limits, body),
+            false => call::request(method, &self.limits, body).await?,
+        };
+        let response = serve(head::as_grpc(method, &parts.headers, body)).await;
+        if let Some(status) = frames::refused(response.headers()) {
+            return Err(status);
+        }
+        let (parts, body) = response.into_parts();
+        let frames = Frames::new(body, &self.limits);
+        let body = match is_stream {
+            true => stream::lines(method, frames).await?,
+            false => call::answer(method, frames).await?,
+        };
+        let mut response = status::json(body);
+        status::pass_metadata(&parts.headers, response.headers_mut());
+        Ok(response)
+    }
+}
+
+/// A refusal as HTTP tells it.
+pub(crate) fn refusal(status: &Status) -> Response<Body> {
+    status::refusal(status)
 }
 
 /// Every method of the API: its service, its name, and its path as JSON, if it has one; in the
@@ -162,16 +232,6 @@ pub(crate) fn read_twice(number: usize, json: &[u8]) -> Option<(Bytes, Option<By
     json::from_message(&shape, first.slice(json::PREFIX_BYTES..), &mut text).ok()?;
     let again = json::to_message(&shape, &text).ok();
     Some((first, again))
-}
-
-/// Whether a browser asks for a page that came from elsewhere. Such a page could write with the
-/// reach of whoever looks at it, and what it sends needs no permission of ours first.
-fn is_of_foreign_page(headers: &HeaderMap, authority: Option<&str>) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return false };
-    let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority);
-    // Without a host of its own ("null") a page is nobody's.
-    from.is_none_or(|(_, from)| Some(from) != host)
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Response<Body> {

@@ -10,6 +10,7 @@ const CLUSTER: &str = "etcdserverpb.Cluster";
 const ELECTION: &str = "v3electionpb.Election";
 const KV: &str = "etcdserverpb.KV";
 const LEASE: &str = "etcdserverpb.Lease";
+const LIMITS: &str = "quoratepb.Limits";
 const LOCK: &str = "v3lockpb.Lock";
 const MAINTENANCE: &str = "etcdserverpb.Maintenance";
 const WATCH: &str = "etcdserverpb.Watch";
@@ -56,6 +57,9 @@ pub(super) const ROUTES: &[(&str, &str, &str)] = &[
     ("lease/leases", LEASE, "LeaseLeases"),
     ("lease/revoke", LEASE, "LeaseRevoke"),
     ("lease/timetolive", LEASE, "LeaseTimeToLive"),
+    ("limit/list", LIMITS, "LimitList"),
+    ("limit/remove", LIMITS, "LimitRemove"),
+    ("limit/set", LIMITS, "LimitSet"),
     ("lock/lock", LOCK, "Lock"),
     ("lock/unlock", LOCK, "Unlock"),
     ("maintenance/alarm", MAINTENANCE, "Alarm"),

@@ -1,6 +1,7 @@
 //! Refusals as HTTP tells them.
 
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use crate::overload::PUSHBACK;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tonic::body::Body;
@@ -35,10 +36,15 @@ struct StreamError<'a> {
 pub(super) fn refusal(status: &Status) -> Response<Body> {
     let message = status.message();
     let told = Refusal { error: message, message, code: i32::from(status.code()) };
-    let mut response = json(serde_json::to_vec(&told).expect("text and a number"));
+    let text = serde_json::to_vec(&told).expect("text and a number");
+    let mut response = json(Body::new(http_body_util::Full::from(text)));
     *response.status_mut() = http_code(status.code());
     let metadata = status.metadata().clone().into_headers();
     pass_metadata(&metadata, response.headers_mut());
+    let again_after = metadata.get(PUSHBACK).and_then(|ms| ms.to_str().ok()?.parse::<u64>().ok());
+    if let Some(ms) = again_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+    }
     response
 }
 
@@ -57,8 +63,8 @@ pub(super) fn last_line(status: &Status) -> Vec<u8> {
 }
 
 /// An answer that is JSON.
-pub(super) fn json(text: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::new(http_body_util::Full::from(text)));
+pub(super) fn json(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response

@@ -3,51 +3,34 @@
 //! Both directions go on at the same time, as far as the client's HTTP lets them: a request that
 //! stays open may ask for further watches while answers come.
 
-use super::call::as_grpc;
-use super::frames::{Framed, Frames, refused};
+use super::frames::{Framed, Frames};
 use super::json::{self, Objects};
 use super::{Limits, status};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame};
-use hyper::{Request, Response};
 use prost_reflect::{MessageDescriptor, MethodDescriptor};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
-/// Answers a request of a streaming method. The answer begins with its first message, so that a
-/// refusal before it has the status of HTTP.
-///
-/// Errors: the first request is no such message, or is refused.
-pub(super) async fn answer<F, A>(
-    method: &MethodDescriptor,
-    limits: &Limits,
-    request: Request<Body>,
-    serve: F,
-) -> Result<Response<Body>, Status>
-where
-    F: FnOnce(Request<Body>) -> A,
-    A: Future<Output = Response<Body>>,
-{
-    let (parts, body) = request.into_parts();
+/// The messages of a request, as they come.
+pub(super) fn requests(method: &MethodDescriptor, limits: &Limits, body: Body) -> Body {
     let objects = Objects::new(limits.request_bytes_max);
-    let only_one = !method.is_client_streaming();
-    let requests = Requests { body, objects, shape: method.input(), only_one, ended: false };
-    let response = serve(as_grpc(method, &parts.headers, Body::new(requests))).await;
-    if let Some(status) = refused(response.headers()) {
-        return Err(status);
-    }
-    let (parts, body) = response.into_parts();
-    let mut frames = Frames::new(body, limits);
+    let (only_one, shape, limits) = (!method.is_client_streaming(), method.input(), limits.clone());
+    Body::new(Requests { body, objects, shape, only_one, limits, room: None, ended: false })
+}
+
+/// The messages of an answer as lines of JSON. It begins with its first message, so that a refusal
+/// before it has the status of HTTP.
+///
+/// Errors: the answer is a refusal, or there is no room for it.
+pub(super) async fn lines(method: &MethodDescriptor, mut frames: Frames) -> Result<Body, Status> {
     let first = poll_fn(|cx| frames.poll_next(cx)).await.transpose()?;
     let ended = first.is_none();
-    let lines = Lines { first, frames, shape: method.output(), ended };
-    let mut response = status::json(Vec::new());
-    *response.body_mut() = Body::new(lines);
-    status::pass_metadata(&parts.headers, response.headers_mut());
-    Ok(response)
+    Ok(Body::new(Lines { first, frames, shape: method.output(), ended }))
 }
 
 /// Objects of JSON as requests of gRPC.
@@ -57,6 +40,9 @@ struct Requests {
     shape: MessageDescriptor,
     /// Nothing behind the first is looked at.
     only_one: bool,
+    limits: Limits,
+    /// For an object that has begun.
+    room: Option<OwnedSemaphorePermit>,
     ended: bool,
 }
 
@@ -66,6 +52,7 @@ impl Requests {
             match self.objects.next() {
                 Ok(None) => {}
                 Ok(Some(object)) => {
+                    self.room = None;
                     self.ended = self.only_one;
                     return Poll::Ready(Some(json::to_message(&self.shape, &object)));
                 }
@@ -74,6 +61,11 @@ impl Requests {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let data = frame.into_data().unwrap_or_default();
+                    self.room = None;
+                    match self.limits.room(self.objects.waiting() + data.len()) {
+                        Ok(room) => self.room = Some(room),
+                        Err(status) => return Poll::Ready(Some(Err(status))),
+                    }
                     self.objects.push(&data);
                 }
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),

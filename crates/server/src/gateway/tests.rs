@@ -2,13 +2,17 @@
 
 use super::frames::Frames;
 use super::json::{self, Objects};
-use super::{ANSWER_BYTES_MAX, Gateway, POOL, is_of_foreign_page, method, routes, status};
+use super::visitors::{From, Visitors};
+use super::{ANSWER_BYTES_MAX, Gateway, POOL, method, routes, status};
 use http_body_util::{BodyExt, Full};
-use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, HOST, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
+use std::sync::Arc;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -166,7 +170,7 @@ async fn answered(path: &str, json: &str, length: usize, bytes: Vec<u8>) -> Resp
     let request = Request::builder().method(Method::POST).uri(path);
     let request = request.body(Body::new(Full::from(json.to_owned()))).expect("a request");
     let serve = async |_| Response::new(Body::new(Full::from(framed)));
-    Gateway::new(1_000).answer(request, serve).await
+    Gateway::new(1_000, Arc::default()).answer(request, serve).await
 }
 
 async fn text(response: Response<Body>) -> String {
@@ -186,7 +190,7 @@ async fn answers_beyond_the_bound_are_refused_before_they_are_gathered() {
 
 #[tokio::test]
 async fn waiting_answers_share_their_room_and_give_it_back() {
-    let gateway = Gateway::new(1_000);
+    let gateway = Gateway::new(1_000, Arc::default());
     let begun = || {
         let mut framed = vec![0];
         framed.extend(u32::try_from(ANSWER_BYTES_MAX - 1024).expect("small").to_be_bytes());
@@ -218,22 +222,54 @@ async fn a_request_beyond_the_bound_is_refused() {
 }
 
 #[test]
-fn pages_of_elsewhere_are_known() {
+fn pages_of_elsewhere_are_strangers() {
+    let visitors = Visitors::default();
     let foreign = |origin: Option<&'static str>| {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("127.0.0.1:2379"));
         headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
-        is_of_foreign_page(&headers, None)
+        visitors.from(&headers, None) == From::Stranger
     };
     let over_http_2 = |origin: &'static str| {
         let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
-        is_of_foreign_page(&headers, Some("a:1"))
+        visitors.from(&headers, Some("a:1")) == From::Stranger
     };
     assert!(!over_http_2("https://a:1") && over_http_2("https://b:1") && over_http_2("null"));
     assert!(!foreign(None) && !foreign(Some("http://127.0.0.1:2379")));
     for origin in ["http://evil.example", "null", "http://127.0.0.1:80", "https://127.0.0.1"] {
         assert!(foreign(Some(origin)), "{origin}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_was_named_is_told_that_it_may_ask() {
+    let visitors = Visitors::new(&["https://ui.example".to_owned()], &[]);
+    let gateway = Gateway::new(1_000, Arc::new(visitors));
+    let ask = async |method: Method, origin: &'static str| {
+        let request = Request::builder().method(method).uri("/v3/kv/range").header(ORIGIN, origin);
+        let request = request.body(Body::new(Full::from("{}".to_owned()))).expect("a request");
+        let answer = vec![0, 0, 0, 0, 0];
+        gateway.answer(request, async |_| Response::new(Body::new(Full::from(answer)))).await
+    };
+    let allowed = |response: &Response<Body>| {
+        response.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|origin| origin.as_bytes().to_vec())
+    };
+    let named = Some(b"https://ui.example".to_vec());
+    let asked = ask(Method::OPTIONS, "https://ui.example").await;
+    assert_eq!((asked.status(), allowed(&asked)), (StatusCode::NO_CONTENT, named.clone()));
+    let answered = ask(Method::POST, "https://ui.example").await;
+    assert_eq!((answered.status(), allowed(&answered)), (StatusCode::OK, named));
+    for method in [Method::OPTIONS, Method::POST] {
+        let refused = ask(method, "https://evil.example").await;
+        assert_eq!((refused.status(), allowed(&refused)), (StatusCode::FORBIDDEN, None));
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_for_now_is_told_when_to_ask_again() {
+    let response = status::refusal(&Status::from(crate::api::ApiError::TooManyRequests));
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers().get(RETRY_AFTER), Some(&HeaderValue::from_static("1")));
 }
 
 #[tokio::test]

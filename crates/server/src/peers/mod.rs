@@ -78,6 +78,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const FEATURES: u64 = u64::MAX;
 /// It understands changes of members in the log.
 const CHANGES: u64 = 1;
+/// It understands limits, in the log and in a checkpoint.
+const LIMITS: u64 = 2;
 
 /// A frame taken apart.
 type Call = (wire::Kind, Bytes);
@@ -217,8 +219,8 @@ pub(crate) struct Shared {
     genesis: Genesis,
     members: RwLock<Members>,
     links: Mutex<BTreeMap<NodeId, Kept>>,
-    /// Who understands changes of members, of those who were met in this life.
-    features: Mutex<BTreeMap<NodeId, bool>>,
+    /// What is understood by whom, of those who were met in this life.
+    features: Mutex<BTreeMap<NodeId, u64>>,
     /// Who has said, when called last, that this member was removed.
     disowned_by: Mutex<BTreeSet<NodeId>>,
     /// Somebody has taken this member for one, in this life.
@@ -299,23 +301,33 @@ impl Shared {
 
     /// The data ids that this member knows of, and what it understands.
     fn tells(&self) -> Vec<(u64, u64)> {
-        std::iter::once((FEATURES, CHANGES)).chain(self.roster.known()).collect()
+        std::iter::once((FEATURES, CHANGES | LIMITS)).chain(self.roster.known()).collect()
     }
 
     /// Notes what a peer understands.
     fn note_features(&self, peer: NodeId, told: &[(u64, u64)]) {
-        let changes = told.iter().any(|(id, what)| *id == FEATURES && what & CHANGES != 0);
+        let told = told.iter().find(|(id, _)| *id == FEATURES);
         let mut features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
-        features.insert(peer, changes);
+        features.insert(peer, told.map_or(0, |(_, what)| *what));
     }
 
     /// True if changes of members may be put into the log: a majority was met, and all who were met
     /// understand them. A version that does not would stop.
     pub(crate) fn may_change(&self) -> bool {
+        self.all_understand(CHANGES)
+    }
+
+    /// As [`Shared::may_change`], of limits.
+    pub(crate) fn may_limit(&self) -> bool {
+        self.all_understand(LIMITS)
+    }
+
+    fn all_understand(&self, feature: u64) -> bool {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         let features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
         let met = members.iter().filter_map(|(id, _)| features.get(&id));
-        let (count, all) = met.fold((0, true), |(count, all), one| (count + 1, all && *one));
+        let (count, all) =
+            met.fold((0, true), |(count, all), one| (count + 1, all && one & feature != 0));
         // A seat that nobody has taken yet is nobody to be asked.
         let started = members.iter().filter(|(_, seat)| seat.started).count();
         let seats = if started > 0 { started } else { members.iter().count() };

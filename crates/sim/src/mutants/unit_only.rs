@@ -13,6 +13,9 @@ use quorate_storage::Mutant as Storage;
 const NOBODY_LOGS_IN: &str =
     "the workload has no users; caught by the tests of users and roles, and of watches";
 
+/// The reason for those about quotas.
+const NOBODY_SETS_LIMITS: &str = "the workload sets no limits; caught by the tests of quotas";
+
 /// The planted bugs that no campaign is asked for, each with the reason.
 pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (
@@ -157,6 +160,9 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
     (store(Store::NotCheckedAtApply), NOBODY_LOGS_IN),
     (store(Store::LeaseKeysNotChecked), NOBODY_LOGS_IN),
     (store(Store::AuthForgotten), NOBODY_LOGS_IN),
+    (store(Store::QuotaNotReturned), NOBODY_SETS_LIMITS),
+    (store(Store::QuotaIgnored), NOBODY_SETS_LIMITS),
+    (store(Store::LimitsForgotten), NOBODY_SETS_LIMITS),
     (Plant::Watch(Watch::RevokedGoesOn), NOBODY_LOGS_IN),
     (
         lessor(LessorMutant::RecordInAnyTerm),

@@ -227,6 +227,7 @@ impl Truth {
             Command::LeaseCountdown { .. } => Ok(Outcome::LeaseCountdown { changed: 0 }),
             Command::Alarm(_) => return Err(mvcc("an alarm that nobody raised".to_owned())),
             Command::Auth(_) => return Err(mvcc("users that nobody made".to_owned())),
+            Command::Limit(_) => return Err(mvcc("limits that nobody set".to_owned())),
         };
         self.commands += 1;
         self.leases_changed |= !leases.is_empty();

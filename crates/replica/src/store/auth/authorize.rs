@@ -75,7 +75,9 @@ impl<'a> Asking<'a> {
             Command::Txn(txn) => Asking::Txn(txn),
             Command::LeaseGrant { .. } => Asking::AnyUser,
             Command::LeaseRevoke { id } => Asking::LeaseRevoke(*id),
-            Command::Compact { .. } | Command::Alarm(_) | Command::Auth(_) => Asking::Root,
+            Command::Compact { .. } | Command::Alarm(_) | Command::Auth(_) | Command::Limit(_) => {
+                Asking::Root
+            }
             Command::LeaseExpire { .. } | Command::LeaseCountdown { .. } => return None,
         })
     }

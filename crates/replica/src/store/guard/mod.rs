@@ -29,7 +29,7 @@ mod outcome;
 mod requests;
 
 pub use requests::{ID_BYTES_MAX, OUTCOME_BYTES_MAX, REQUEST_AGE_MAX, REQUEST_BYTES, REQUESTS_MAX};
-pub(super) use requests::{Kept, Requests, hash};
+pub(super) use requests::{Kept, Requests, hash, owner};
 
 use super::codec::{Reader, write_bytes, write_number};
 use super::{BadCommand, Revision};

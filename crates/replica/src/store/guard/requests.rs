@@ -21,8 +21,12 @@
 //!   asked since 12, not kept: it may have been: refuse, and say so
 //! ```
 //!
+//! **Shares.** There is room for [`REQUESTS_MAX`] answers of all users together. When it is used
+//! up, the oldest answer of whoever has most makes room. So nobody can make the answers of another
+//! user be forgotten who has no more than an equal share, and the number above is one of each user.
+//!
 //! **Guarantees.** A request takes effect at most once. Asked again before [`REQUESTS_MAX`] others
-//! have followed and within [`REQUEST_AGE_MAX`] revisions, it is answered as the first time. Later
+//! have followed (a user's own, if others have less) and within [`REQUEST_AGE_MAX`] revisions, it is answered as the first time. Later
 //! it is refused, and nothing happens.
 //!
 //! **Bounds.** The constants below. An answer longer than [`OUTCOME_BYTES_MAX`] is not kept, only
@@ -37,6 +41,7 @@ use super::outcome;
 use crate::store::tree::Tree;
 use crate::store::{Applied, Caller, Command, KvError, Mutant, Outcome, Revision, Store, xxh64};
 use bytes::Bytes;
+use std::ops::Bound;
 
 /// Answers that are kept; the oldest one makes room.
 pub const REQUESTS_MAX: usize = 16_384;
@@ -58,6 +63,8 @@ pub const REQUEST_BYTES: u64 = 192;
 pub(in crate::store) struct Kept {
     /// At which it took effect; no other request shares it.
     pub(in crate::store) revision: Revision,
+    /// Whose it is, see [`owner`].
+    pub(in crate::store) owner: u64,
     /// Of the command and who asked for it.
     pub(in crate::store) hash: u64,
     /// Absent if it was too long.
@@ -69,17 +76,64 @@ pub(in crate::store) struct Kept {
 pub(in crate::store) struct Requests {
     by_id: Tree<Bytes, Kept>,
     by_age: Tree<Revision, Bytes>,
+    /// Of each owner, by age.
+    by_owner: Tree<(u64, Revision), ()>,
+    /// Everybody of whom something is kept,
+    owners: Tree<u64, Owner>,
+    /// and by how much it is: count, owner.
+    crowd: Tree<(usize, u64), ()>,
+    /// The latest revision whose answer is forgotten, of owners of whom nothing is kept.
+    forgotten: Revision,
+}
+
+/// Somebody of whom answers are kept.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    kept: usize,
     /// The latest revision whose answer is forgotten.
     forgotten: Revision,
 }
 
+/// Whose request it is, as far as shares go: a user, or 0 for whoever is none.
+pub(in crate::store) fn owner(caller: &Caller) -> u64 {
+    match caller {
+        Caller::User { name, .. } => xxh64(name, 0).max(1),
+        Caller::Anonymous | Caller::Member => 0,
+    }
+}
+
 impl Requests {
     pub(in crate::store) fn new() -> Requests {
-        Requests { by_id: Tree::new(), by_age: Tree::new(), forgotten: Revision(0) }
+        Requests {
+            by_id: Tree::new(),
+            by_age: Tree::new(),
+            by_owner: Tree::new(),
+            owners: Tree::new(),
+            crowd: Tree::new(),
+            forgotten: Revision(0),
+        }
     }
 
+    /// Of owners of whom nothing is kept.
     pub(in crate::store) fn forgotten(&self) -> Revision {
         self.forgotten
+    }
+
+    /// The latest revision whose answer is forgotten, of this owner.
+    pub(in crate::store) fn forgotten_of(&self, owner: u64) -> Revision {
+        self.owners.get(&owner).map_or(self.forgotten, |owner| owner.forgotten)
+    }
+
+    /// Everybody of whom something is kept, with the latest revision whose answer is forgotten.
+    pub(in crate::store) fn owners(&self) -> impl ExactSizeIterator<Item = (u64, Revision)> {
+        self.owners.iter().map(|(owner, of)| (*owner, of.forgotten))
+    }
+
+    /// True if nothing is kept of users, and nothing that one of them could have asked is
+    /// forgotten: then there is one latest revision whose answer is.
+    pub(in crate::store) fn is_of_nobody(&self) -> bool {
+        let alone = self.owners.iter().all(|(owner, _)| *owner == 0);
+        alone && self.forgotten == self.forgotten_of(0)
     }
 
     /// By age.
@@ -87,21 +141,29 @@ impl Requests {
         self.by_age.iter().map(|(_, id)| (id, self.by_id.get(id).expect("every age has an id")))
     }
 
-    /// Takes in what was saved. None if it cannot have been: each is younger than the one before.
+    /// Takes in what was saved. None if it cannot have been: each is younger than the one before,
+    /// and than what its owner has lost.
     pub(in crate::store) fn restore(
         forgotten: Revision,
         kept: impl IntoIterator<Item = (Bytes, Kept)>,
+        owners: impl IntoIterator<Item = (u64, Revision)>,
     ) -> Option<Requests> {
         let mut requests = Requests { forgotten, ..Requests::new() };
+        let mut last = Revision(0);
         for (id, kept) in kept {
-            let last = requests.by_age.last().map_or(forgotten, |(last, _)| *last);
             let whole = kept.answer.clone().is_none_or(|answer| outcome::decode(answer).is_ok());
             if kept.revision <= last || !whole || requests.by_id.get(&id).is_some() {
                 return None;
             }
+            last = kept.revision;
             requests.insert(id, kept);
         }
-        (requests.by_age.len() <= REQUESTS_MAX).then_some(requests)
+        for (owner, forgotten) in owners {
+            requests.owners.get_mut(&owner)?.forgotten = forgotten;
+        }
+        let sound =
+            requests.iter().all(|(_, kept)| kept.revision > requests.forgotten_of(kept.owner));
+        (sound && requests.by_age.len() <= REQUESTS_MAX).then_some(requests)
     }
 
     /// What they take in [`Store::bytes_in_use`].
@@ -110,22 +172,52 @@ impl Requests {
     }
 
     fn insert(&mut self, id: Bytes, kept: Kept) {
+        let before = self.owners.get(&kept.owner).copied();
+        let now = before.unwrap_or(Owner { kept: 0, forgotten: self.forgotten });
+        self.count(kept.owner, before, Owner { kept: now.kept + 1, ..now });
+        self.by_owner.insert((kept.owner, kept.revision), ());
         self.by_age.insert(kept.revision, id.clone());
         self.by_id.insert(id, kept);
     }
 
-    /// The oldest one, if there are too many, or if it is older than they are kept.
+    /// Notes how much is kept of an owner.
+    fn count(&mut self, owner: u64, before: Option<Owner>, after: Owner) {
+        if let Some(before) = before {
+            self.crowd.remove(&(before.kept, owner));
+        }
+        if after.kept > 0 {
+            self.crowd.insert((after.kept, owner), ());
+            self.owners.insert(owner, after);
+            return;
+        }
+        self.owners.remove(&owner);
+        self.forgotten = self.forgotten.max(after.forgotten);
+    }
+
+    /// One that is older than they are kept; or, if there are too many, the oldest of whoever has
+    /// most.
     fn forget_one(&mut self, now: Revision) -> Option<(Bytes, Kept)> {
-        let (oldest, id) = self.by_age.first()?;
-        let old = now.0 - oldest.0 > REQUEST_AGE_MAX;
-        if self.by_age.len() <= REQUESTS_MAX && !old {
+        let (oldest, _) = self.by_age.first()?;
+        if now.0 - oldest.0 > REQUEST_AGE_MAX {
+            return Some(self.forget(*oldest));
+        }
+        if self.by_age.len() <= REQUESTS_MAX {
             return None;
         }
-        let (oldest, id) = (*oldest, id.clone());
-        self.by_age.remove(&oldest);
-        self.forgotten = oldest;
+        let ((_, owner), ()) = self.crowd.last().expect("somebody has them");
+        let own = (Bound::Included(&(*owner, Revision(0))), Bound::Unbounded);
+        let ((_, oldest), ()) = self.by_owner.range(own.0, own.1).next().expect("he has some");
+        Some(self.forget(*oldest))
+    }
+
+    fn forget(&mut self, revision: Revision) -> (Bytes, Kept) {
+        let id = self.by_age.remove(&revision).expect("it is kept");
         let kept = self.by_id.remove(&id[..]).expect("every age has an id");
-        Some((id, kept))
+        self.by_owner.remove(&(kept.owner, revision));
+        let before = *self.owners.get(&kept.owner).expect("he has some");
+        let forgotten = before.forgotten.max(revision);
+        self.count(kept.owner, Some(before), Owner { kept: before.kept - 1, forgotten });
+        (id, kept)
     }
 }
 
@@ -147,7 +239,7 @@ impl Store {
     pub(in crate::store) fn recall(
         &self,
         request: &RequestId,
-        hash: u64,
+        (owner, hash): (u64, u64),
     ) -> Result<Option<Applied>, KvError> {
         if self.planted(Mutant::RequestRepeated) {
             return Ok(None);
@@ -156,7 +248,7 @@ impl Store {
             if request.since > self.revision {
                 return Err(KvError::FutureRevision { current: self.revision });
             }
-            let known = request.since >= self.requests.forgotten;
+            let known = request.since >= self.requests.forgotten_of(owner);
             return if known { Ok(None) } else { Err(KvError::RequestForgotten) };
         };
         if kept.hash != hash {
@@ -169,9 +261,14 @@ impl Store {
     }
 
     /// Keeps the answer of a request that has just been carried out, and forgets old ones.
-    pub(in crate::store) fn remember(&mut self, request: &RequestId, hash: u64, outcome: &Outcome) {
+    pub(in crate::store) fn remember(
+        &mut self,
+        request: &RequestId,
+        (owner, hash): (u64, u64),
+        outcome: &Outcome,
+    ) {
         let id = Bytes::copy_from_slice(&request.id);
-        let kept = Kept { revision: self.revision, hash, answer: outcome::encode(outcome) };
+        let kept = Kept { revision: self.revision, owner, hash, answer: outcome::encode(outcome) };
         self.bytes += weight(&id, &kept);
         for word in [kept.revision.0, hash, xxh64(&id, 0), weight(&id, &kept)] {
             self.digest.fold(word);
@@ -266,6 +363,52 @@ mod tests {
         // The one that is forgotten took effect at 2, so who had seen 2 is not meant.
         let new = ask(&mut store, &guard("new", 2), &Command::Put(put("k", "new")));
         assert!(new.outcome.is_ok());
+    }
+
+    fn user(name: &'static str) -> Caller {
+        Caller::User { name: Bytes::from_static(name.as_bytes()), revision: 0 }
+    }
+
+    /// Kept of a user, as if it had just been carried out.
+    fn keep(store: &mut Store, caller: &Caller, id: &str) {
+        store.revision = store.revision.next();
+        let request = RequestId { id: Bytes::from(id.to_owned()), since: Revision(1) };
+        store.remember(&request, (owner(caller), 7), &Outcome::Put { prev: None });
+    }
+
+    #[test]
+    fn who_asks_for_much_loses_his_own_answers_and_nobody_elses() {
+        let mut store = Store::new();
+        let (ann, bob) = (user("ann"), user("bob"));
+        for number in 0..100 {
+            keep(&mut store, &ann, &format!("ann-{number}"));
+        }
+        for number in 0..2 * REQUESTS_MAX {
+            keep(&mut store, &bob, &format!("bob-{number}"));
+        }
+        assert_eq!(store.requests_kept(), REQUESTS_MAX);
+        let recall = |store: &Store, caller: &Caller, id: &str| {
+            let request = RequestId { id: Bytes::from(id.to_owned()), since: Revision(1) };
+            store.recall(&request, (owner(caller), 7)).map(|kept| kept.is_some())
+        };
+        for number in 0..100 {
+            assert_eq!(recall(&store, &ann, &format!("ann-{number}")), Ok(true), "{number}");
+        }
+        // Of hers nothing is forgotten, so what is not there was never carried out.
+        assert_eq!(recall(&store, &ann, "new"), Ok(false));
+        assert_eq!(recall(&store, &bob, "new"), Err(KvError::RequestForgotten));
+        assert_eq!(recall(&store, &Caller::Anonymous, "new"), Ok(false));
+        let mut bytes = Vec::new();
+        store.save(&mut bytes).expect("memory");
+        let mut again = Store::load(&mut &bytes[..]).expect("it was saved");
+        assert_eq!(recall(&again, &bob, "new"), Err(KvError::RequestForgotten));
+        for number in 0..10 {
+            let (carol, id) = (user("carol"), format!("carol-{number}"));
+            keep(&mut store, &carol, &id);
+            keep(&mut again, &carol, &id);
+            assert_eq!(again.digest(), store.digest(), "both forget the same");
+        }
+        assert_eq!(recall(&again, &ann, "ann-0"), Ok(true));
     }
 
     #[test]
