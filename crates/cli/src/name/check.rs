@@ -126,6 +126,9 @@ fn page(url: &str, addr: &str) -> Result<(Endpoint, String), CheckError> {
         Some((authority, path)) => (authority, format!("/{path}")),
         None => (rest, "/".to_owned()),
     };
+    if authority.is_empty() || authority.starts_with(':') {
+        return Err(bad()); // It would be a place to listen on, and none to connect to.
+    }
     let is_bracketed = authority.ends_with(']');
     let authority = match authority.rsplit_once(':').filter(|_| !is_bracketed) {
         Some(_) => authority.to_owned(),
