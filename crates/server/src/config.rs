@@ -329,7 +329,7 @@ impl Default for Config {
             grpc_keepalive_interval: Duration::from_secs(2 * 60 * 60),
             grpc_keepalive_timeout: Duration::from_secs(20),
             cors: Vec::new(),
-            host_whitelist: Vec::new(),
+            host_whitelist: vec!["*".to_owned()],
             enable_grpc_gateway: true,
             watch_progress_notify_interval: Duration::from_secs(10 * 60),
             warning_apply_duration: Duration::from_millis(100),

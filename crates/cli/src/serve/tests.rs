@@ -451,7 +451,7 @@ fn mistakes_are_named_with_what_to_do() {
         ("--max-wals=x", "--max-wals"),
         ("--initial-cluster-state=old", "new or existing"),
         ("--time-source=pool.ntp.org", "--time-source: \"pool.ntp.org\" is not of the form ntp://"),
-        ("--time-source=ntp://a:9699", "no port; write ntp://HOST, ntp://HOST:PORT"),
+        ("--time-source=ntp://a:99999", "no port; write ntp://HOST, ntp://HOST:PORT"),
         ("--time-source ntp://a --time-source ntp://a:123", "names ntp://a:123 twice"),
         ("--time-source=ntp://a --time-poll=0s", "leave one of them out"),
         ("--time-poll=1ms", "write 100ms to 64s, or 0 to ask nobody"),
