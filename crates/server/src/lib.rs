@@ -2,6 +2,7 @@
 
 mod admission;
 pub mod api;
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod checkpointing;
@@ -9,6 +10,7 @@ mod clock_rate;
 mod codec;
 pub mod config;
 pub mod echo;
+pub mod etcd_file;
 mod force;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -21,10 +23,12 @@ mod identity;
 mod metrics;
 mod peers;
 pub mod proto;
+pub mod rebirth;
 pub mod recover;
 mod register;
 mod reply;
 mod run;
+pub mod saved;
 pub mod shelf;
 pub mod snapshot;
 pub mod timekeeping;
