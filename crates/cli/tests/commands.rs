@@ -28,7 +28,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["serve"],
         &["up"],
@@ -44,6 +44,11 @@ fn every_command_has_help_with_examples() {
         &["ctl", "compact"],
         &["ctl", "alarm"],
         &["ctl", "snapshot"],
+        &["snapshot"],
+        &["backup"],
+        &["restore"],
+        &["import"],
+        &["export"],
         &["bench"],
         &["bench", "age"],
         &["sim"],
