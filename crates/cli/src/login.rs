@@ -100,6 +100,17 @@ impl LoginFlags {
 }
 
 impl Login {
+    /// The user that `NAME:PASSWORD` names; the password is asked for if there is none.
+    ///
+    /// Errors: it cannot be read.
+    pub(crate) fn of(text: &str) -> Result<Login, LoginError> {
+        let (name, password) = match text.split_once(':') {
+            Some((name, password)) => (name.to_owned(), password.to_owned()),
+            None => (text.to_owned(), ask("Password: ").map_err(LoginError::Input)?),
+        };
+        Ok(Login { name, password })
+    }
+
     /// Logs in over this connection: its requests carry the token from then on. A server without
     /// authentication wants none.
     ///

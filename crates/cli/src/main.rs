@@ -15,6 +15,7 @@
 //! | `sim` | `sim/`: what can go wrong, in a simulated system |
 //! | `verify` | `verify.rs`: whether the data directory of a stopped member is whole |
 //! | `check` | `check/`: whether what clients saw keeps the promise |
+//! | `snapshot` `backup` `restore` `export` `import` | `backup/`: copies of everything, and clusters made of them |
 //! | `audit` | `audit.rs`: whether somebody has changed an audit log |
 //! | `pki` | `pki.rs`: a CA, and certificates for members and clients |
 //! | `fd` | `fd/`: how good failure detectors are, and how to set them |
@@ -23,6 +24,7 @@
 //! Exit status: 0 done, 1 not so (no quorum, not found), 2 usage or environment.
 
 mod audit;
+mod backup;
 mod bench;
 mod check;
 mod client;
@@ -67,6 +69,9 @@ Examples:
   quorate lock backup -- ./backup.sh      one machine at a time
   quorate name resolve web                where a service is
   quorate limit list                      what users and prefixes may take
+  quorate snapshot save monday.db         a copy of everything
+  quorate backup /mnt/backup              every change, as it happens
+  quorate restore --from /mnt/backup --drill
   quorate bench put --clients 64          how fast it is
   quorate sim                             what breaks when everything goes wrong
   quorate check history.edn               was it linearizable?
@@ -121,6 +126,16 @@ enum Command {
     Member(ctl::MemberOptions),
     /// Show and set what users and parts of the key space may take
     Limit(ctl::LimitOptions),
+    /// Save the whole state to a file, check one, make a new cluster from one
+    Snapshot(backup::SnapshotOptions),
+    /// Copy every change to a directory or an object store, as it happens
+    Backup(Box<backup::ShipOptions>),
+    /// Make a member from a backup, with the state of any revision; or a drill
+    Restore(Box<backup::RestoreOptions>),
+    /// Write the whole state as a snapshot that etcd restores from
+    Export(backup::ExportOptions),
+    /// Make a new cluster from a snapshot of etcd
+    Import(Box<backup::ImportOptions>),
     /// Measure how fast a cluster is, and whether its answers are right
     Bench(bench::Options),
     /// Break a simulated cluster, and tell the smallest story of what breaks
@@ -181,6 +196,11 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Name(options) => name::run(&options),
         Command::Member(options) => ctl::run_member(options),
         Command::Limit(options) => ctl::run_limit(options),
+        Command::Snapshot(options) => backup::run_snapshot(options),
+        Command::Backup(options) => backup::run_backup(&options),
+        Command::Restore(options) => backup::run_restore(&options),
+        Command::Export(options) => backup::run_export(&options),
+        Command::Import(options) => backup::run_import(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Verify(options) => verify::run(&options),

@@ -1,9 +1,8 @@
-//! `quorate ctl` and `quorate bench` against real members: watches, leases, upkeep, snapshots.
+//! `quorate ctl` and `quorate bench` against real members: watches, leases, upkeep.
 
 mod support;
 
 use serde_json::Value;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use support::cluster::{Cluster, Settings, binary};
 
@@ -159,27 +158,6 @@ async fn an_alarm_is_listed() {
     done(&cluster, "ctl compact --physical");
     done(&cluster, "ctl alarm disarm");
     done(&cluster, "ctl alarm list");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_is_whole_or_absent() {
-    let cluster = Cluster::start(Settings::of(1)).await;
-    put(&cluster, "a", "1");
-    let file = cluster.dir().join("copy.db");
-    let name = file.to_str().expect("text");
-    let saved = json(&cluster, &format!("ctl snapshot save {name}"));
-    let size = std::fs::metadata(&file).expect("it is there").len();
-    assert_eq!(saved["bytes"].as_u64(), Some(size - 32));
-    assert!(!Path::new(&format!("{name}.part")).exists());
-    let looked = json(&cluster, &format!("ctl snapshot status {name}"));
-    assert_eq!(looked["sha256"], saved["sha256"]);
-    let mut bytes = std::fs::read(&file).expect("readable");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&file, bytes).expect("writable");
-    let complaint = refused(&cluster, &format!("ctl snapshot status {name}"), 1);
-    assert!(complaint.contains("is damaged"), "{complaint}");
-    refused(&cluster, "ctl snapshot save /nonexistent/copy.db", 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@
 //!
 //! A directory whose member was removed says so, and is refused for ever.
 
-use crate::config::{ClusterState, Config};
+use crate::config::{ClusterState, Config, member_id};
 use crate::genesis::Genesis;
 use crate::identity::{Identity, IdentityError};
 use crate::peers::join::{self, Joined};
@@ -68,8 +68,9 @@ fn returning(config: &Config, dir: &Path, identity: Identity) -> Result<Admissio
     let configured = (config.cluster_id(), config.member_id());
     let is_as_configured = (identity.cluster, identity.member) == configured;
     // The others in --initial-cluster may be those of today: with its data a member needs them not.
-    let is_same_seat =
-        identity.member == configured.1 || config.initial_cluster_state == ClusterState::Existing;
+    let is_same_seat = identity.member == configured.1
+        || identity.member == reborn(config, identity.cluster)
+        || config.initial_cluster_state == ClusterState::Existing;
     let genesis = match Genesis::read(dir).map_err(io(dir, "genesis"))? {
         Some(genesis) if is_same_seat => genesis,
         None if is_as_configured => {
@@ -81,6 +82,11 @@ fn returning(config: &Config, dir: &Path, identity: Identity) -> Result<Admissio
     };
     let members = genesis.members.clone();
     Ok(Admission { identity, genesis, members })
+}
+
+/// The id of this member in a cluster that was made from a backup (`rebirth.rs`).
+fn reborn(config: &Config, cluster: u64) -> u64 {
+    member_id(&config.initial_cluster_token, &config.initial_advertise_peer_urls, cluster)
 }
 
 fn founding(config: &Config, dir: &Path) -> Result<Admission, RunError> {

@@ -2,6 +2,7 @@
 
 mod admission;
 pub mod api;
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod checkpointing;
@@ -10,6 +11,7 @@ mod codec;
 pub mod config;
 pub mod dns;
 pub mod echo;
+pub mod etcd_file;
 mod force;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -24,10 +26,12 @@ pub mod naming;
 pub mod overload;
 mod peers;
 pub mod proto;
+pub mod rebirth;
 pub mod recover;
 mod register;
 mod reply;
 mod run;
+pub mod saved;
 pub mod shelf;
 pub mod snapshot;
 pub mod timekeeping;

@@ -10,7 +10,6 @@
 //! | `limit.rs` | what users and prefixes may take |
 //! | `upkeep.rs` | compaction, alarms |
 //! | `auth.rs` | users, roles, permissions |
-//! | `snapshot.rs` | a copy of everything |
 //! | `conditions.rs` | locks that must be held, and writes that happen once |
 //! | `call.rs` | which endpoint, and what a failure means |
 //! | `print.rs` | what the answer looks like |
@@ -23,11 +22,11 @@ mod lease;
 mod limit;
 mod member;
 mod print;
-mod snapshot;
 mod txn;
 mod upkeep;
 mod watch;
 
+use crate::backup::{BackupError, Source};
 use crate::client::{self, Endpoint, EndpointsError};
 use crate::login::{Login, LoginError, LoginFlags};
 use crate::output;
@@ -43,8 +42,7 @@ use quorate_server::proto::etcdserverpb::kv_client::KvClient;
 use quorate_server::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
 };
-use serde_json::json;
-use snapshot::SnapshotError;
+use serde_json::{Value, json};
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -156,7 +154,7 @@ enum Command {
     /// What is wrong with members
     Alarm(upkeep::Alarm),
     /// Copies of the whole state
-    Snapshot(snapshot::Snapshot),
+    Snapshot(crate::backup::Snapshot),
     /// Whether users and roles matter
     Auth(auth::Auth),
     /// Who may log in
@@ -293,8 +291,7 @@ enum CtlError {
     LeaseGone { id: i64 },
     Member { text: String, count: usize },
     Replaced { old: String, name: String },
-    File { file: PathBuf, error: std::io::Error },
-    Snapshot(SnapshotError),
+    Copy(BackupError),
 }
 
 impl CtlError {
@@ -303,7 +300,8 @@ impl CtlError {
             CtlError::Call(CallError::Refused { .. } | CallError::OutcomeUnknown { .. }) => {
                 ExitCode::from(1)
             }
-            CtlError::LeaseGone { .. } | CtlError::Snapshot(_) => ExitCode::from(1),
+            CtlError::LeaseGone { .. } => ExitCode::from(1),
+            CtlError::Copy(error) => ExitCode::from(error.exit_status()),
             _ => ExitCode::from(crate::EXIT_USAGE),
         }
     }
@@ -341,8 +339,7 @@ impl fmt::Display for CtlError {
                 "no member is called '{old}', and '{name}' is there: if that took its place, all \
                  is done; else give the id of the old member"
             ),
-            CtlError::File { file, error } => write!(f, "{}: {error}", file.display()),
-            CtlError::Snapshot(error) => error.fmt(f),
+            CtlError::Copy(error) => error.fmt(f),
         }
     }
 }
@@ -353,9 +350,9 @@ impl From<CallError> for CtlError {
     }
 }
 
-impl From<SnapshotError> for CtlError {
-    fn from(error: SnapshotError) -> CtlError {
-        CtlError::Snapshot(error)
+impl From<BackupError> for CtlError {
+    fn from(error: BackupError) -> CtlError {
+        CtlError::Copy(error)
     }
 }
 
@@ -450,7 +447,13 @@ async fn dispatch(options: &Options, caller: &Caller) -> Result<(), CtlError> {
         Command::Lease(lease) => lease.run(caller).await?,
         Command::Compact(compact) => compact.run(caller).await?,
         Command::Alarm(alarm) => alarm.run(caller).await?,
-        Command::Snapshot(snapshot) => snapshot.run(caller).await?,
+        Command::Snapshot(snapshot) => {
+            let (login, timeout) = (caller.login.as_ref(), caller.timeout);
+            let source = Source { endpoints: caller.endpoints.clone(), login, timeout };
+            let done = snapshot.run(&source, options.json).await?;
+            done.print(options.json);
+            Value::Null
+        }
         Command::Auth(auth) => auth.run(caller).await?,
         Command::User(user) => user.run(caller).await?,
         Command::Role(role) => role.run(caller).await?,

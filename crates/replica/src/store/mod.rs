@@ -43,6 +43,7 @@
 //! | | `versions.rs` | the past of one key |
 //! | | `digest.rs` | fingerprints of history and of state |
 //! | [`LoadError`] | `save.rs` | checkpoints |
+//! | [`ReplayError`] | `replay.rs` | states of backups, and new beginnings |
 //! | [`tree::Tree`] | `tree.rs` | the map below all of this |
 //! | | `key.rs` | a key inside a node of it |
 //!
@@ -65,6 +66,7 @@ mod limits;
 pub mod line;
 mod mutant;
 mod range;
+mod replay;
 mod save;
 pub mod tree;
 mod txn;
@@ -96,6 +98,7 @@ pub use limits::{
 };
 pub use mutant::Mutant;
 pub use range::{Changes, Pages};
+pub use replay::{OldHistory, Recorded, ReplayError};
 pub use save::{LoadError, SAVE_VERSION};
 pub use txn::{TXN_ANSWER_BYTES_MAX, TXN_VISITS_MAX};
 pub use write::{Applied, VERSION_BYTES};

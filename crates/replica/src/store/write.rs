@@ -315,7 +315,7 @@ fn in_force_before(past: Option<&Versions>, revision: Revision) -> Option<Arc<Ke
 }
 
 /// Drops one version from the past of a living key, if it is there.
-fn forget(past: &mut Option<Versions>, revision: Revision) -> Option<Arc<KeyValue>> {
+pub(super) fn forget(past: &mut Option<Versions>, revision: Revision) -> Option<Arc<KeyValue>> {
     match past {
         Some(Versions::One(kv)) if kv.mod_revision == revision => {
             let kv = Arc::clone(kv);
