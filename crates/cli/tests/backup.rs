@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use support::cluster::{Cluster, Program, SOON, Settings, binary};
+use support::s3::Bucket;
 
 /// More than that is never between a snapshot and what follows it in these tests.
 const MARGIN: i64 = 1_000_000_000;
@@ -254,21 +255,44 @@ async fn a_store_that_is_away_or_nonsense_is_told_in_words() {
         let said = refused(&words, 2);
         assert!(said.contains(told), "{words}: {said}");
     }
-    if cfg!(feature = "s3") {
-        let output = Command::new(binary())
-            .args(["backup", "s3://bucket/x", "--patience", "1s", "--endpoints", &at])
-            .env("AWS_ENDPOINT", "http://127.0.0.1:9")
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "nowhere")
-            .env("AWS_ACCESS_KEY_ID", "AKIAVERYSECRET")
-            .env("AWS_SECRET_ACCESS_KEY", "quite-secret")
-            .output()
-            .expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("cannot be reached"), "{said}");
-        assert!(!said.to_lowercase().contains("secret"), "{said}");
+    let bucket = Bucket::start();
+    for key in ["a", "b", "c"] {
+        put(&at, key, "v");
     }
+    // The port of discarding, where nobody listens; then one where somebody does.
+    let (code, said) = on_s3(9, &format!("backup s3://bucket/x --patience 1s --endpoints {at}"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("cannot be reached"), "{said}");
+    for words in [
+        format!("backup s3://bucket/deep/x --once --endpoints {at}"),
+        format!("backup s3://bucket/deep/x --once --keep 1 --endpoints {at}"),
+        "restore --from s3://bucket/deep/x --list".to_owned(),
+        format!("restore --from s3://bucket/deep/x --drill --compare --endpoints {at}"),
+    ] {
+        let (code, said) = on_s3(bucket.port, &words);
+        assert_eq!(code, Some(0), "{words}: {said}");
+        put(&at, "a", "w");
+    }
+    let names = bucket.names();
+    assert!(names.iter().all(|name| name.starts_with("bucket/deep/x/")), "{names:?}");
+    assert!(names.iter().any(|name| name.ends_with(".seg")), "{names:?}");
+}
+
+/// Runs a command with the keys of an S3, which it must not tell.
+fn on_s3(port: u16, words: &str) -> (Option<i32>, String) {
+    let output = Command::new(binary())
+        .args(words.split(' '))
+        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_REGION", "nowhere")
+        .env("AWS_ACCESS_KEY_ID", "AKIAVERYSECRET")
+        .env("AWS_SECRET_ACCESS_KEY", "quite-secret")
+        .output()
+        .expect("it runs");
+    let said = [&output.stdout[..], &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(!said.to_lowercase().contains("secret"), "{said}");
+    (output.status.code(), said)
 }
 
 /// etcd's own programs, if they are there.

@@ -9,6 +9,7 @@ use super::source::SourceFlags;
 use super::{BackupError, Done, table};
 use crate::output;
 use clap::Args;
+use futures_util::stream::{self, StreamExt as _};
 use quorate_server::Config;
 use quorate_server::archive::{self, Catalogue, Until, base_name, catalogues, manifest_name};
 use quorate_server::proto::etcdserverpb::HashKvRequest;
@@ -24,6 +25,8 @@ use time::format_description::well_known::Rfc3339;
 
 /// For a store that is away. Whoever restores is waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Segments that are fetched at once.
+const AHEAD: usize = 16;
 /// Revisions that `--list` names one by one.
 const LISTED_MAX: usize = 20;
 
@@ -246,11 +249,11 @@ impl Options {
         let scratch = Scratch::make(self.scratch.as_deref())?;
         let store = self.state(&backup, &scratch).await?;
         let (state, keys) = (store.revision().0, store.keys());
-        let (hash, digest) = (hash(&store), store.clone());
+        let (hash, copy) = (hash(&store), store.clone());
         let fetched = began.elapsed();
         let config = Config { data_dir: scratch.0.join("member"), ..Config::default() };
         let revision = backup.catalogue.highest() + REVISION_MARGIN;
-        let born = create(&config, digest, Beginning { revision, history: OldHistory::Compacted })?;
+        let born = create(&config, copy, Beginning { revision, history: OldHistory::Compacted })?;
         let report = verify(&config.data_dir, None);
         let report = report.map_err(|error| failed(&error))?;
         let starts = match &report.start {
@@ -350,9 +353,15 @@ impl Backup {
                 name: format!("revision {}", reached + 1),
             }));
         }
-        for span in way {
-            let name = format!("{:016x}/{}", self.cluster, span.name());
+        // Many are small and far away: some are fetched ahead.
+        let names = way.iter().map(|span| format!("{:016x}/{}", self.cluster, span.name()));
+        let objects = names.map(|name| async {
             let bytes = self.shelf.get(&name).await?;
+            Ok::<_, BackupError>((name, bytes))
+        });
+        let mut objects = std::pin::pin!(stream::iter(objects).buffered(AHEAD));
+        while let Some(object) = objects.next().await {
+            let (name, bytes) = object?;
             let applied = archive::apply(&bytes, self.cluster, &mut store, until);
             let is_enough =
                 applied.map_err(|error| BackupError::Object { name, why: error.to_string() })?;

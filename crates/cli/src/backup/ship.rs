@@ -36,7 +36,7 @@ use quorate_server::proto::etcdserverpb::auth_client::AuthClient;
 use quorate_server::proto::etcdserverpb::lease_client::LeaseClient;
 use quorate_server::proto::etcdserverpb::{AuthStatusRequest, LeaseTimeToLiveRequest};
 use quorate_server::saved::{self, Saved};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -129,6 +129,8 @@ struct Shipper<'a> {
     /// The revision of the cluster, as far as is known.
     seen: u64,
     base_at: Instant,
+    /// There is none that what follows could follow.
+    wants_base: bool,
     /// Revision of users and roles in the newest base; none if that is not known.
     auth: Option<u64>,
     leases: BTreeSet<i64>,
@@ -173,6 +175,7 @@ impl Options {
             gathering: Gathering::new(0, 0),
             seen: 0,
             base_at: now,
+            wants_base: false,
             auth: None,
             leases: BTreeSet::new(),
             said_at: now,
@@ -195,6 +198,7 @@ impl Shipper<'_> {
             let before = self.gathering.last();
             let error = match self.session(&mut stop, &mut interrupt).await {
                 Ended::Done => return Ok(()),
+                Ended::Error(error) if may_pass(&error) => FeedError::Lost(error.to_string()),
                 Ended::Error(error) => return Err(error),
                 Ended::Feed(FeedError::Refused(message)) => {
                     return Err(BackupError::Refused { what: "the watch", message });
@@ -206,8 +210,7 @@ impl Shipper<'_> {
                     ));
                     // A new stretch begins; what had gathered belongs to the one before.
                     self.flush().await?;
-                    self.take_base().await?;
-                    self.begin_after_base();
+                    self.wants_base = true;
                     continue;
                 }
                 Ended::Feed(error) => error,
@@ -240,6 +243,11 @@ impl Shipper<'_> {
     async fn follow(&mut self, stop: &mut Signal, interrupt: &mut Signal) -> Result<(), Ended> {
         let channel = self.source.connect().await.map_err(|error| Ended::Feed(error.into()))?;
         let target = self.meet(&channel).await?;
+        if self.wants_base {
+            self.take_base().await?;
+            self.begin_after_base();
+            self.wants_base = false;
+        }
         let from = self.gathering.last() + 1;
         let opened = Feed::open(channel.clone(), &self.source, from).await;
         let mut feed = opened.map_err(Ended::Feed)?;
@@ -266,7 +274,7 @@ impl Shipper<'_> {
             if auth_at.elapsed() >= AUTH_EVERY {
                 auth_at = Instant::now();
                 let auth = auth_revision(&channel, &self.source).await;
-                if auth.is_some() && self.auth.is_some() && auth != self.auth {
+                if auth.is_some() && auth != self.auth {
                     self.flush().await?;
                     self.take_base().await?;
                 }
@@ -298,11 +306,11 @@ impl Shipper<'_> {
         let mut all = catalogues(names.iter().map(String::as_str));
         self.catalogue = all.remove(&header.cluster_id).unwrap_or_default();
         self.cluster = Some(header.cluster_id);
-        if self.catalogue.bases.is_empty() {
-            self.take_base().await?;
-        } else {
-            // Of which auth the newest base is, is not known: it is looked at again by a new one.
-            self.auth = auth_revision(channel, &self.source).await;
+        self.wants_base = self.catalogue.bases.is_empty();
+        if let Some(newest) = self.catalogue.bases.last() {
+            let manifest = self.shelf.get(&self.named(&manifest_name(*newest))).await?;
+            let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+            self.auth = manifest["auth_revision"].as_u64();
         }
         self.begin_after_base();
         let at = self.gathering.last();
@@ -415,7 +423,7 @@ impl Shipper<'_> {
         let saved = saved::read(&file)?;
         let revision = saved.revision;
         self.shelf.put_file(&self.named(&base_name(revision)), &file).await?;
-        let manifest = self.manifest(&saved).to_string().into_bytes();
+        let manifest = self.manifest(&saved, auth).to_string().into_bytes();
         self.shelf.put(&self.named(&manifest_name(revision)), manifest.into()).await?;
         self.catalogue.bases.insert(revision);
         (self.auth, self.seen) = (auth, self.seen.max(revision));
@@ -425,7 +433,7 @@ impl Shipper<'_> {
     }
 
     /// What is said of a base: that it is whole, and of when.
-    fn manifest(&self, saved: &Saved) -> serde_json::Value {
+    fn manifest(&self, saved: &Saved, auth: Option<u64>) -> Value {
         json!({
             "format": 1,
             "cluster": format!("{:016x}", self.cluster.unwrap_or(0)),
@@ -435,6 +443,7 @@ impl Shipper<'_> {
             "sha256": saved.digest.map(|digest| super::hex(&digest)),
             "keys": saved.store.keys(),
             "hash": format!("{:016x}", saved.hash()),
+            "auth_revision": auth,
         })
     }
 
@@ -493,6 +502,18 @@ impl Shipper<'_> {
             "base": newest,
         });
         Done { lines: vec![line], json }
+    }
+}
+
+/// A member that is away, or was lost while it sent a snapshot, may be back; who may not have one
+/// never will.
+fn may_pass(error: &BackupError) -> bool {
+    match error {
+        BackupError::Unreachable { .. } => true,
+        BackupError::Refused { what: "the snapshot", message } => {
+            !["permission denied", "user name is empty"].iter().any(|no| message.contains(no))
+        }
+        _ => false,
     }
 }
 

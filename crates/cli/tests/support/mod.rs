@@ -26,6 +26,7 @@ pub(crate) mod leased;
 pub(crate) mod net;
 pub(crate) mod order;
 pub(crate) mod proxy;
+pub(crate) mod s3;
 pub(crate) mod secured;
 pub(crate) mod seed;
 pub(crate) mod tenants;
