@@ -61,9 +61,10 @@ fn seat(cluster: &Cluster, i: usize) -> String {
     pairs.map(|pair| pair.join(" ")).collect::<Vec<_>>().join(" ")
 }
 
-/// Moves a directory out of the way.
+/// Moves the data of a member out of the way.
 fn set_aside(dir: &Path) -> std::path::PathBuf {
-    let aside = dir.with_extension("aside");
+    let places = (0..).map(|number| dir.with_extension(format!("aside-{number}")));
+    let aside = places.into_iter().find(|place| !place.exists()).expect("numbers do not end");
     std::fs::rename(dir, &aside).expect("renamed");
     aside
 }
@@ -116,8 +117,7 @@ async fn a_cluster_comes_back_from_a_snapshot_as_another_one_above_all_revisions
     let name = file.display().to_string();
     put(&at, "a", "1");
     let lease = done(&format!("ctl lease grant 600 --endpoints {at}"));
-    let lease = lease["id"].as_str().map(str::to_owned).or(lease["ID"].as_str().map(str::to_owned));
-    let lease = lease.expect("an id");
+    let lease = lease["id"].as_str().expect("an id");
     put(&at, &format!("leased v --lease {lease}"), "");
     let saved = done(&format!("snapshot save {name} --endpoints {at}"));
     let size = std::fs::metadata(&file).expect("it is there").len();

@@ -28,7 +28,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 27] = [
         &[],
         &["serve"],
         &["up"],
@@ -47,6 +47,11 @@ fn every_command_has_help_with_examples() {
         &["name"],
         &["name", "register"],
         &["name", "resolve"],
+        &["snapshot"],
+        &["backup"],
+        &["restore"],
+        &["import"],
+        &["export"],
         &["bench"],
         &["bench", "age"],
         &["sim"],

@@ -55,6 +55,8 @@ const DOOR: &str = "crates/server";
 const ASYNC_EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("crates/cli", "tokio", "ctl and bench are clients: they talk gRPC to any endpoint"),
     ("crates/cli", "tonic", "ctl and bench are clients: they talk gRPC to any endpoint"),
+    ("crates/cli", "rustls", "who ships a backup to an object store names its provider of TLS"),
+    ("crates/cli", "futures-util", "segments of a backup are fetched ahead"),
 ];
 
 /// Files of protocols that are no protocol themselves.
