@@ -180,19 +180,29 @@ impl Gathering {
         let mut whole = std::mem::replace(self, next);
         let changes = whole.changes;
         whole.record(END, &[changes]);
-        let mut bytes = vec![0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-        bytes[12..16].copy_from_slice(&crc32c::crc32c(&whole.body).to_le_bytes());
         let words = [whole.cluster, whole.first, whole.last, whole.began, whole.moment];
-        for (at, word) in (16..).step_by(8).zip(words) {
-            bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
-        }
-        let hash = xxh64(&bytes[..HASH_AT], 0);
-        bytes[HASH_AT..].copy_from_slice(&hash.to_le_bytes());
-        bytes.extend_from_slice(&whole.body);
-        (Span { first: whole.first, last: whole.last }, bytes)
+        (Span { first: whole.first, last: whole.last }, seal(words, &whole.body))
     }
+}
+
+/// A header of these words, and the records after it.
+fn seal(words: [u64; 5], body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    bytes[12..16].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    for (at, word) in (16..).step_by(8).zip(words) {
+        bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+    }
+    let hash = xxh64(&bytes[..HASH_AT], 0);
+    bytes[HASH_AT..].copy_from_slice(&hash.to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Arbitrary records in a segment that says it is whole.
+pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
+    seal([0, 2, 9, 0, 0], body)
 }
 
 /// Up to where changes are wanted.

@@ -5,11 +5,14 @@
 //! Where bytes are sealed by a checksum, they are read once as they are and once with the seal put
 //! right, as chance does not find a seal.
 
+use crate::archive::{self, Until};
+use crate::etcd_file;
 use crate::gateway;
 use crate::genesis;
 use crate::identity::Identity;
 use crate::peers::{self, with_checksum};
 use crate::snapshot;
+use quorate_replica::store::Store;
 use std::path::Path;
 
 /// What comes in on the port of the peers, and the payload of each of its frames.
@@ -41,6 +44,14 @@ pub fn snapshot(bytes: &[u8]) {
     let _ = snapshot::read(&mut &bytes[..]);
 }
 
+/// A file of etcd, and a segment of a backup: as they are, and with the seal of the latter put right.
+pub fn backups(bytes: &[u8]) {
+    let _ = etcd_file::read_bytes(bytes);
+    for sealed in [bytes.to_vec(), archive::sealed(bytes)] {
+        let _ = archive::apply(&sealed, 0, &mut Store::new(), Until::Newest);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +64,7 @@ mod tests {
             gateway(&bytes);
             words_of_a_directory(&bytes);
             snapshot(&bytes);
+            backups(&bytes);
         }
 
         #[test]

@@ -11,7 +11,7 @@
 //! and nobody else does:
 //!
 //! ```text
-//!   cluster id   SHA-256("quorate reborn", cluster id of the flags, revision, digest, hash of pairs)
+//!   cluster id   SHA-256("quorate reborn", cluster id of the flags, revision, digest, hash)
 //!   member id    as of the flags, salted with that cluster id
 //! ```
 //!
@@ -210,7 +210,7 @@ fn write(
     store: &Store,
 ) -> Result<(), RebirthError> {
     let io = |error| RebirthError::Io { path: part.to_owned(), error };
-    let _ = fs::remove_dir_all(part); // of an attempt that was cut short; `check_target` saw no other
+    let _ = fs::remove_dir_all(part); // of an attempt that was cut short
     fs::create_dir_all(part).map_err(io)?;
     let identity = Identity::open(part, genesis.cluster, own)?;
     genesis.write(part).map_err(io)?;

@@ -1,11 +1,11 @@
 //! `quorate import --follow`: keeps up with a running etcd, until the switch.
 //!
-//! **Problem.** Between a snapshot and the moment at which the clients are pointed elsewhere the old
-//! cluster goes on, and to stop it for so long is what nobody wants.
+//! **Problem.** Between a snapshot and the moment at which the clients are pointed elsewhere the
+//! old cluster goes on, and to stop it for so long is what nobody wants.
 //!
-//! **Idea.** All pairs are copied as they are at one pinned revision, and from the next one on every
-//! change is written in the order in which it happened. What it has done is kept in `--state`, so
-//! that a follower that was stopped goes on where it was.
+//! **Idea.** All pairs are copied as they are at one pinned revision, and from the next one on
+//! every change is written in the order in which it happened. What it has done is kept in
+//! `--state`, so that a follower that was stopped goes on where it was.
 //!
 //! ```text
 //!   source        ...41 42 | 43 44 45 46 ...
@@ -20,7 +20,7 @@
 //! **Guarantees.** Changes arrive in their order, those of one revision at once if a transaction of
 //! the destination takes them ([`OPS_MAX`]). A change may be written twice, which leaves the same
 //! pair with a higher version. At the end all pairs are compared, key by key: that is the proof.
-//! Revisions, versions and users are not carried over: a snapshot does that (`quorate import FILE`).
+//! Revisions, versions and users are not carried over: a file does that (`quorate import FILE`).
 
 use super::feed::{Feed, FeedError};
 use super::source::MESSAGE_BYTES_MAX;

@@ -31,7 +31,8 @@ Exit status: 0 done, 1 the copy differs, 2 nothing was done, or it cannot go on.
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(crate) struct Options {
     /// A snapshot of etcd, or its database
-    #[arg(required_unless_present_any = ["from", "follow"], conflicts_with_all = ["from", "follow"])]
+    #[arg(required_unless_present_any = ["from", "follow"])]
+    #[arg(conflicts_with_all = ["from", "follow"])]
     file: Option<PathBuf>,
     /// Take a snapshot of this running etcd
     #[arg(long, value_name = "HOST:PORT,..", conflicts_with = "follow")]

@@ -3,9 +3,9 @@
 //! **Problem.** Stores are slow, away, or full now and then, and a backup that gives up at the
 //! first failure is none; one that never gives up tells nobody.
 //!
-//! **Idea.** What may pass is tried again, ever more slowly, until [`Shelf`]'s patience has run out:
-//! then the reason is told, and the process ends. Nothing is lost by that, as the cluster still has
-//! what was not written.
+//! **Idea.** What may pass is tried again, ever more slowly, until [`Shelf`]'s patience has run
+//! out: then the reason is told, and the process ends. Nothing is lost by that, as the cluster
+//! still has what was not written.
 //!
 //! **Secrets.** Keys of S3 come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 //! `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT`, `AWS_ALLOW_HTTP`), never from a place's name,

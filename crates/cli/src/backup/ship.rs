@@ -248,6 +248,7 @@ impl Shipper<'_> {
             self.begin_after_base();
             self.wants_base = false;
         }
+        self.greet();
         let from = self.gathering.last() + 1;
         let opened = Feed::open(channel.clone(), &self.source, from).await;
         let mut feed = opened.map_err(Ended::Feed)?;
@@ -313,13 +314,14 @@ impl Shipper<'_> {
             self.auth = manifest["auth_revision"].as_u64();
         }
         self.begin_after_base();
-        let at = self.gathering.last();
-        self.say(format_args!(
-            "cluster {:x} to {}, from revision {at}",
-            header.cluster_id,
-            self.shelf.place()
-        ));
         Ok(revision)
+    }
+
+    /// Says what it is about to do.
+    fn greet(&self) {
+        let (cluster, place) = (self.cluster.unwrap_or(0), self.shelf.place());
+        let from = self.gathering.last() + 1;
+        self.say(format_args!("cluster {cluster:x} to {place}, from revision {from} on"));
     }
 
     /// What is gathered from now on follows all that is there.

@@ -243,7 +243,7 @@ mod tests {
         DeleteRange { keys, prev_kv: false }
     }
 
-    /// A store with overwritten, deleted, reborn and leased keys, and one of several writes at once.
+    /// A store with overwritten, deleted, reborn and leased keys, some written at once.
     fn lived() -> Store {
         let mut store = Store::new();
         store.apply(&Command::LeaseGrant { id: 7, ttl: 60, at: Default::default() });

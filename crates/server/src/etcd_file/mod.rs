@@ -131,6 +131,13 @@ pub fn read(file: &File, len: u64) -> Result<Taken, EtcdFileError> {
     read_from(file, len)
 }
 
+/// As [`read`], of bytes in memory.
+///
+/// Errors: see [`EtcdFileError`]; never panics.
+pub(crate) fn read_bytes(bytes: &[u8]) -> Result<Taken, EtcdFileError> {
+    read_from(&bytes, bytes.len() as u64)
+}
+
 fn read_from(source: &dyn ReadAt, len: u64) -> Result<Taken, EtcdFileError> {
     let bolt = Bolt::open(source, len)?;
     let key = bolt.bucket(b"key")?.ok_or(EtcdFileError::NotEtcd)?;
@@ -325,7 +332,11 @@ fn write_leases<W: Write + Seek>(writer: &mut Writer<'_, W>, store: &Store) -> i
 
 fn write_meta<W: Write + Seek>(writer: &mut Writer<'_, W>, store: &Store) -> io::Result<Tree> {
     let mut tree = Tree::new();
-    let compacted = store.compact_revision().0;
+    // A revision without a change, as a cluster that was restored begins with, can be told in no
+    // other way; and a revision that comes twice is worse than a history that is forgotten.
+    let is_told = store.changes(store.revision()).is_ok_and(|mut changes| changes.next().is_some());
+    let is_told = is_told || store.revision() <= Revision(1);
+    let compacted = if is_told { store.compact_revision() } else { store.revision() }.0;
     // etcd begins a new log after a restore; it only has to find a number.
     writer.add(&mut tree, b"consistent_index", &1_u64.to_be_bytes())?;
     if compacted > 0 {

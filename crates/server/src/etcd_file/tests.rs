@@ -1,3 +1,6 @@
+//! A state goes out as a file of etcd and comes back; and what is none, or is damaged, is refused.
+//! What etcd itself makes of such a file is tested on its processes, in the tests of the binary.
+
 use super::*;
 use proptest::prelude::*;
 use quorate_replica::store::{DeleteRange, LeaseTime, Op, Put, Txn};
@@ -55,7 +58,17 @@ fn written(store: &Store) -> Vec<u8> {
 }
 
 fn taken(bytes: &[u8]) -> Result<Taken, EtcdFileError> {
-    read_from(&bytes, bytes.len() as u64)
+    read_bytes(bytes)
+}
+
+#[test]
+fn a_revision_without_a_change_is_told() {
+    let mut store = lived(3);
+    let above = Revision(store.revision().0 + 5_000);
+    store.begin_anew(above, quorate_replica::store::OldHistory::Kept);
+    let back = taken(&written(&store)).expect("it was just written");
+    assert_eq!(back.revision, above.0, "etcd goes on above it as well");
+    assert_eq!(taken(&written(&Store::new())).expect("an empty one").revision, 1);
 }
 
 #[test]
@@ -178,7 +191,8 @@ proptest! {
     fn pairs_of_any_size_come_back(sizes in prop::collection::vec(0_usize..9_000, 0..60)) {
         let mut store = Store::new();
         for (number, size) in sizes.iter().enumerate() {
-            store.apply(&Command::Put(put(vec![b'k'; 1 + size % 700], vec![number as u8; *size], 0)));
+            let (key, value) = (vec![b'k'; 1 + size % 700], vec![number as u8; *size]);
+            store.apply(&Command::Put(put(key, value, 0)));
         }
         let back = taken(&written(&store)).expect("it was just written").store;
         prop_assert_eq!(back.hash_kv(Revision(0)), store.hash_kv(Revision(0)));
