@@ -44,7 +44,7 @@ pub fn snapshot(bytes: &[u8]) {
     let _ = snapshot::read(&mut &bytes[..]);
 }
 
-/// A file of etcd, and a segment of a backup: as they are, and with the seal of the latter put right.
+/// A file of etcd, and a segment of a backup: as they are, and the latter with its seal put right.
 pub fn backups(bytes: &[u8]) {
     let _ = etcd_file::read_bytes(bytes);
     for sealed in [bytes.to_vec(), archive::sealed(bytes)] {
