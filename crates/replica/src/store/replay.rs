@@ -198,7 +198,7 @@ impl Store {
     pub fn begin_anew(&mut self, revision: Revision, history: OldHistory) {
         assert!(revision >= self.revision, "a state never goes back");
         self.bytes -= self.requests.bytes();
-        self.requests = Requests::restore(revision, []).expect("none is in disorder");
+        self.requests = Requests::restore(revision, [], []).expect("none is in disorder");
         self.alarms = Tree::new();
         self.revision = revision;
         self.digest.fold(revision.0);
