@@ -460,7 +460,8 @@ async fn rules_of_the_cluster_are_kept_by_every_member_and_outlive_it() {
     for member in 0..2 {
         let client = cluster.client(member);
         let written = hurry((&client, &reader), &format!("r/{member}/"), 200).await;
-        assert!((20..100).contains(&written), "member {member} took {written} of 200");
+        // Whoever compared the members has asked them for these keys, too.
+        assert!((10..100).contains(&written), "member {member} took {written} of 200");
     }
     let unlimited = hurry((&other, &reader), "free/", 200).await;
     assert_eq!(unlimited, 200, "other keys are nobody's business");
