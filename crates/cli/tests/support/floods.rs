@@ -18,6 +18,7 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -42,6 +43,28 @@ pub(crate) struct Answers {
     pub(crate) over: AtomicUsize,
 }
 
+impl Answers {
+    /// Takes in one frame, and tells its kind; none at the end of the connection.
+    fn read(&self, stream: &mut TcpStream) -> Option<u8> {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).ok()?;
+        self.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        match head[3] {
+            WINDOW_UPDATE if head[5..9] == [0; 4] => {
+                let more = u32::from_be_bytes(payload[..4].try_into().expect("4 bytes"));
+                self.window.fetch_add(i64::from(more), Ordering::Relaxed);
+            }
+            HEADERS => drop(self.heads.fetch_add(1, Ordering::Relaxed)),
+            RST_STREAM => drop(self.resets.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        Some(head[3])
+    }
+}
+
 /// One connection.
 pub(crate) struct Flood {
     stream: TcpStream,
@@ -52,30 +75,16 @@ pub(crate) struct Flood {
 impl Flood {
     /// Connects and says the first words. What is answered is read.
     pub(crate) fn connect(port: u16) -> Flood {
-        let flood = Flood::deaf(port);
-        let (mut stream, answers) =
-            (flood.stream.try_clone().expect("a socket"), Arc::clone(&flood.answers));
+        let mut flood = Flood::deaf(port);
+        let answers = Arc::clone(&flood.answers);
+        // Its settings hold once they are acknowledged.
+        while answers.read(&mut flood.stream).expect("a member says its settings") != SETTINGS {}
+        let mut words = Vec::new();
+        frame(&mut words, SETTINGS, ACK, 0, &[]);
+        flood.stream.write_all(&words).expect("an acknowledgement");
+        let mut stream = flood.stream.try_clone().expect("a socket");
         std::thread::spawn(move || {
-            let mut head = [0; 9];
-            while stream.read_exact(&mut head).is_ok() {
-                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-                let mut payload = vec![0; length];
-                if stream.read_exact(&mut payload).is_err() {
-                    break;
-                }
-                answers.bytes.fetch_add(length as u64, Ordering::Relaxed);
-                let on_connection = head[5..9] == [0; 4];
-                match head[3] {
-                    WINDOW_UPDATE if on_connection => {
-                        let more = u32::from_be_bytes(payload[..4].try_into().expect("4 bytes"));
-                        answers.window.fetch_add(i64::from(more), Ordering::Relaxed);
-                    }
-                    HEADERS => drop(answers.heads.fetch_add(1, Ordering::Relaxed)),
-                    RST_STREAM => drop(answers.resets.fetch_add(1, Ordering::Relaxed)),
-                    GOAWAY => break,
-                    _ => {}
-                }
-            }
+            while answers.read(&mut stream).is_some_and(|kind| kind != GOAWAY) {}
             answers.over.store(1, Ordering::Relaxed);
         });
         flood
