@@ -9,6 +9,7 @@ mod clock_rate;
 mod codec;
 pub mod config;
 pub mod dns;
+mod doubt;
 pub mod echo;
 mod force;
 #[doc(hidden)]
@@ -27,6 +28,8 @@ pub mod recover;
 mod register;
 mod reply;
 mod run;
+pub mod scrub;
+mod sealed;
 pub mod shelf;
 pub mod snapshot;
 pub mod timekeeping;
