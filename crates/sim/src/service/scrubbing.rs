@@ -11,7 +11,9 @@ use super::{Errand, Service};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{About, Broken, Hands, Nodes, Site};
 use quorate_replica::{Life, Replica};
+use quorate_server::recover::RecoverError;
 use quorate_server::scrub::{Repair, Step};
+use quorate_storage::WalError;
 use std::time::Duration;
 
 /// From damage to the look that finds it, at most. Unit: milliseconds.
@@ -97,6 +99,9 @@ impl Service {
             Ok(found) if found.lost > 0 => format!("{} records are lost", found.lost),
             Ok(found) if found.damaged_places > 0 => "the log is damaged".to_owned(),
             Ok(_) => return,
+            // The copy fails as its original does.
+            Err(RecoverError::Log(WalError::Io(_) | WalError::NotWritable(_))) => return,
+            Err(RecoverError::Checkpoints(_)) => return,
             Err(why) => why.to_string(),
         };
         let why = format!("member {member} takes its disk for whole: {why}");
