@@ -57,7 +57,7 @@ fn every_command_has_help_with_examples() {
         &["sim"],
         &["sim", "merge"],
     ];
-    for command in commands {
+    for &command in commands {
         let output = quorate(&[command, &["--help"]].concat());
         assert!(output.status.success(), "{command:?}");
         let text = stdout(&output);
