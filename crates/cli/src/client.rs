@@ -245,8 +245,29 @@ pub(crate) async fn http_get(
     path: &str,
     within: Duration,
 ) -> Result<(u16, String), String> {
+    http_ask(endpoint, "GET", path, within).await
+}
+
+/// As [`http_get`], for what a member is to do. Nothing is sent with it.
+pub(crate) async fn http_post(
+    endpoint: &Endpoint,
+    path: &str,
+    within: Duration,
+) -> Result<(u16, String), String> {
+    http_ask(endpoint, "POST", path, within).await
+}
+
+async fn http_ask(
+    endpoint: &Endpoint,
+    method: &str,
+    path: &str,
+    within: Duration,
+) -> Result<(u16, String), String> {
     let authority = endpoint.authority();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\
+         Connection: close\r\n\r\n"
+    );
     let conversation = async {
         match &endpoint.tls {
             Some(tls) if endpoint.is_https() => talk(tls.http(endpoint).await?, &request).await,

@@ -6,6 +6,7 @@
 //! | `up` | `up/`: a whole local cluster of real processes |
 //! | `status` | `status.rs`: who leads, who lags |
 //! | `guarantees` | `guarantees.rs`: what is promised right now, and by what |
+//! | `scrub` | `scrub.rs`: members read their disks again |
 //! | `time` | `time.rs`: what time the members take it to be, and who disagrees |
 //! | `ctl` | `ctl/`: keys and values |
 //! | `member` `limit` | `ctl/`: who the members are; what users and prefixes may take |
@@ -43,6 +44,7 @@ mod output;
 mod parent;
 mod pki;
 mod retry;
+mod scrub;
 mod serve;
 mod sim;
 mod status;
@@ -77,6 +79,7 @@ Examples:
   quorate check history.edn               was it linearizable?
   quorate audit verify DIR                has anybody changed the audit log?
   quorate verify m1.etcd                  is this data directory whole?
+  quorate scrub                           are the disks of all members whole?
   quorate fd bench                        which failure detector suits which link
   quorate pki init                        certificates of your own
   quorate serve --config-file etcd.yml    one member, configured as etcd is
@@ -142,6 +145,8 @@ enum Command {
     Sim(Box<sim::Options>),
     /// Look at the data directory of a stopped member: is every byte as it was written?
     Verify(verify::Options),
+    /// Have running members read all of their disks again, and repair what has turned
+    Scrub(scrub::Options),
     /// Check what clients saw: is there an order that one copy could have shown?
     Check(check::Options),
     /// Measure failure detectors on traces of delays, and find their parameters
@@ -204,6 +209,7 @@ fn run(command: Command, mut definition: clap::Command) -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Scrub(options) => scrub::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fd(options) => fd::run(&options),
         Command::Audit(options) => audit::run(&options),
@@ -244,6 +250,22 @@ fn serve(words: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Replaces this process by a new one with the same words: nothing that was in memory is left, and
+/// whoever supervises the process notices nothing. Returns if the system refuses that.
+fn start_anew() -> ExitCode {
+    use std::os::unix::process::CommandExt;
+    let mut words = std::env::args_os();
+    let refused = std::env::current_exe().map(|program| {
+        let mut command = std::process::Command::new(program);
+        if let Some(name) = words.next() {
+            command.arg0(name);
+        }
+        command.args(words).exec()
+    });
+    tracing::error!(?refused, "cannot start anew: start the member again");
+    ExitCode::from(EXIT_USAGE)
+}
+
 fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode {
     if let Err(error) = logging::start(&config.log) {
         output::complain(error);
@@ -260,6 +282,7 @@ fn serve_member(config: quorate_server::Config, warnings: &[String]) -> ExitCode
             tracing::error!("{error}");
             match error {
                 RunError::Removed { .. } => ExitCode::from(EXIT_REMOVED),
+                RunError::Differs { .. } => start_anew(),
                 _ => ExitCode::from(EXIT_USAGE),
             }
         }

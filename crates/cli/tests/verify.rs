@@ -171,6 +171,68 @@ async fn no_flipped_byte_is_served() {
     }
 }
 
+/// What `quorate scrub` of one member says, and its exit status.
+fn scrubbed(cluster: &Cluster, member: usize) -> (Value, i32) {
+    let endpoint = format!("127.0.0.1:{}", cluster.members[member].client_port);
+    let output = Command::new(binary())
+        .args(["scrub", "--json", "--timeout", "30", "--endpoints", &endpoint])
+        .output()
+        .expect("it runs");
+    let json = serde_json::from_slice(&output.stdout).expect("JSON");
+    (json, output.status.code().expect("it ends by itself"))
+}
+
+/// The files of a member that holds each kind, and a byte of data in the middle of it.
+fn kinds(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let files = with_data(&dir.join("member"));
+    let middle = |(file, end): &(PathBuf, u64)| (file.clone(), *end / 2);
+    let of = |suffix: &str| {
+        let named = |file: &PathBuf| file.to_string_lossy().ends_with(suffix);
+        files.iter().find(|(file, _)| named(file)).map(middle)
+    };
+    let kinds = [".wal", ".checkpoint", ".manifest", "identity", "genesis.copy"];
+    kinds.iter().chain(&["roster"]).map(|kind| of(kind).expect("a file of each kind")).collect()
+}
+
+/// Bytes turn under a running member; it names and repairs them, and is killed.
+#[tokio::test]
+async fn a_running_member_repairs_its_files() {
+    let mut cluster = Cluster::start(settings(3)).await;
+    fill(&cluster.client(0), "k", 400, 256).await;
+    let victim = cluster.leader().await;
+    let (clean, status) = scrubbed(&cluster, victim);
+    assert_eq!((status, &clean["members"][0]["round"]["damaged"]), (0, &Value::from(0)), "{clean}");
+    let dir = cluster.members[victim].data_dir.clone();
+    let wal = with_data(&dir.join("member/wal"));
+    let (current, end) = wal.last().expect("a log").clone();
+    let mut places = kinds(&dir);
+    places.push((current, end / 2));
+    places.dedup();
+    for (file, at) in &places {
+        flip(file, *at);
+    }
+    let (found, status) = scrubbed(&cluster, victim);
+    let round = &found["members"][0]["round"];
+    assert_eq!(status, 0, "{found}");
+    // A checkpoint is one thing, whether its file or its manifest turned.
+    assert!(round["damaged"].as_u64() >= Some(places.len() as u64 - 1), "{found}");
+    assert!(round["unrepaired"].is_null(), "{found}");
+    for (file, _) in &places {
+        let text = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(round["findings"].to_string().contains(&text), "{text} of {found}");
+    }
+    let (again, _) = scrubbed(&cluster, victim);
+    assert_eq!(again["members"][0]["round"]["damaged"], 0, "{again}");
+    cluster.kill(victim);
+    let (words, status) = said(&dir);
+    assert_eq!((status, words.lines().last()), (0, Some("whole")), "{words}");
+    cluster.spawn(victim);
+    cluster.wait_ready_one(victim).await;
+    cluster.wait_agreement().await;
+    let log = cluster.log(victim);
+    assert!(log.contains("what was damaged on disk is repaired"), "{log}");
+}
+
 fn flip(file: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().read(true).write(true).open(file).expect("a file");

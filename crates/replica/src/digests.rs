@@ -37,6 +37,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Digests {
     points: BTreeMap<Index, BTreeMap<NodeId, u64>>,
+    agreed: Index,
 }
 
 impl Digests {
@@ -49,6 +50,16 @@ impl Digests {
         while self.points.len() > POINTS_MAX {
             self.points.pop_first();
         }
+    }
+
+    /// A quorum was seen to share our state there.
+    pub(crate) fn agree(&mut self, at: Index) {
+        self.agreed = self.agreed.max(at);
+    }
+
+    /// The latest point at which a quorum was seen to share our state.
+    pub(crate) fn agreed(&self) -> Index {
+        self.agreed
     }
 
     /// Our latest point, to be told to the others.

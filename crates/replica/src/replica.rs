@@ -21,7 +21,6 @@ mod wakefulness;
 mod witness;
 
 use crate::checkpoint::Checkpoint;
-use crate::digests::Digests;
 use crate::envelope::{self, Life, Ticket};
 use crate::held::HeldRecords;
 use crate::lessor::{LeaseAnswer, LeaseAsk, Lessor};
@@ -29,6 +28,7 @@ use crate::members::{Members, MembersError};
 use crate::message::Message;
 use crate::planted::Planted;
 use crate::store::{KvError, Outcome, Revision, Store};
+use agreement::Agreement;
 use bytes::Bytes;
 use quorate_core::{Buggify, Context, Index, NodeId, Position, Protocol, SystemModel, Term, Time};
 use quorate_protocols::consensus::raft::{self, Configuration, Entry, Ground, Raft};
@@ -50,7 +50,7 @@ const ENTRY_OVERHEAD_BYTES: u64 = 48;
 /// Of lessor and consensus in one turn: alone, a replica confirms its leadership while it flushes,
 /// and the lessor's answer may be a record.
 const FLUSHES: usize = 2;
-/// Pause between two turns of background compaction on an idle replica.
+/// Between two turns of background compaction on an idle replica.
 const SWEEP_PAUSE: Duration = Duration::from_millis(2);
 
 /// What a replica is made of.
@@ -247,6 +247,11 @@ pub enum Indication {
         /// Where it was seen.
         at: Index,
     },
+    /// Our state was in doubt and a quorum shares it: this replica serves again.
+    Healed {
+        /// Where.
+        at: Index,
+    },
     /// Replicas differ and no quorum can tell who is right.
     Disputed {
         /// Where it was seen.
@@ -325,10 +330,7 @@ pub struct Replica {
     reads: BTreeMap<Ticket, reads::Reading>,
     lessor: Lessor,
     wakefulness: Wakefulness,
-    digests: Digests,
-    fenced: Option<Index>,
-    /// Members differ here, and no quorum has shared our state since.
-    disputed: Option<Index>,
+    agreement: Agreement,
     /// The last long command that was announced.
     announced: Index,
     leader_seen: Option<NodeId>,
@@ -566,11 +568,9 @@ impl Protocol for Replica {
             writes: BTreeMap::new(),
             queued: BTreeSet::new(),
             reads: BTreeMap::new(),
-            digests: Digests::default(),
+            agreement: Agreement::default(),
             lessor: Lessor::new(config.life, config.raft.election_timeout),
             wakefulness: Wakefulness::new(),
-            fenced: None,
-            disputed: None,
             announced: Index(0),
             leader_seen: None,
             applied_commands: AppliedCommands::default(),

@@ -61,6 +61,12 @@ impl Checkpointing {
         if applied >= due { self.take(node) } else { None }
     }
 
+    /// The checkpoint to be written now, due or not, because what is on disk is damaged. None: one
+    /// is being written, or the state is good for none.
+    pub fn now(&mut self, node: &Replica) -> Option<Checkpoint> {
+        self.take(node)
+    }
+
     /// Takes one, unless one is being written. What is wrong must not push out the older
     /// checkpoints, which may be right; so a fenced member takes none.
     fn take(&mut self, node: &Replica) -> Option<Checkpoint> {

@@ -37,6 +37,7 @@ use crate::audit::{AuditSettings, FILE_BYTES_MIN, FILES_MIN};
 use crate::auth::TokenKind;
 use crate::dns::DnsSettings;
 use crate::overload::{DELAY_TARGET, INFLIGHT_BYTES, READ_TIMEOUT};
+use crate::scrub::ScrubSettings;
 use crate::timekeeping::{
     SERVERS_MAX, TIME_POLL_DEFAULT, TIME_POLL_MAX, TIME_POLL_MIN, TimeSource,
 };
@@ -132,6 +133,8 @@ pub struct Config {
     /// Log that is written between two checkpoints, at least; more if the state is larger, so that
     /// checkpoints never cost more than the log does. Unit: bytes.
     pub checkpoint_bytes: u64,
+    /// How what is on disk is read again.
+    pub scrub: ScrubSettings,
     /// Log kept in memory for followers that are a little behind; those who are further behind are
     /// sent a checkpoint. Unit: bytes.
     pub log_retain_bytes: usize,
@@ -313,6 +316,7 @@ impl Default for Config {
             learners_max: 1,
             auto_promote: false,
             checkpoint_bytes: 64 << 20,
+            scrub: ScrubSettings::default(),
             client_threads: None,
             log_retain_bytes: 64 << 20,
             quota_backend_bytes: Some(QUOTA_BACKEND_BYTES_DEFAULT),
@@ -380,6 +384,7 @@ impl Config {
         range("max-txn-ops", self.max_txn_ops.into(), 1, u32::MAX.into())?;
         range("max-request-bytes", self.max_request_bytes, 1, REQUEST_BYTES_MAX)?;
         range("checkpoint-bytes", self.checkpoint_bytes, 1, u64::MAX)?;
+        range("scrub-rate", self.scrub.rate, 64 << 10, u64::MAX)?;
         range("max-concurrent-streams", self.max_concurrent_streams.into(), 1, u32::MAX.into())
     }
 

@@ -13,12 +13,12 @@
 //! ```
 
 use crate::config::Config;
-use crate::peers::{replace_file, with_checksum, without_checksum};
+use crate::peers::without_checksum;
+use crate::sealed;
 use crate::url::Url;
 use quorate_core::NodeId;
 use quorate_replica::members::{Members, Seat};
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -51,7 +51,7 @@ impl Genesis {
 
     /// What is written in a directory. None: nothing is.
     pub(crate) fn read(dir: &Path) -> io::Result<Option<Genesis>> {
-        match fs::read_to_string(dir.join(FILE)) {
+        match sealed::read(&dir.join(FILE), |text| parse(text).is_some()) {
             Ok(text) => parse(&text)
                 .map(Some)
                 .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the file is damaged")),
@@ -66,7 +66,7 @@ impl Genesis {
         for (id, seat) in self.members.iter() {
             text += &format!("member {:016x} {}\n", id.0, seat.peer_urls.join(","));
         }
-        replace_file(&dir.join(FILE), with_checksum(&text).as_bytes())
+        sealed::write(&dir.join(FILE), &text)
     }
 }
 
@@ -85,6 +85,7 @@ pub(crate) fn parse(text: &str) -> Option<Genesis> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_a_cluster_began_with_is_kept_and_damage_is_noticed() {
@@ -94,6 +95,7 @@ mod tests {
         genesis.write(dir.path()).expect("writable");
         assert_eq!(Genesis::read(dir.path()).expect("readable"), Some(genesis));
         let good = fs::read(dir.path().join(FILE)).expect("the file");
+        fs::remove_file(sealed::copy_of(&dir.path().join(FILE))).expect("a copy");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -5,6 +5,7 @@ use crate::host::{Ask, Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::reply::Reply;
+use crate::scrub::ScrubReport;
 use crate::timekeeping::Timekeeper;
 use crate::watch::Hub;
 use bytes::Bytes;
@@ -142,6 +143,24 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// What the scrubber of this member says of itself.
+    pub fn scrub_report(&self) -> ScrubReport {
+        let mut report = self.shared.scrub.report();
+        report.member = format!("{:x}", self.shared.member_id);
+        report
+    }
+
+    /// Damaged places that it found and that wait to be repaired.
+    pub fn scrub_outstanding(&self) -> u64 {
+        self.shared.scrub.outstanding()
+    }
+
+    /// Asks for a look at the whole disk. Answers with its number: it is over once
+    /// [`ScrubReport::finished`] is no less.
+    pub fn scrub_now(&self) -> u64 {
+        self.shared.scrub.ask()
+    }
+
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }
     }

@@ -2,6 +2,7 @@
 //! when a checkpoint is taken.
 
 mod ask;
+mod fence;
 
 pub(crate) use ask::{Ask, ChangeReply};
 
@@ -15,11 +16,12 @@ use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{Link, Shared as PeersShared};
 use crate::register::Register;
 use crate::reply::Reply;
+use crate::scrub;
 use crate::timekeeping::Timekeeper;
 use crate::tls::Gauges;
 use crate::watch::{Feeder, Hub};
 use crate::witness::{Clue, Witness};
-use quorate_core::{NodeId, Position, Term, Time};
+use quorate_core::{Index, NodeId, Position, Term, Time};
 use quorate_drivers::live::{Host, Inbox, LogHandle, monotonic_now};
 use quorate_protocols::consensus::raft::Configuration;
 use quorate_replica::members::Members;
@@ -59,6 +61,10 @@ pub(crate) struct Shared {
     peers: OnceLock<Arc<PeersShared>>,
     /// This member was removed from the cluster.
     removed: watch::Sender<bool>,
+    /// A quorum was seen to share a state that was in doubt.
+    healed: watch::Sender<bool>,
+    /// Where this member's state was seen to differ, and up to where a quorum shared it.
+    differs: watch::Sender<Option<(Index, Index)>>,
     pub(crate) inbox: Arc<Inbox<Message, Ask>>,
     pub(crate) next_ticket: AtomicU64,
     pub(crate) waiting: Arc<AtomicUsize>,
@@ -90,6 +96,8 @@ pub(crate) struct Shared {
     leader: watch::Sender<(Term, Option<NodeId>)>,
     /// Damaged checkpoints that no newer one has replaced.
     pub(crate) damaged_checkpoints: AtomicU64,
+    /// What reads the disk again.
+    pub(crate) scrub: scrub::Desk,
     guard: OnceLock<Guard>,
     witness: Witness,
 }
@@ -114,6 +122,8 @@ impl Shared {
             is_witness: AtomicBool::new(false),
             peers: OnceLock::new(),
             removed: watch::Sender::new(false),
+            healed: watch::Sender::new(false),
+            differs: watch::Sender::new(None),
             inbox,
             next_ticket: AtomicU64::new(1),
             waiting: Arc::default(),
@@ -132,6 +142,7 @@ impl Shared {
             fresh_since: AtomicU64::new(0),
             leader: watch::Sender::new((Term(0), None)),
             damaged_checkpoints: AtomicU64::new(0),
+            scrub: scrub::Desk::default(),
             guard: OnceLock::new(),
             witness: Witness::default(),
         }
@@ -160,11 +171,6 @@ impl Shared {
             return None;
         }
         Some(self.published.read().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    /// Errors: this member was found to differ from a quorum.
-    pub(crate) fn is_whole(&self) -> Result<(), Refusal> {
-        if self.fenced.load(Ordering::Acquire) { Err(Refusal::Corrupt) } else { Ok(()) }
     }
 
     /// Puts in who watches over the assumptions. Panics: there is one already.
@@ -440,6 +446,12 @@ impl ReplicaHost {
         }
     }
 
+    fn checkpoint_now(&mut self, node: &Replica) {
+        if let Some(checkpoint) = self.checkpointing.now(node) {
+            self.write_checkpoint(checkpoint);
+        }
+    }
+
     fn write_checkpoint(&mut self, checkpoint: Checkpoint) {
         let begun = Instant::now();
         let shared = Arc::clone(&self.shared);
@@ -490,6 +502,11 @@ impl ReplicaHost {
         self.vitals.is_mending = raft.is_mending();
         self.vitals.holds_lease = raft.holds_lease(monotonic_now());
         self.vitals.is_disputed = node.disputed().is_some();
+        if let (Some(since), false) = (node.fenced(), self.errors.contains_key("diverged")) {
+            let text =
+                format!("state in doubt since entry {since}: fenced until a quorum shares it");
+            self.errors.insert("diverged", text);
+        }
         if !self.vitals.is_disputed {
             self.errors.remove("disputed");
         }
@@ -573,6 +590,7 @@ impl Host<Replica> for ReplicaHost {
                 requests.push(Request::Install(checkpoint));
             }
             Ask::TrustClock { until } => requests.push(Request::TrustClock { until }),
+            Ask::CheckpointNow => self.checkpoint_now(node),
             Ask::CheckpointTaken { outcome } => self.checkpoint_taken(outcome, node, requests),
             Ask::CheckpointSent { to, outcome } => requests.push(match outcome {
                 Ok(position) => Request::CheckpointSent { to, position },
@@ -627,12 +645,12 @@ impl Host<Replica> for ReplicaHost {
                 }
             }
             Indication::Diverged { at } => {
-                tracing::error!(index = %at, "this member's state differs from a quorum's: fenced");
-                let span = quorate_replica::DIGEST_EVERY;
-                let text = format!("state diverged within the {span} entries up to {at}: fenced");
+                let text = self.shared.diverged(at, node.agreed());
                 self.errors.insert("diverged", text);
-                self.shared.fenced.store(true, Ordering::Release);
-                self.shared.watch.fence();
+            }
+            Indication::Healed { at } => {
+                self.errors.remove("diverged");
+                self.shared.believed(at);
             }
             Indication::Disputed { at } => {
                 tracing::error!(index = %at, "members differ and no quorum can tell who is right");

@@ -20,7 +20,7 @@ use quorate_replica::store::Store;
 use quorate_replica::{Checkpoint, Life, MemberTerms, Replica, decode_metadata};
 use quorate_storage::{
     CheckpointError, Checkpoints, Damage, Disk, LogIdentity, Recovered, Recovery, Wal, WalError,
-    WalOptions,
+    WalOptions, Weight,
 };
 use std::collections::BTreeSet;
 use std::io::BufReader;
@@ -320,11 +320,12 @@ impl<D: Disk> Iterator for Records<D> {
 }
 
 fn is_lost_hint(next: &Result<Recovered, WalError>) -> bool {
-    let kind = match next {
-        Ok(Recovered::Damaged(damage)) => damage.kind,
-        _ => None,
-    };
-    kind.is_some_and(|kind| codec::HINT_KINDS.contains(&kind))
+    let Ok(Recovered::Damaged(damage)) = next else { return false };
+    match damage.kind {
+        Some(kind) => codec::HINT_KINDS.contains(&kind),
+        // What is no entry and was not written twice is a hint.
+        None => damage.position == Some(Position::ZERO) && damage.weight == Weight::NotCritical,
+    }
 }
 
 /// Damage in the words of the consensus. A place in the log is enough to know that it was an entry.

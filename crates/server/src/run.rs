@@ -11,6 +11,7 @@ use crate::auth::{Certificates, Gate, Passwords, Tokens};
 use crate::clock_rate;
 use crate::config::{Config, MetricsDetail};
 use crate::dns::{self, Dns};
+use crate::doubt::{ATTEMPTS_MAX, Doubt};
 use crate::force;
 use crate::gateway::Visitors;
 use crate::genesis::Genesis;
@@ -21,23 +22,25 @@ use crate::identity::{Identity, IdentityError, random};
 use crate::peers;
 use crate::peers::bulk::CheckpointDesk;
 use crate::peers::{Neighbours, Peers, Profile, Receive, Roster};
-use crate::recover::{self, Found, Home, ReplicaSettings};
+use crate::recover::{self, Found, Home, Records, ReplicaSettings};
 use crate::reply::Reply;
+use crate::scrub::{self, Scrubber};
 use crate::timekeeping::Timekeeper;
 use crate::tls::{self, Door, Listener, Secured};
 use crate::upkeep;
 use crate::url::Url;
-use crate::wal_log::WalLog;
+use crate::wal_log::{Segments, WalLog};
 use crate::witness::{Clue, ExitNotice, Notices};
-use quorate_core::{NodeId, Time};
+use quorate_core::{Index, NodeId, Time};
 use quorate_drivers::live::{Inbox, InboxLimits, Live, LogThread, Stopped};
 use quorate_protocols::consensus::raft::LeaseTerms;
 use quorate_protocols::time::synchronizer::Message as TimeMessage;
 use quorate_replica::members::{Members, MembersCommand};
 use quorate_replica::{Life, MemberTerms, Message, Replica};
-use quorate_storage::RealDisk;
+use quorate_storage::{RealDisk, Wal};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -92,12 +95,13 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let home = Home::of(&dir, &config, &identity);
     let settings = replica_settings(&config, me, &genesis);
     force_if_wanted(&config, &home, &settings)?;
-    let found = recover::open(RealDisk, &home)?;
+    let (doubt, found) = open_home(&dir, &home)?;
     let Found { wal, checkpoints, checkpoint, damaged_checkpoints, records } = found;
+    let damaged = records.recovery().damaged_places + damaged_checkpoints as u64;
     let inbox = Arc::new(Inbox::new(InboxLimits::default()));
     let life = Life(random().map_err(RunError::System)?);
     let replica_config = settings.replica(life, checkpoint);
-    let node = recover::restore(&replica_config, records)?;
+    let node = restore(&replica_config, records, doubt)?;
     drop(replica_config);
     // Who joins has heard of members that its own log does not name yet.
     let members = if identity.admitted { node.members_of_log() } else { members };
@@ -105,8 +109,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let (inboxed, kept) = (Arc::clone(&inbox), Arc::clone(&time));
     let shared = Arc::new(Shared::new(cluster, me, life, inboxed, kept, gauges));
     shared.damaged_checkpoints.store(damaged_checkpoints as u64, Ordering::Relaxed);
-    shared.set_members(node.members().clone());
-    shared.set_configuration(node.raft().configuration().clone());
+    show(&shared, &node);
     let desk = Arc::new(CheckpointDesk::new(checkpoints));
     let receiver = Receiver { shared: Arc::clone(&shared), desk: Arc::clone(&desk) };
     let roster = open_roster(&dir, me, identity.data)?;
@@ -125,8 +128,7 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         identity.admit(&dir)?;
     }
 
-    let log = WalLog::new(wal, Arc::clone(&shared.metrics));
-    let log = LogThread::start(log, Arc::clone(&inbox)).map_err(RunError::System)?;
+    let (log, segments) = start_log(wal, damaged, &shared)?;
     let mut host = ReplicaHost::new(
         Arc::clone(&shared),
         peers.shared(),
@@ -144,11 +146,13 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
     let ports = open_ports(&config, &shared, doors.clients, doors.monitors)?;
     let _dns = Dns::start(doors.dns, Handle::new(Arc::clone(&shared)))?;
     start_tasks(&shared, &config, notices)?;
+    let scrubber = start_scrubber(&shared, (&peers, desk), &log, segments, &config)?;
 
     let outcome = tokio::select! {
         () = signals.any() => Ok(()),
         verdict = peers.failed() => Err(verdict.into()),
         () = left(&shared) => Err(removed(&shared)),
+        at = to_be_healed(&shared, doubt, &dir) => Err(RunError::Differs { at }),
         stopped = &mut ended => Err(broken(stopped)),
     };
     if matches!(outcome, Err(RunError::Removed { .. })) {
@@ -160,10 +164,69 @@ async fn run_member(config: Config, notices: Notices) -> Result<(), RunError> {
         let _ = tokio::time::timeout(STEP_ASIDE_TIMEOUT, ended).await;
     }
     peers.say_goodbye();
-    // Ends the log thread after a last sync, and settles the log.
-    let _ = tokio::task::spawn_blocking(|| drop(log)).await; // A panic of it was told to the loop.
+    // Ends the log thread after a last sync, and settles the log; its panic was told to the loop.
+    let _ = tokio::task::spawn_blocking(|| drop((scrubber, log))).await;
     tracing::info!("stopped");
     outcome
+}
+
+/// Opens what is on the disk, without what may hold a wrong state if the last life ended with one.
+fn open_home(dir: &Path, home: &Home) -> Result<(Option<Doubt>, Found<RealDisk>), RunError> {
+    let doubt = Doubt::read(dir).map_err(RunError::System)?;
+    if let Some(doubt) = &doubt {
+        doubt.discard(RealDisk, home)?;
+    }
+    Ok((doubt, recover::open(RealDisk, home)?))
+}
+
+/// The replica as it was; in doubt, if its last life ended so.
+fn restore(
+    config: &quorate_replica::Config,
+    records: Records<RealDisk>,
+    doubt: Option<Doubt>,
+) -> Result<Replica, RunError> {
+    let mut node = recover::restore(config, records)?;
+    doubt.into_iter().for_each(|doubt| node.doubt(doubt.since));
+    Ok(node)
+}
+
+/// Shows others what a replica begins with.
+fn show(shared: &Shared, node: &Replica) {
+    shared.set_fenced(node.fenced().is_some());
+    shared.set_members(node.members().clone());
+    shared.set_configuration(node.raft().configuration().clone());
+}
+
+/// The thread of the log, and what reads its segments beside it.
+fn start_log(
+    wal: Wal<RealDisk>,
+    damaged: u64,
+    shared: &Shared,
+) -> Result<(LogThread, Segments), RunError> {
+    let log = WalLog::new(wal, Arc::clone(&shared.metrics));
+    let segments = log.segments(damaged);
+    let thread = LogThread::start(log, Arc::clone(&shared.inbox)).map_err(RunError::System)?;
+    Ok((thread, segments))
+}
+
+/// What reads the disk again, beside everything else.
+fn start_scrubber(
+    shared: &Arc<Shared>,
+    (peers, checkpoints): (&Peers, Arc<CheckpointDesk>),
+    log: &LogThread,
+    segments: Segments,
+    config: &Config,
+) -> Result<Scrubber, RunError> {
+    let parts = scrub::Parts {
+        shared: Arc::clone(shared),
+        peers: peers.shared(),
+        checkpoints,
+        log: log.handle(),
+        segments,
+        dir: config.data_dir.join("member"),
+        settings: config.scrub,
+    };
+    Scrubber::start(parts).map_err(RunError::System)
 }
 
 fn force_if_wanted(
@@ -181,6 +244,7 @@ fn force_if_wanted(
 /// What looks after a member beside its loop; the tasks end with the runtime.
 fn start_tasks(shared: &Arc<Shared>, config: &Config, notices: Notices) -> Result<(), RunError> {
     tokio::spawn(announce(Arc::clone(shared), config.clone()));
+    tokio::spawn(forget_doubt(Arc::clone(shared), config.data_dir.join("member")));
     tokio::spawn(publish(Handle::new(Arc::clone(shared)), config.clone()));
     upkeep::start(shared, config);
     guarantees::start(shared).map_err(RunError::System)?;
@@ -389,9 +453,34 @@ async fn meet_the_cluster(members: usize, peers: &Peers) -> Result<(), RunError>
     }
 }
 
-fn open_roster(dir: &std::path::Path, me: u64, data: u64) -> Result<Roster, RunError> {
+fn open_roster(dir: &Path, me: u64, data: u64) -> Result<Roster, RunError> {
     Roster::open(dir, NodeId(me), data)
         .map_err(|error| RunError::Identity(IdentityError::Io { path: dir.join("roster"), error }))
+}
+
+/// Returns when this member's state is wrong and it is to start anew, which is written down.
+async fn to_be_healed(shared: &Shared, before: Option<Doubt>, dir: &Path) -> Index {
+    let (since, agreed) = shared.differs().await;
+    let next = Doubt::next(before, since, agreed);
+    match next.map(|doubt| doubt.write(dir)) {
+        Some(Ok(())) => return since,
+        Some(Err(error)) => tracing::error!(%error, "cannot write down that the state is wrong"),
+        None => tracing::error!(
+            attempts = ATTEMPTS_MAX,
+            "the state was built anew and is wrong again: this member stays fenced. Keep its \
+             data directory for whoever looks into it, and give its place to a new one: 'quorate \
+             member replace'"
+        ),
+    }
+    std::future::pending().await
+}
+
+/// Once a quorum shares what was in doubt, nothing is in doubt any more.
+async fn forget_doubt(shared: Arc<Shared>, dir: PathBuf) {
+    shared.healed().await;
+    if let Err(error) = Doubt::clear(&dir) {
+        tracing::warn!(%error, "cannot forget that the state was in doubt");
+    }
 }
 
 /// Returns when this member was removed, a moment after that: the others are to hear of it, and who

@@ -22,6 +22,7 @@ use quorate_core::Position;
 use quorate_replica::{Checkpoint, encode_metadata};
 use quorate_storage::{CheckpointError, Checkpoints, Disk, Incoming, Manifest};
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -128,6 +129,39 @@ impl<D: Disk> Shelf<D> {
             return Err(CheckpointError::NotFound { position });
         }
         Ok(())
+    }
+
+    /// Where the log stood at each checkpoint, whole or not; newest first.
+    ///
+    /// Errors: those of the disk.
+    pub fn positions(&self) -> Result<Vec<Position>, CheckpointError> {
+        self.checkpoints.positions()
+    }
+
+    /// Reads a checkpoint to its end, in steps that `pace` is told of.
+    ///
+    /// Errors: [`CheckpointError::Damaged`], [`CheckpointError::NotFound`]; those of the disk.
+    pub fn verify(
+        &self,
+        position: Position,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Manifest, CheckpointError> {
+        self.checkpoints.verify_paced(position, pace)
+    }
+
+    /// The file of a checkpoint.
+    pub fn path_of(&self, position: Position) -> PathBuf {
+        self.checkpoints.path_of(position)
+    }
+
+    /// Takes a checkpoint that was found damaged out of use; its data is kept, to be looked at.
+    ///
+    /// Errors: those of the disk.
+    pub fn set_aside(&self, position: Position) -> Result<(), CheckpointError> {
+        if self.checkpoints.set_aside_if_damaged(position)? {
+            tracing::error!(%position, "a checkpoint is damaged: set it aside");
+        }
+        self.tidy()
     }
 
     /// What a peer is to be told of the checkpoint at `position`; none if that is not the newest

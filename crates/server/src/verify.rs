@@ -9,14 +9,14 @@
 //!
 //! | part | looked at |
 //! |---|---|
-//! | `identity`, `roster`, `genesis` | their checksums |
+//! | `identity`, `roster`, `genesis` | their checksums, and those of their copies |
 //! | each checkpoint | the manifest, every block, the footer |
 //! | the log | every frame and header; each lost record by its name |
 //! | all of it | the replica is built as at a start |
 
 use crate::identity::{Identity, IdentityError};
-use crate::peers::without_checksum;
 use crate::recover::{self, Home, RecoverError, ReplicaSettings};
+use crate::sealed::{self, Pair};
 use quorate_core::{Buggify, NodeId};
 use quorate_protocols::consensus::raft::codec;
 use quorate_replica::members::Members;
@@ -183,7 +183,7 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Report, VerifyE
             false => start(&home, identity.member),
         },
     };
-    roster(&dir, &mut report);
+    small_files(&dir, &mut report);
     checkpoints(&home, &mut report);
     log(&home, &mut report);
     Ok(report)
@@ -191,8 +191,15 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Report, VerifyE
 
 fn identity(dir: &Path) -> Result<Identity, VerifyError> {
     let path = dir.join("identity");
-    match fs::read_to_string(&path) {
-        Ok(text) => Identity::parse(&text, dir).map_err(VerifyError::Identity),
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            // As at a start: what is damaged is read from the copy.
+            Identity::parse(&text, dir).or_else(|error| {
+                let copy = fs::read_to_string(sealed::copy_of(&path)).unwrap_or_default();
+                Identity::parse(&copy, dir).map_err(|_| VerifyError::Identity(error))
+            })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(VerifyError::NoData { dir: dir.to_owned() })
         }
@@ -240,22 +247,25 @@ fn start(home: &Home, member: u64) -> Start {
     started.unwrap_or_else(|error: RecoverError| Start::No { why: error.to_string() })
 }
 
-fn roster(dir: &Path, report: &mut Report) {
-    checked(dir, "roster", report);
-    checked(dir, "genesis", report);
-}
-
-fn checked(dir: &Path, file: &str, report: &mut Report) {
-    let what = file.to_owned();
-    match fs::read_to_string(dir.join(file)) {
-        Ok(text) if without_checksum(&text).is_some() => {}
-        Ok(_) => {
-            let why = "its checksum does not match".to_owned();
-            report.damage.push(Finding { what, why });
-        }
-        // A member that never met a peer has no roster, and one of an old version no genesis.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => report.damage.push(Finding { what, why: error.to_string() }),
+fn small_files(dir: &Path, report: &mut Report) {
+    for file in sealed::FILES {
+        let path = dir.join(file);
+        // One of an older version has no copies, and is none the worse for it.
+        let has_copy = sealed::copy_of(&path).exists();
+        let (what, why) = match sealed::look(&path) {
+            Ok(Pair::Whole) => continue,
+            Ok(Pair::CopyDamaged) if !has_copy => continue,
+            Ok(Pair::CopyDamaged) => (format!("the copy of {file}"), "it is not the same"),
+            Ok(Pair::FileDamaged) => (file.to_owned(), "its checksum does not match"),
+            Ok(Pair::BothDamaged) => {
+                (file.to_owned(), "its checksum does not match, nor that of a copy")
+            }
+            Err(error) => {
+                report.found(file, &error);
+                continue;
+            }
+        };
+        report.damage.push(Finding { what, why: why.to_owned() });
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::metrics::Metrics;
 use quorate_core::{Frame, Index};
 use quorate_drivers::live::{Log, LogError};
-use quorate_storage::{Prepared, RealDisk, Wal, WalError};
+use quorate_storage::{Place, Prepared, RealDisk, Wal, WalError, WalScrubber};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,12 +18,44 @@ pub(crate) struct WalLog {
     metrics: Arc<Metrics>,
     /// The last sync failed for want of space.
     full: bool,
+    /// How far the log is synced, for who reads along: a packed place.
+    synced: Arc<AtomicU64>,
+}
+
+/// The segments of a log, to be read beside it.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    /// Who reads them.
+    pub(crate) scrubber: WalScrubber<RealDisk>,
+    /// How far the log is synced, as a packed place; it goes on as the log does.
+    synced: Arc<AtomicU64>,
+    /// Places that were found damaged at the start.
+    pub(crate) damaged: u64,
+}
+
+impl Segments {
+    /// How far the log is synced.
+    pub(crate) fn synced(&self) -> Place {
+        Place::from_u64(self.synced.load(Ordering::Acquire))
+    }
 }
 
 impl WalLog {
     /// The log; its syncs are counted in `metrics`.
     pub(crate) fn new(wal: Wal<RealDisk>, metrics: Arc<Metrics>) -> WalLog {
-        WalLog { wal: Some(wal), preparing: None, metrics, full: false }
+        let synced = Arc::new(AtomicU64::new(wal.synced().to_u64()));
+        WalLog { wal: Some(wal), preparing: None, metrics, full: false, synced }
+    }
+
+    /// The segments, for who reads them beside this log. `damaged`: places that the start found so.
+    pub(crate) fn segments(&self, damaged: u64) -> Segments {
+        let wal = self.wal.as_ref().expect("the log is open until it is dropped");
+        Segments { scrubber: wal.scrubber(), synced: Arc::clone(&self.synced), damaged }
+    }
+
+    fn tell_synced(&mut self) {
+        let synced = self.wal().synced().to_u64();
+        self.synced.store(synced, Ordering::Release);
     }
 
     fn wal(&mut self) -> &mut Wal<RealDisk> {
@@ -70,6 +103,7 @@ impl Log for WalLog {
         }
         self.full = full;
         synced.map_err(fatal)?;
+        self.tell_synced();
         self.metrics.log_sync.observe(begun.elapsed());
         let prepared = self.prepare();
         self.metrics.log_turn.observe(begun.elapsed());
@@ -82,6 +116,17 @@ impl Log for WalLog {
 
     fn idle(&mut self) -> Result<(), LogError> {
         self.wal().mark().map_err(fatal)
+    }
+
+    fn seal(&mut self) -> Result<(), LogError> {
+        match self.wal().seal() {
+            // The next sync begins the segment, when there is space.
+            Err(error) if error.wants_space() => Ok(()),
+            sealed => {
+                self.tell_synced();
+                sealed.map_err(fatal)
+            }
+        }
     }
 
     fn release(&mut self, upto: Index) -> Result<(), LogError> {

@@ -31,6 +31,6 @@ pub use mutant::Mutant;
 #[cfg(any(test, feature = "mutants"))]
 pub use mutant::{Planted, with_mutant};
 pub use wal::{
-    Damage, FRAME_PAYLOAD_MAX, Place, Preparation, Prepared, Recovered, Recovery,
-    STICKY_PAYLOAD_MAX, TornTail, Wal, WalError, WalOptions,
+    Damage, FRAME_PAYLOAD_MAX, Flaw, FlawedPart, Place, Preparation, Prepared, Recovered, Recovery,
+    STICKY_PAYLOAD_MAX, SegmentFound, TornTail, Wal, WalError, WalOptions, WalScrubber, Weight,
 };

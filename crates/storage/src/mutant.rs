@@ -37,6 +37,9 @@ quorate_core::planted_bugs! {
         FullIsDone = "full-is-done",
         /// A received checkpoint is published without being verified.
         TrustReceived = "trust-received",
+        /// A scrubber looks at the headers of segments and takes the rest on trust (Bairavasundaram
+        /// et al., "An Analysis of Latent Sector Errors in Disk Drives", 2007: what is not read).
+        ScrubReadsHeaders = "scrub-reads-headers",
     }
 }
 

@@ -143,6 +143,8 @@ fn limits(settings: &Settings, config: &mut Config) -> Result<(), UsageError> {
     config.loop_delay_max = bound(settings, "loop-delay-max");
     settings.number("checkpoint-bytes", &mut config.checkpoint_bytes)?;
     settings.number("log-retain-bytes", &mut config.log_retain_bytes)?;
+    settings.duration("scrub-interval", &mut config.scrub.interval);
+    settings.number("scrub-rate", &mut config.scrub.rate)?;
     if let Some(text) = settings.text("client-threads").filter(|text| *text != "auto") {
         let threads = text.parse::<u16>().map_err(|_| settings.bad("client-threads", THREADS))?;
         config.client_threads = Some(threads.into());

@@ -160,6 +160,13 @@ const OWN: &[Flag] = &[
         "bytes of log kept in memory for slow followers",
     ),
     Flag::used(
+        "scrub-interval",
+        Duration,
+        "24h",
+        "pause between two looks at everything on disk; 0s: only when asked",
+    ),
+    Flag::used("scrub-rate", Count, "16777216", "bytes on disk read again in a second, at most"),
+    Flag::used(
         "time-source",
         Repeated,
         "",

@@ -9,6 +9,7 @@ use quorate_server::config::{
     AutoCompaction, ClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
 };
 use quorate_server::dns::{DnsAccess, DnsSettings, WhenStale};
+use quorate_server::scrub::ScrubSettings;
 use quorate_server::tls::{Side, TlsConfig, TlsVersion};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -36,12 +37,14 @@ const ETCD_3_4: &str = "
     experimental-warning-apply-duration force-new-cluster debug log-package-levels";
 
 /// Every flag that is used, mostly with a value other than its default.
-const ALL_USED: [(&str, &str); 96] = [
+const ALL_USED: [(&str, &str); 98] = [
     ("name", "a"),
     ("data-dir", "/d"),
     ("wal-dir", "/w"),
     ("checkpoint-bytes", "7"),
     ("log-retain-bytes", "8"),
+    ("scrub-interval", "1h"),
+    ("scrub-rate", "65536"),
     ("heartbeat-interval", "20"),
     ("election-timeout", "200"),
     ("election-timeout-min", "150"),
@@ -240,6 +243,7 @@ fn everything() -> Config {
         lease_reads: true,
         client_threads: Some(3),
         log_retain_bytes: 8,
+        scrub: ScrubSettings { interval: Duration::from_secs(3_600), rate: 65_536 },
         quota_backend_bytes: Some(4 << 30),
         auto_compaction: Some(AutoCompaction::Revision(1_000)),
         max_txn_ops: 9,

@@ -39,6 +39,12 @@ pub trait Log: Send + 'static {
     /// Nothing has been appended for a while.
     fn idle(&mut self) -> Result<(), LogError>;
 
+    /// What was written so far is to be in files that nothing more is written to, so that it can be
+    /// released; what a member must remember is repeated after it, durably.
+    fn seal(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+
     /// Entries up to `upto` are held by a checkpoint and need not be kept.
     fn release(&mut self, upto: Index) -> Result<(), LogError>;
 
@@ -51,6 +57,7 @@ struct Work {
     frames: Vec<Frame>,
     written: Lsn,
     release: Option<Index>,
+    seal: bool,
     stop: bool,
     sleeping: bool,
     bytes: u64,
@@ -117,6 +124,19 @@ impl LogHandle {
         let mut work = self.shared.lock();
         work.release = work.release.max(Some(upto));
         self.shared.wake(work);
+    }
+
+    /// What was written so far is to be in files of its own: see [`Log::seal`].
+    pub fn seal(&self) {
+        let mut work = self.shared.lock();
+        work.seal = true;
+        self.shared.wake(work);
+    }
+
+    /// True while something is on its way to the disk, or waits for it.
+    pub fn is_busy(&self) -> bool {
+        let work = self.shared.lock();
+        !work.frames.is_empty() || work.busy_since.is_some()
     }
 
     /// Why the log stands still, if it waits for space.
@@ -198,7 +218,7 @@ fn run<M, A>(mut log: impl Log, shared: &Shared, inbox: &Inbox<M, A>) -> Result<
     let mut frames = Vec::new();
     let mut settled = true;
     loop {
-        let (written, release, stop) = wait(shared, &mut frames, settled);
+        let Wanted { written, release, seal, stop } = wait(shared, &mut frames, settled);
         if !frames.is_empty() {
             frames.iter().for_each(|frame| log.append(frame));
             frames.clear();
@@ -210,6 +230,9 @@ fn run<M, A>(mut log: impl Log, shared: &Shared, inbox: &Inbox<M, A>) -> Result<
         } else if !settled {
             log.idle()?;
             settled = true;
+        }
+        if seal {
+            log.seal()?;
         }
         if let Some(upto) = release {
             log.release(upto)?;
@@ -249,10 +272,21 @@ fn sync(log: &mut impl Log, shared: &Shared) -> Result<bool, LogError> {
     Ok(true)
 }
 
-/// Swaps the waiting frames out. Returns without any only to settle, to release or to stop.
-fn wait(shared: &Shared, frames: &mut Vec<Frame>, settled: bool) -> (Lsn, Option<Index>, bool) {
+/// What a turn of the log is to do beside writing frames.
+struct Wanted {
+    written: Lsn,
+    release: Option<Index>,
+    seal: bool,
+    stop: bool,
+}
+
+/// Swaps the waiting frames out. Returns without any only to settle, to seal, to release or to
+/// stop.
+fn wait(shared: &Shared, frames: &mut Vec<Frame>, settled: bool) -> Wanted {
     let mut work = shared.lock();
-    let idle = |work: &mut Work| work.frames.is_empty() && work.release.is_none() && !work.stop;
+    let idle = |work: &mut Work| {
+        work.frames.is_empty() && work.release.is_none() && !work.seal && !work.stop
+    };
     if idle(&mut work) {
         work.sleeping = true;
         work = if settled {
@@ -266,5 +300,10 @@ fn wait(shared: &Shared, frames: &mut Vec<Frame>, settled: bool) -> (Lsn, Option
     std::mem::swap(&mut work.frames, frames);
     work.busy_since = Some(monotonic_now());
     // Stop only when nothing is left: what was handed over must still be synced.
-    (work.written, work.release.take(), work.stop)
+    Wanted {
+        written: work.written,
+        release: work.release.take(),
+        seal: std::mem::take(&mut work.seal),
+        stop: work.stop,
+    }
 }

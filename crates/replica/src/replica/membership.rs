@@ -118,7 +118,7 @@ impl Replica {
     }
 
     pub(super) fn change(&mut self, ticket: Ticket, envelope: Bytes, cx: &mut Context<'_, Self>) {
-        if self.fenced.is_some() {
+        if self.agreement.fenced.is_some() {
             return cx.indicate(Indication::Changed { ticket, answer: Err(Refusal::Corrupt) });
         }
         let state = ChangeState::Queued(envelope);
@@ -279,7 +279,7 @@ impl Replica {
         let knows =
             self.applied.term == self.raft.term() || self.planted(ReplicaMutant::ReconciledBehind);
         let leads = self.raft.leader() == Some(cx.id) && knows;
-        if !leads || self.members.is_empty() || self.fenced.is_some() {
+        if !leads || self.members.is_empty() || self.agreement.fenced.is_some() {
             return;
         }
         self.promote_the_ready(cx);

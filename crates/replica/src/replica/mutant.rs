@@ -55,6 +55,8 @@ quorate_core::planted_bugs! {
         WitnessGivesCheckpoint = "witness-gives-checkpoint",
         /// A witness that was elected stays the leader, though it can serve nobody.
         WitnessLeadsOn = "witness-leads-on",
+        /// A state that is in doubt is believed as soon as nobody contradicts, whoever shares it.
+        HealedUnproven = "healed-unproven",
     }
 }
 

@@ -27,7 +27,7 @@ impl Replica {
 
     /// Why nobody is served here, ever.
     pub(super) fn serves_nothing(&self) -> Option<Refusal> {
-        match self.fenced {
+        match self.agreement.fenced {
             Some(_) => Some(Refusal::Corrupt),
             None => self.is_witness().then_some(Refusal::Witness),
         }
@@ -48,7 +48,7 @@ impl Replica {
             return;
         }
         self.store = Store::new();
-        self.digests = Digests::default();
+        self.agreement.digests = Digests::default();
         self.leases_installed(cx.now);
         if !was_witness {
             // What was sent before may still happen.

@@ -29,6 +29,7 @@ pub(crate) fn router(handle: Handle, calls: Arc<Calls>) -> Router {
         .route("/health", get(health))
         .route("/guarantees", get(guarantees))
         .route("/metrics", get(told_metrics))
+        .route("/scrub", get(scrub_report).post(scrub_now))
         .route("/time", get(time))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz));
@@ -82,6 +83,20 @@ async fn guarantees(State(sides): State<Sides>) -> Response {
     let report = sides.handle.guarantees();
     let json = serde_json::to_string(&report).expect("numbers and text");
     ([(CONTENT_TYPE, "application/json")], json + "\n").into_response()
+}
+
+/// What the scrubber says of itself.
+async fn scrub_report(State(sides): State<Sides>) -> Response {
+    let report = serde_json::to_string(&sides.handle.scrub_report());
+    let json = report.expect("numbers and text") + "\n";
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// Asks for a round, and tells its number. It costs what `--scrub-rate` says, whoever asks and
+/// how often, so it wants no user; nor do metrics.
+async fn scrub_now(State(sides): State<Sides>) -> Response {
+    let json = format!("{{\"round\":{}}}\n", sides.handle.scrub_now());
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// What `quorate time status` asks.

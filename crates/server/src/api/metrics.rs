@@ -118,6 +118,7 @@ pub(super) fn page(sources: &Sources<'_>) -> String {
     server(&mut page, sources, &status);
     store(&mut page, sources, &status);
     disk(&mut page, sources.metrics, &status);
+    scrub(&mut page, sources);
     network(&mut page, sources);
     overload(&mut page, sources);
     guarantees(&mut page, &sources.handle.assumptions());
@@ -244,6 +245,23 @@ fn dns(page: &mut Page, metrics: &Metrics) {
 
 /// Every state is a series, so that a rule can ask for one of them.
 const TIME_STATES: [&str; 5] = ["synced", "freewheel", "unsynchronised", "stepped", "off"];
+
+fn scrub(page: &mut Page, sources: &Sources<'_>) {
+    let report = sources.handle.scrub_report();
+    let name = "quorate_scrub_read_bytes_total";
+    page.counter(name, report.bytes_total, "Bytes on disk that were read again.");
+    let name = "quorate_scrub_rounds_total";
+    page.counter(name, report.finished, "Looks at everything on disk that were finished.");
+    let name = "quorate_scrub_last_finished_seconds";
+    page.gauge(name, report.finished_at, "When the last one was, since 1970; 0: never.");
+    let name = "quorate_scrub_damaged_total";
+    page.counter(name, report.damaged_total, "Damaged places that were found.");
+    let name = "quorate_scrub_repaired_total";
+    page.counter(name, report.repaired_total, "Damaged places that were repaired.");
+    let waiting = sources.handle.scrub_outstanding();
+    let name = "quorate_scrub_unrepaired";
+    page.gauge(name, waiting, "Damaged places that wait to be repaired.");
+}
 
 fn time(page: &mut Page, report: &TimeReport) {
     page.family(Kind::Gauge, "quorate_time_state", "1 at how well the time is known.");

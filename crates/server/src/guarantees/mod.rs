@@ -142,6 +142,7 @@ impl Guard {
         let vitals = status.vitals;
         let alarmed = |kind| status.alarms.iter().any(|alarm| alarm.kind == kind);
         let damaged = shared.damaged_checkpoints.load(Ordering::Relaxed);
+        let damaged = damaged + shared.scrub.outstanding();
         Measured {
             leads: status.leader.is_some_and(|leader| leader.0 == shared.member_id),
             leader: status.leader,

@@ -34,6 +34,8 @@ pub(crate) enum Ask {
     TrustClock { until: Time },
     /// A checkpoint of a peer is on our disk.
     Install(Box<Checkpoint>),
+    /// Take a checkpoint, due or not.
+    CheckpointNow,
     /// A checkpoint of ours is on our disk, or could not be written.
     CheckpointTaken { outcome: Result<Position, String> },
     /// The peer has received a checkpoint, or has not.

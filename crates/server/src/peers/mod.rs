@@ -299,6 +299,11 @@ impl Shared {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes what is damaged of the roster on disk anew. Waits for the disk.
+    pub(crate) fn repair_roster(&self) -> io::Result<()> {
+        self.roster.repair()
+    }
+
     /// The data ids that this member knows of, and what it understands.
     fn tells(&self) -> Vec<(u64, u64)> {
         std::iter::once((FEATURES, CHANGES | LIMITS)).chain(self.roster.known()).collect()

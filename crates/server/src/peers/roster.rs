@@ -12,6 +12,7 @@
 //! The table also travels: a member tells what it knows of the others, so that the news of a data
 //! id reaches members that have not met its owner yet.
 
+use crate::sealed;
 use quorate_core::NodeId;
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,7 +75,7 @@ impl Roster {
     /// Reads the roster of a data directory; a new one knows only ourselves.
     pub(crate) fn open(dir: &Path, me: NodeId, data: u64) -> io::Result<Roster> {
         let path = dir.join(FILE);
-        let mut known = match fs::read_to_string(&path) {
+        let mut known = match sealed::read(&path, |text| parse(text).is_ok()) {
             Ok(text) => parse(&text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
@@ -149,9 +150,15 @@ impl Roster {
 
     fn write(&self, next: BTreeMap<u64, u64>) -> io::Result<()> {
         let lines = next.iter().map(|(member, data)| format!("{member:016x} {data:016x}\n"));
-        replace_file(&self.path, with_checksum(&lines.collect::<String>()).as_bytes())?;
+        sealed::write(&self.path, &lines.collect::<String>())?;
         *self.lock() = next;
         Ok(())
+    }
+
+    /// Writes what is damaged of it anew. Waits for the disk.
+    pub(crate) fn repair(&self) -> io::Result<()> {
+        let _writing = self.begin();
+        sealed::repair(&self.path)
     }
 
     fn begin(&self) -> MutexGuard<'_, ()> {
@@ -244,6 +251,7 @@ mod tests {
         let roster = Roster::open(dir.path(), ME, 10).expect("a new roster");
         roster.meet(PEER, 20).expect("written").expect("new");
         let good = fs::read(dir.path().join(FILE)).expect("a roster");
+        fs::remove_file(sealed::copy_of(&dir.path().join(FILE))).expect("a copy");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -8,6 +8,7 @@ use crate::peers::{DiskLost, Verdict};
 use crate::recover::RecoverError;
 use crate::tls::OwnError;
 use crate::url::UrlError;
+use quorate_core::Index;
 use std::io;
 use std::net::SocketAddr;
 
@@ -51,6 +52,12 @@ pub enum RunError {
         /// In words.
         why: String,
     },
+    /// The state of this member differs from a quorum's. It is to be started anew: it has written
+    /// down what to do then.
+    Differs {
+        /// Where it was seen.
+        at: Index,
+    },
     /// The operating system refuses something that we need.
     System(io::Error),
     /// The log could not be written. Nothing that was not on disk was acknowledged.
@@ -92,6 +99,11 @@ impl std::fmt::Display for RunError {
                  none: give the directory of the member that is left",
             ),
             RunError::Removed { why } => f.write_str(why),
+            RunError::Differs { at } => write!(
+                f,
+                "the state of this member differs from a quorum's at entry {at}: it is built anew, \
+                 and serves once a quorum shares it"
+            ),
             RunError::System(error) => write!(f, "the operating system refuses: {error}"),
             RunError::LogFailed { why } => write!(
                 f,

@@ -495,6 +495,11 @@ impl Hub {
         self.wake_all();
     }
 
+    /// A quorum shares this member's state: streams may begin again.
+    pub(crate) fn unfence(&self) {
+        let _ = self.end.compare_exchange(CORRUPT, GOING_ON, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     /// This member stops: all streams end.
     pub(crate) fn stop(&self) {
         let going_on = GOING_ON;

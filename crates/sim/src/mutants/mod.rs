@@ -37,6 +37,8 @@ mod hunt;
 mod members;
 #[cfg(feature = "mutants")]
 mod plant;
+#[cfg(feature = "mutants")]
+mod repairs;
 #[cfg(all(test, feature = "mutants"))]
 mod tests;
 #[cfg(feature = "mutants")]
@@ -57,13 +59,15 @@ pub use plant::{
     ClientMutant, HostMutant, MutantCase, Needs, Plant, UnknownMutant, Work, WorldName, case_named,
 };
 #[cfg(feature = "mutants")]
+pub use repairs::REPAIRS;
+#[cfg(feature = "mutants")]
 pub use unit_only::UNIT_ONLY;
 
 /// Every planted bug that a campaign must catch: of the service, of its members, of Raft, of fences
 /// and named requests, of clocks, and of detectors.
 #[cfg(feature = "mutants")]
 pub fn cases() -> impl Iterator<Item = &'static MutantCase> {
-    CATALOGUE.iter().chain(GUARDS).chain(CLOCKS).chain(DETECTORS).chain(MEMBERS)
+    CATALOGUE.iter().chain(GUARDS).chain(CLOCKS).chain(DETECTORS).chain(MEMBERS).chain(REPAIRS)
 }
 
 /// True if bugs can be planted in this build.

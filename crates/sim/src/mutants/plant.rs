@@ -20,6 +20,9 @@ quorate_core::planted_bugs! {
         LeaseClockStops = "lease-clock-stops",
         /// Whoever vouches for clocks does not see that one has left its bound.
         ClockMonitorBlind = "clock-monitor-blind",
+        /// A damaged segment of the log is dropped before a checkpoint covers it (etcd#11488: what
+        /// a repair throws away).
+        RepairReleasesFirst = "repair-releases-first",
     }
 }
 

@@ -23,6 +23,10 @@ pub const UNIT_ONLY: &[(Plant, &str)] = &[
         "an open gap: 4,407 runs break no promise, and no test of its crate is known to catch it",
     ),
     (
+        replica(ReplicaMutant::HealedUnproven),
+        "no state goes wrong in a campaign; caught by crates/sim/src/service/disk/placements.rs",
+    ),
+    (
         Plant::Detector(Detector::RttOfLastPing),
         "costs accuracy only where answers overtake pings; caught by its transcript",
     ),

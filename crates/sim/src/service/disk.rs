@@ -22,6 +22,7 @@ use quorate_drivers::simulate::SyncError;
 use quorate_protocols::consensus::raft::Record;
 use quorate_replica::{Checkpoint, Life, Replica};
 use quorate_server::recover::{self, Found, Home, RecoverError, ReplicaSettings};
+use quorate_server::scrub;
 use quorate_server::shelf::{Reception, Shelf};
 use quorate_storage::{
     Fault, Incoming, LogIdentity, Manifest, MemoryDisk, SECTOR_BYTES, TornTail, Wal, WalError,
@@ -168,6 +169,55 @@ impl MemberDisk {
         let open = self.open();
         let upto = open.shelf.oldest_kept().map_or(Index(0), |kept| kept.index);
         open.attempt(|wal| wal.release(upto))
+    }
+
+    /// Everything is read again, as far as it is synced, beside the log that goes on.
+    ///
+    /// Errors: a file cannot be opened.
+    pub fn scrub(&mut self) -> Result<scrub::Found, String> {
+        let open = self.open();
+        scrub::look(&open.wal.scrubber(), &open.shelf, open.wal.synced(), &mut |_| {})
+    }
+
+    /// What a repair goes by, for a member whose state stands there.
+    ///
+    /// Errors: those of the disk.
+    pub fn view(&mut self, applied: Index, fenced: bool) -> Result<scrub::View, String> {
+        let open = self.open();
+        let numbers = open.wal.scrubber().segments().map_err(|error| error.to_string())?;
+        let current_segment = open.wal.synced().segment;
+        Ok(scrub::View {
+            oldest_segment: numbers.first().copied().unwrap_or(current_segment),
+            current_segment,
+            checkpoints: open.shelf.positions().map_err(|error| error.to_string())?,
+            applied,
+            fenced,
+        })
+    }
+
+    /// What is in the current segment of the log can be released from now on.
+    ///
+    /// Errors: as [`MemberDisk::sync`].
+    pub fn seal(&mut self) -> Result<(), SyncError> {
+        self.open().attempt(Wal::seal)
+    }
+
+    /// A checkpoint that was found damaged is used no more.
+    ///
+    /// Errors: those of the disk.
+    pub fn set_aside(&mut self, position: Position) -> Result<(), CheckpointFailed> {
+        self.open().shelf.set_aside(position).map_err(failed)
+    }
+
+    /// Planted bug: drops all segments of the log but the current one, whatever covers them.
+    pub(super) fn release_uncovered(&mut self) {
+        let _ = self.open().attempt(|wal| wal.release(Index(u64::MAX)));
+    }
+
+    /// The same bytes, for somebody else.
+    pub(super) fn fork(&self) -> MemberDisk {
+        let (disk, home) = (self.disk.fork(), self.home.clone());
+        MemberDisk { disk, home, open: None, filled: Vec::new() }
     }
 
     /// What the log occupies. Unit: bytes.
@@ -391,5 +441,28 @@ fn failed(why: impl ToString) -> CheckpointFailed {
     CheckpointFailed { why: why.to_string() }
 }
 
+#[cfg(test)]
+impl MemberDisk {
+    /// The file of a checkpoint.
+    fn checkpoint_file(&self, position: Position) -> PathBuf {
+        self.open.as_ref().expect("it lives").shelf.path_of(position)
+    }
+
+    /// No checkpoint is used any more, whatever its checksums say.
+    fn set_all_aside(&mut self) {
+        let opened = quorate_storage::Checkpoints::open(
+            self.disk.clone(),
+            &self.home.checkpoints,
+            &self.home.identity,
+        );
+        let checkpoints = opened.expect("a directory");
+        for position in checkpoints.positions().expect("readable") {
+            checkpoints.set_aside(position).expect("set aside");
+        }
+    }
+}
+
+#[cfg(test)]
+mod placements;
 #[cfg(test)]
 mod tests;

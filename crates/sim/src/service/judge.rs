@@ -32,6 +32,8 @@ pub(super) const MARKS: &[&str] = &[
     "a write with an old token was refused",
     "an operation of unknown outcome took effect",
     "a damaged record was named",
+    "a scrub found damage",
+    "damage was repaired while a member ran",
     "a read rested on a lease",
 ];
 

@@ -78,6 +78,8 @@ pub(super) struct Member {
     /// The end of the log is not yet marked as synced, since then (0: since the last sync). True
     /// time, in nanoseconds.
     pub(super) unmarked: Option<u64>,
+    /// Something on its disk has turned since it last began to look.
+    pub(super) turned: bool,
     /// Where its state stood after the last turn.
     pub(super) applied: Position,
 }
@@ -97,6 +99,7 @@ impl Member {
             syncing: false,
             releasing: false,
             unmarked: Some(0),
+            turned: false,
             applied: Position::ZERO,
         }
     }

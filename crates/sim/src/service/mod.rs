@@ -29,6 +29,7 @@
 //! | `membership` | see `reshaping.rs` | Ongaro and Ousterhout (2014), section 6 |
 //! | `recovery` | who was not damaged starts again, whatever happened to it | |
 //! | `digest` | no member is told that its state is wrong | |
+//! | `repair` | who takes its disk for whole, or for repaired, starts from it and has forgotten nothing | |
 //! | `crash` | no assertion of a node fails | |
 //! | `liveness` | after the faults every member that is up serves again, and all watchers are told | |
 
@@ -48,6 +49,7 @@ mod plants;
 mod renewals;
 mod reshaping;
 mod resource;
+mod scrubbing;
 mod suspicion;
 mod truth;
 mod vouching;
@@ -75,7 +77,8 @@ use quorate_drivers::simulate::{
 use quorate_protocols::consensus::raft::{self, Record, RoleName};
 use quorate_replica::store::Asked as Sealed;
 use quorate_replica::{Indication, Message, Refusal, Replica, Request};
-use quorate_server::recover::{RecoverError, ReplicaSettings};
+use quorate_server::recover::RecoverError;
+use quorate_server::scrub::Repair;
 use quorate_storage::{LogIdentity, WalError};
 use reshaping::Reshaping;
 use std::collections::BTreeMap;
@@ -117,6 +120,8 @@ enum Errand {
     Vouch,
     /// The operator changes the members.
     Reshape,
+    /// A member reads its disk again, or goes on with a repair.
+    Scrub { member: usize, lives: u64, repair: Option<Repair> },
 }
 
 /// The service under simulation.
@@ -196,22 +201,6 @@ impl Service {
         self.errands.insert(self.next_errand, errand);
         hands.alarm(after, self.next_errand);
         self.next_errand += 1;
-    }
-
-    fn settings(&self, node: usize) -> ReplicaSettings {
-        let (founders, members) = self.founders();
-        ReplicaSettings {
-            me: self.id(node),
-            voters: (0..founders).map(|node| self.id(node)).collect(),
-            members,
-            member_terms: self.member_terms(),
-            heartbeat_interval: Duration::from_millis(50),
-            election_timeout: Duration::from_millis(1_000),
-            election_timeout_min: self.options.election_timeout_min,
-            log_retain_bytes: self.options.log_retain_bytes,
-            lease_reads: self.lease_reads.terms(self.options.election_timeout_min),
-            buggify: self.buggify,
-        }
     }
 
     fn act(&mut self, client: usize, nodes: &mut Nodes<'_, Self>, hands: &mut Hands<'_, Self>) {
@@ -472,10 +461,14 @@ impl World for Service {
         if matches!(fault, Fault::BitRot | Fault::Misdirected) && at_rest {
             self.reshaping.lose();
         }
+        let turned = match fault {
+            Fault::BitRot if at_rest => disk.rot(choose),
+            Fault::Misdirected if at_rest => disk.misdirect(choose),
+            _ => None,
+        };
+        self.members[node].turned |= turned.is_some();
         match fault {
-            Fault::BitRot | Fault::Misdirected if !at_rest => None,
-            Fault::BitRot => disk.rot(choose),
-            Fault::Misdirected => disk.misdirect(choose),
+            Fault::BitRot | Fault::Misdirected => turned,
             Fault::SyncError => {
                 disk.fail(quorate_storage::Fault::Sync);
                 Some("syncs fail".to_owned())
@@ -536,6 +529,11 @@ impl World for Service {
             Errand::Probe { member } => self.probe(member, nodes, hands),
             Errand::Vouch => self.vouch(hands),
             Errand::Reshape => self.reshape(nodes, hands),
+            Errand::Scrub { member, lives, repair } => {
+                if self.members[member].lives == lives {
+                    self.scrub(member, repair, nodes, hands);
+                }
+            }
         }
     }
 
@@ -580,7 +578,7 @@ impl World for Service {
             Indication::Disputed { at } => {
                 return hands.broken(Broken::new("digest", format!("members differ at {at}")));
             }
-            Indication::Configured(_) | Indication::Removed => return,
+            Indication::Configured(_) | Indication::Removed | Indication::Healed { .. } => return,
             Indication::Changed { ticket, answer } => {
                 return self.changed(node, ticket, answer, state, hands);
             }
@@ -599,6 +597,7 @@ impl World for Service {
     ) {
         self.seen.drain(..).for_each(|seen| hands.mark(seen));
         self.mark_log(node, nodes, hands.now());
+        self.scrub_later(node, hands);
         let (Some(state), disk) = nodes.with_disk(node) else { return };
         for by in std::mem::take(&mut self.members[node].wanted) {
             self.supply(node, by, state, disk, hands);

@@ -2,6 +2,8 @@
 
 use super::Service;
 use super::clients::Workload;
+use quorate_drivers::simulate::World;
+use quorate_server::recover::ReplicaSettings;
 use std::time::Duration;
 
 /// What kind of service, and who uses it.
@@ -44,6 +46,25 @@ impl Default for Options {
     }
 }
 
+impl Service {
+    /// How a member is set.
+    pub(super) fn settings(&self, node: usize) -> ReplicaSettings {
+        let (founders, members) = self.founders();
+        ReplicaSettings {
+            me: self.id(node),
+            voters: (0..founders).map(|node| self.id(node)).collect(),
+            members,
+            member_terms: self.member_terms(),
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(1_000),
+            election_timeout_min: self.options.election_timeout_min,
+            log_retain_bytes: self.options.log_retain_bytes,
+            lease_reads: self.lease_reads.terms(self.options.election_timeout_min),
+            buggify: self.buggify,
+        }
+    }
+}
+
 /// Names of the workloads, as [`crate::REGISTRY`] lists them.
 pub const WORKLOADS: &[crate::Workload] = &[
     crate::Workload { name: "mixed", about: "everything" },
@@ -73,6 +94,7 @@ pub const PROPERTIES: &[&str] = &[
     "membership",
     "recovery",
     "digest",
+    "repair",
     "crash",
     "liveness",
 ];

@@ -75,6 +75,10 @@ impl Plants {
         Read::of(*index, store, range)
     }
 
+    pub(super) fn releases_first(&self) -> bool {
+        self.is_host(HostMutant::RepairReleasesFirst)
+    }
+
     pub(super) fn lease_unchecked(&self) -> bool {
         self.is_client(ClientMutant::LockWithoutLeaseCheck)
     }
@@ -99,6 +103,10 @@ impl Plants {
     }
 
     pub(super) fn lost_disks_rejoin(&self) -> bool {
+        false
+    }
+
+    pub(super) fn releases_first(&self) -> bool {
         false
     }
 

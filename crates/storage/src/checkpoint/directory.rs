@@ -7,6 +7,7 @@
 //!   I-T.new         a manifest being written           removed at open
 //!   I-T.incoming    a file being received              kept: the transfer can be resumed
 //!   I-T.expected    the manifest that it is to have
+//!   I-T.damaged     the data of one that was taken out of use: kept to be looked at, of one
 //! ```
 //! `I` and `T` are the index and the term in hexadecimal.
 
@@ -25,6 +26,7 @@ const MANIFEST: &str = "manifest";
 const NEW: &str = "new";
 const INCOMING: &str = "incoming";
 const EXPECTED: &str = "expected";
+const DAMAGED: &str = "damaged";
 
 /// A manifest file that is longer cannot be one. Unit: bytes.
 const MANIFEST_FILE_MAX: u64 = super::format::METADATA_MAX as u64 + 4096;
@@ -231,6 +233,23 @@ impl<D: Disk> Directory<D> {
         self.sync()
     }
 
+    /// Takes a checkpoint away as [`Directory::withdraw`] does, but keeps its data under another
+    /// name, in the place of what was kept so before.
+    pub(super) fn set_aside(&self, position: Position) -> Result<(), CheckpointError> {
+        self.remove(&self.path_of(position, MANIFEST))?;
+        self.sync()?;
+        for before in self.with_suffix(DAMAGED)? {
+            self.remove(&self.path_of(before, DAMAGED))?;
+        }
+        let (data, aside) = (self.data_path(position), self.path_of(position, DAMAGED));
+        match self.disk().rename(&data, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(fault("rename", &data, &error))
+            }
+            _ => self.sync(),
+        }
+    }
+
     /// Forgets a transfer.
     pub(super) fn forget_incoming(&self, position: Position) -> Result<(), CheckpointError> {
         self.remove(&self.path_of(position, EXPECTED))?;
@@ -351,7 +370,7 @@ fn parse_name(name: &str) -> Option<Name<'_>> {
         16 => u64::from_str_radix(text, 16).ok(),
         _ => None,
     };
-    let known = [WRITING, CHECKPOINT, MANIFEST, NEW, INCOMING, EXPECTED].contains(&suffix);
+    let known = [WRITING, CHECKPOINT, MANIFEST, NEW, INCOMING, EXPECTED, DAMAGED].contains(&suffix);
     let position = Position::new(hex(term)?, hex(index)?);
     known.then_some(Name { position, suffix })
 }

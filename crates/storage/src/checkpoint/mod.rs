@@ -43,7 +43,7 @@ use directory::Directory;
 use quorate_core::Position;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A chunk is never longer, whatever is asked for. Unit: bytes.
 pub const CHUNK_BYTES_MAX: usize = 4 << 20;
@@ -134,6 +134,43 @@ impl<D: Disk> Checkpoints<D> {
             Err(error) if error.is_damage() => self.directory.withdraw(position).map(|()| true),
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Checkpoints::verify`], for one who reads along beside a member that has other work:
+    /// see [`Reader::verify_paced`].
+    ///
+    /// Errors: as [`Checkpoints::verify`].
+    pub fn verify_paced(
+        &self,
+        position: Position,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Manifest, CheckpointError> {
+        self.open_reader(position)?.verify_paced(pace)
+    }
+
+    /// Takes a damaged checkpoint out of use, and keeps its data for whoever wants to look at it:
+    /// of one at most, that of an earlier one is removed. True if it was damaged.
+    ///
+    /// Errors: those of the disk; what cannot be read for another reason than damage stays.
+    pub fn set_aside_if_damaged(&self, position: Position) -> Result<bool, CheckpointError> {
+        match self.verify(position) {
+            Ok(_) | Err(CheckpointError::NotFound { .. }) => Ok(false),
+            Err(error) if error.is_damage() => self.directory.set_aside(position).map(|()| true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Checkpoints::set_aside_if_damaged`], of one whose checksums hold: what it says is
+    /// wrong.
+    ///
+    /// Errors: those of the disk.
+    pub fn set_aside(&self, position: Position) -> Result<(), CheckpointError> {
+        self.directory.set_aside(position)
+    }
+
+    /// The file that holds the data of a checkpoint.
+    pub fn path_of(&self, position: Position) -> PathBuf {
+        self.directory.data_path(position)
     }
 
     /// Opens a checkpoint for reading.

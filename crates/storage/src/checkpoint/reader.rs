@@ -80,6 +80,18 @@ impl<D: Disk> Reader<D> {
         Ok(self.manifest)
     }
 
+    /// As [`Reader::verify`], from the medium and no faster than `pace`, which is told of each step
+    /// how many bytes were read, takes its time.
+    ///
+    /// Errors: as [`Reader::verify`].
+    pub fn verify_paced(mut self, pace: &mut dyn FnMut(u64)) -> Result<Manifest, CheckpointError> {
+        self.file.forget_cached();
+        while self.next_block()? {
+            pace(self.block.len() as u64);
+        }
+        Ok(self.manifest)
+    }
+
     /// How far the file is whole, in blocks. Unit: bytes.
     pub(super) fn whole_prefix(mut self) -> u64 {
         while !self.ended && self.next_block().is_ok() {}

@@ -86,4 +86,7 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// Cuts the file to `size` bytes.
     fn truncate(&self, size: u64) -> io::Result<()>;
+
+    /// What comes next is to be read from the medium, not from memory, as far as that can be had.
+    fn forget_cached(&self) {}
 }

@@ -1,7 +1,7 @@
 //! The disk of the operating system.
 
 use super::{Disk, DiskFile, Fill};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -131,6 +131,11 @@ impl DiskFile for RealFile {
 
     fn truncate(&self, size: u64) -> io::Result<()> {
         self.0.set_len(size)
+    }
+
+    fn forget_cached(&self) {
+        // A system that does not take the advice reads from its cache, which is what readers get.
+        let _ = fadvise(&self.0, 0, None, Advice::DontNeed);
     }
 }
 

@@ -122,7 +122,8 @@ impl<D: Disk> Directory<D> {
     }
 }
 
-fn read_what_can_be_read(file: &impl DiskFile, offset: u64, part: &mut [u8]) {
+/// Sectors that cannot be read count as zeros.
+pub(super) fn read_what_can_be_read(file: &impl DiskFile, offset: u64, part: &mut [u8]) {
     if file.read_at(offset, part).is_ok() {
         return;
     }

@@ -34,6 +34,7 @@ mod error;
 mod files;
 mod frame;
 mod recover;
+mod scrub;
 mod segment;
 mod survey;
 #[cfg(test)]
@@ -42,7 +43,8 @@ mod tests;
 pub use error::WalError;
 pub use files::{Preparation, Prepared};
 pub use frame::FRAME_PAYLOAD_MAX;
-pub use recover::{Damage, Recovered, Recovery, TornTail};
+pub use recover::{Damage, Recovered, Recovery, TornTail, Weight};
+pub use scrub::{Flaw, FlawedPart, SegmentFound, WalScrubber};
 pub use segment::Place;
 
 use crate::mutant::{Mutant, planted};
@@ -310,6 +312,19 @@ impl<D: Disk> Wal<D> {
     pub fn close(mut self) -> Result<(), WalError> {
         self.sync()?;
         self.mark()?;
+        self.sync()
+    }
+
+    /// Ends the current segment, if it holds anything: what is appended from now on goes to a new
+    /// one, at whose head the sticky records stand, durable on return. So the one that was current
+    /// can be released.
+    ///
+    /// Errors: as [`Wal::sync`]. If it wants space, the new segment is begun by a later sync.
+    pub fn seal(&mut self) -> Result<(), WalError> {
+        self.sync()?;
+        if self.head.offset as usize > SEGMENT_HEADER_BYTES {
+            self.roll(0);
+        }
         self.sync()
     }
 

@@ -47,6 +47,18 @@ pub struct Damage {
     pub index: Option<quorate_core::Index>,
     /// Where the damage begins on disk.
     pub place: Place,
+    /// Where the kind is not known: whether it can have been a critical one.
+    pub weight: Weight,
+}
+
+/// What a lost record can have been.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Weight {
+    /// Anything.
+    Unknown,
+    /// No critical record: all that is damaged of the log is too little to have held both of its
+    /// copies.
+    NotCritical,
 }
 
 /// The records of a log, read segment by segment: an iterator to be run before the log is
@@ -222,11 +234,12 @@ impl<D: Disk> fmt::Debug for Recovery<D> {
 
 impl Damage {
     pub(super) fn unnamed(place: Place) -> Damage {
-        Damage { kind: None, position: None, index: None, place }
+        Damage { kind: None, position: None, index: None, place, weight: Weight::Unknown }
     }
 
     pub(super) fn named(kind: u8, position: Position, place: Place) -> Damage {
         let index = (position != Position::ZERO).then_some(position.index);
-        Damage { kind: Some(kind), position: Some(position), index, place }
+        let weight = Weight::Unknown;
+        Damage { kind: Some(kind), position: Some(position), index, place, weight }
     }
 }

@@ -54,11 +54,13 @@ pub(super) enum HeaderState {
 }
 
 impl Place {
-    pub(super) fn to_u64(self) -> u64 {
+    /// As one number; places keep their order.
+    pub fn to_u64(self) -> u64 {
         u64::from(self.segment) << 32 | u64::from(self.offset)
     }
 
-    pub(super) fn from_u64(packed: u64) -> Place {
+    /// The place that was packed.
+    pub fn from_u64(packed: u64) -> Place {
         Place { segment: (packed >> 32) as u32, offset: packed as u32 }
     }
 

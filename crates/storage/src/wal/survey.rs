@@ -16,9 +16,10 @@
 //! nothing.
 
 use super::directory::{Directory, Loaded};
-use super::frame::{Cursor, Header, Piece, frame_bytes};
+use super::frame::{Cursor, FRAME_HEADER_BYTES, Header, Piece, frame_bytes};
+use super::recover::Weight;
 use super::segment::{Place, SEGMENT_HEADER_BYTES, salt};
-use super::{Damage, Sticky, StickyRules, TornTail, WalError};
+use super::{COPY_BLOCK_BYTES, Damage, Sticky, StickyRules, TornTail, WalError};
 use crate::Disk;
 use crate::mutant::{Mutant, planted};
 use bytes::Bytes;
@@ -82,6 +83,8 @@ pub(super) struct Survey {
     pub(super) before: Option<Position>,
     run_from: usize,
     runs: Vec<Run>,
+    /// A region is damaged that can have held both copies of a critical record.
+    held_two: bool,
 }
 
 /// The losses `from..to` lie between what is known here.
@@ -254,6 +257,8 @@ impl Survey {
         let (at, _) = extent(piece);
         let place = Place { segment, offset: at };
         let Piece::Frame { header, payload, .. } = piece else {
+            let (at, end) = extent(piece);
+            self.held_two |= can_hold_two(at as usize, end as usize);
             return self.damaged_at(place);
         };
         if payload.is_none() {
@@ -393,6 +398,10 @@ impl Survey {
                 .collect();
             name_entries(&mut lost, run.before, run.after);
         }
+        if self.damaged_places == 1 && !self.held_two {
+            let unknown = self.losses.iter_mut().filter(|loss| loss.damage.kind.is_none());
+            unknown.for_each(|loss| loss.damage.weight = Weight::NotCritical);
+        }
         for loss in &self.losses {
             if let Some(kind) = loss.damage.kind
                 && loss.healed.is_none()
@@ -406,6 +415,13 @@ impl Survey {
     }
 }
 
+/// True if both copies of a critical record may have lain in these bytes: they never touch the same
+/// block, and neither is shorter than a header.
+fn can_hold_two(at: usize, end: usize) -> bool {
+    let one_block = at / COPY_BLOCK_BYTES == end.saturating_sub(1) / COPY_BLOCK_BYTES;
+    !one_block && end - at >= 2 * FRAME_HEADER_BYTES
+}
+
 /// Some records are lost after the entry `before`. If some indexes are missing, as many of the lost
 /// records were these entries.
 fn name_entries(lost: &mut [&mut Loss], before: Option<Position>, after: After) {
@@ -415,6 +431,10 @@ fn name_entries(lost: &mut [&mut Loss], before: Option<Position>, after: After) 
         After::Reached(last) => (last, last.index.0.saturating_add(1)),
     };
     let missing = upto.saturating_sub(before.index.0).saturating_sub(1);
+    if missing == 0 && last.term == before.term && upto == before.index.0.saturating_add(1) {
+        // No entry is missing, and within a term none takes the place of another.
+        lost.iter_mut().for_each(|loss| loss.damage.position = Some(Position::ZERO));
+    }
     if missing > lost.len() as u64 {
         return; // The log was moved forward, by a checkpoint: the indexes say nothing.
     }

@@ -12,10 +12,10 @@ use std::time::Duration;
 const SEGMENT_BYTES: u32 = 32 << 10;
 
 /// SplitMix64.
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Chance {
     }
 }
 
-fn settings() -> ReplicaSettings {
+pub(super) fn settings() -> ReplicaSettings {
     ReplicaSettings {
         me: NodeId(1),
         voters: (1..=3).map(NodeId).collect(),
