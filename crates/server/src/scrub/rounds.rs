@@ -196,8 +196,8 @@ impl Worker {
         is_whole
     }
 
-    /// Repairs what was found, and looks again: what lay beyond the synced end of the log before may
-    /// be damage now. Answers with why something is damaged still.
+    /// Repairs what was found, and looks again: what lay beyond the synced end of the log before
+    /// may be damage now. Answers with why something is damaged still.
     fn repair(&self, found: &Found) -> Option<String> {
         let mut found = found.clone();
         for _ in 0..LOOKS_MAX {

@@ -26,8 +26,8 @@
 //! user be forgotten who has no more than an equal share, and the number above is one of each user.
 //!
 //! **Guarantees.** A request takes effect at most once. Asked again before [`REQUESTS_MAX`] others
-//! have followed (a user's own, if others have less) and within [`REQUEST_AGE_MAX`] revisions, it is
-//! answered as the first time. Later it is refused, and nothing happens.
+//! have followed (a user's own, if others have less) and within [`REQUEST_AGE_MAX`] revisions, it
+//! is answered as the first time. Later it is refused, and nothing happens.
 //!
 //! **Bounds.** The constants below. An answer longer than [`OUTCOME_BYTES_MAX`] is not kept, only
 //! that there was one and at which revision; who asks again is told that.
