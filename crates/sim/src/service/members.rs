@@ -80,6 +80,8 @@ pub(super) struct Member {
     pub(super) unmarked: Option<u64>,
     /// Something on its disk has turned since it last began to look.
     pub(super) turned: bool,
+    /// Looks at its disk that are to come, or repairs under way.
+    pub(super) looks: u32,
     /// Where its state stood after the last turn.
     pub(super) applied: Position,
 }
@@ -100,6 +102,7 @@ impl Member {
             releasing: false,
             unmarked: Some(0),
             turned: false,
+            looks: 0,
             applied: Position::ZERO,
         }
     }

@@ -7,6 +7,7 @@
 //! everything that the member has promised.
 
 use super::disk::MemberDisk;
+use super::members::Member;
 use super::{Errand, Service};
 use quorate_drivers::simulate::trace::Kind;
 use quorate_drivers::simulate::{About, Broken, Hands, Nodes, Site};
@@ -26,6 +27,7 @@ impl Service {
     pub(super) fn scrub_later(&mut self, member: usize, hands: &mut Hands<'_, Self>) {
         if std::mem::take(&mut self.members[member].turned) {
             let after = hands.draw(Site::new(About::Sync, 3_000 + member), SCRUB_WITHIN);
+            self.members[member].looks += 1;
             let lives = self.members[member].lives;
             let scrub = Errand::Scrub { member, lives, repair: None };
             self.errand(Duration::from_millis(1 + after), scrub, hands);
@@ -44,6 +46,7 @@ impl Service {
         let Some(mut repair) = repair else {
             let Ok(found) = disk.scrub() else { return };
             let Some(repair) = Repair::of(&found) else {
+                self.members[member].looks -= 1;
                 return self.judge_disk(member, state, disk, hands);
             };
             hands.mark("a scrub found damage");
@@ -57,6 +60,7 @@ impl Service {
         match repair.next(&view) {
             Step::Done => {
                 hands.mark("damage was repaired while a member ran");
+                self.members[member].looks -= 1;
                 return self.judge_disk(member, state, disk, hands);
             }
             // Should one of these fail it is tried again, or the next sync says so.
@@ -89,8 +93,9 @@ impl Service {
         disk: &MemberDisk,
         hands: &mut Hands<'_, Self>,
     ) {
-        // Turned again meanwhile; or a hole of an earlier start waits for peers.
-        if self.members[member].turned || state.raft().is_mending() {
+        // It is to look again; or a hole of an earlier start waits for peers.
+        let Member { turned, looks, .. } = self.members[member];
+        if turned || looks > 0 || state.raft().is_mending() {
             return;
         }
         let mut copy = disk.fork();
