@@ -136,6 +136,7 @@ impl Follow<'_> {
             follower.copy(&from, &to).await?;
         } else {
             follower.say(format_args!("going on after revision {}", follower.at));
+            follower.hold_again(&from, &to).await?;
         }
         follower.keep_up().await?;
         follower.write_state()?;
@@ -209,6 +210,18 @@ impl Follower<'_> {
         }
         (self.at, self.seen) = (revision, revision);
         self.write_state()
+    }
+
+    /// Nobody has kept the leases of the destination alive since the last follower was stopped:
+    /// they are granted anew, and what hung on them is written again.
+    async fn hold_again(&mut self, from: &Channel, to: &Channel) -> Result<(), BackupError> {
+        let mut pages = Pages::new(from.clone(), &self.plan.from, self.at);
+        while let Some(mut page) = pages.next().await? {
+            page.retain(|kv| kv.lease != 0);
+            self.copied += page.len() as u64;
+            self.apply(page, from, to).await.map_err(Broken::ended)?;
+        }
+        Ok(())
     }
 
     /// Follows until it is stopped, or has caught up.

@@ -37,6 +37,7 @@ use crate::output;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -134,9 +135,11 @@ impl Part {
         let mut name = file.as_os_str().to_owned();
         name.push(".part");
         let part = PathBuf::from(name);
+        // It holds everything, the hashes of passwords included: it is for its owner alone.
         let options =
-            File::options().read(true).write(true).create(true).truncate(true).open(&part);
-        let output = options.map_err(|error| BackupError::File { file: part.clone(), error })?;
+            File::options().read(true).write(true).create(true).truncate(true).mode(0o600).clone();
+        let output =
+            options.open(&part).map_err(|error| BackupError::File { file: part.clone(), error })?;
         Ok(Part { file: file.to_owned(), part, output })
     }
 

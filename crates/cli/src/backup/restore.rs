@@ -347,11 +347,14 @@ impl Backup {
         let _ = std::fs::remove_file(&file); // the directory goes as well
         let to = if let Until::Revision(revision) = until { revision } else { u64::MAX };
         let (way, reached) = self.catalogue.way(base, to);
-        if to != u64::MAX && reached < to {
-            return Err(BackupError::Shelf(ShelfError::Missing {
+        let gap = || {
+            BackupError::Shelf(ShelfError::Missing {
                 place: self.shelf.place().to_owned(),
                 name: format!("revision {}", reached + 1),
-            }));
+            })
+        };
+        if to != u64::MAX && reached < to {
+            return Err(gap());
         }
         // Many are small and far away: some are fetched ahead.
         let names = way.iter().map(|span| format!("{:016x}/{}", self.cluster, span.name()));
@@ -366,10 +369,12 @@ impl Backup {
             let is_enough =
                 applied.map_err(|error| BackupError::Object { name, why: error.to_string() })?;
             if is_enough {
-                break;
+                return Ok(store);
             }
         }
-        Ok(store)
+        // Something newer is there, and nothing leads to it: who asks for the newest is not given
+        // less in silence.
+        if to == u64::MAX && reached < self.catalogue.highest() { Err(gap()) } else { Ok(store) }
     }
 }
 

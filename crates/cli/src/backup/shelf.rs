@@ -88,8 +88,8 @@ impl fmt::Display for ShelfError {
             ),
             ShelfError::Missing { place, name } => write!(
                 f,
-                "{name} is missing in {place}: somebody has removed it; 'quorate restore --list' \
-                 says what can be restored"
+                "{name} is missing in {place}: it was compacted before it was copied, or somebody \
+                 has removed it; 'quorate restore --list' says what can be restored"
             ),
             ShelfError::File { file, error } => write!(f, "{}: {error}", file.display()),
         }
