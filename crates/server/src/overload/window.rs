@@ -1,9 +1,14 @@
 //! How many requests of one kind are let in at a time, by the delay of those that were answered.
 //!
 //! ```text
-//!   least delay of an interval above the target:  limit = 4/5 of what was in, at least WINDOW_MIN
-//!   otherwise:                                    limit grows by an eighth and some
+//!   least delay of an interval above the target:  limit = what is answered within the target, at
+//!                                                 the rate of that interval; at least WINDOW_MIN
+//!   below a quarter of it:                        limit grows by an eighth and some
+//!   between the two:                              limit stays
 //! ```
+//!
+//! So many requests wait for just the target (Little 1961), and a limit that is set again while the
+//! delay has not yet followed is the same one: it does not fall until nothing is left to do.
 //!
 //! The least delay is that of the luckiest request, so a burst, or one slow write, changes nothing;
 //! and where the disk itself is slower than the target, what remains is [`WINDOW_MIN`], which one
@@ -41,15 +46,20 @@ pub(super) struct Window {
 struct Interval {
     began: Option<Instant>,
     least: Option<Duration>,
-    most_waiting: usize,
+    answered: u32,
 }
 
 impl Interval {
-    /// The limit after an interval that began with this one.
-    fn judge(&self, limit: usize, max: usize, target: Duration) -> usize {
+    /// The limit after an interval that lasted so long.
+    fn judge(&self, lasted: Duration, limit: usize, max: usize, target: Duration) -> usize {
         let Some(least) = self.least else { return limit };
         if !target.is_zero() && least > target {
-            return (limit.min(self.most_waiting) * 4 / 5).max(WINDOW_MIN);
+            let within = u128::from(self.answered) * target.as_micros() / lasted.as_micros().max(1);
+            return usize::try_from(within).unwrap_or(max).min(limit).max(WINDOW_MIN);
+        }
+        // A delay is seen when it is over: who grew until then would have let too many in.
+        if !target.is_zero() && least > target / 4 {
+            return limit;
         }
         (limit + limit / 8 + 16).min(max)
     }
@@ -111,16 +121,16 @@ impl Window {
 
     /// One that was let in leaves, answered after that delay or not at all.
     pub(super) fn leave(&self, now: Instant, delay: Option<Duration>) {
-        let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let Some(delay) = delay else { return };
         let mut interval = self.interval.lock().unwrap_or_else(PoisonError::into_inner);
         interval.least = Some(interval.least.map_or(delay, |least| least.min(delay)));
-        interval.most_waiting = interval.most_waiting.max(waiting);
-        let began = *interval.began.get_or_insert(now);
-        if now.saturating_duration_since(began) < INTERVAL {
+        interval.answered = interval.answered.saturating_add(1);
+        let lasted = now.saturating_duration_since(*interval.began.get_or_insert(now));
+        if lasted < INTERVAL {
             return;
         }
-        let limit = interval.judge(self.limit(), self.max, self.target());
+        let limit = interval.judge(lasted, self.limit(), self.max, self.target());
         self.limit.store(limit, Ordering::Relaxed);
         self.standing_us.store(micros(interval.least.unwrap_or_default()), Ordering::Relaxed);
         *interval = Interval { began: Some(now), ..Interval::default() };
