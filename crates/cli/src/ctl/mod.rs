@@ -197,7 +197,7 @@ pub(crate) struct LimitOptions {
     limit: limit::Limit,
     /// Whom to ask, in this order
     #[arg(long, global = true, value_name = "HOST:PORT,..")]
-    #[arg(default_value = client::ENDPOINTS_DEFAULT)]
+    #[arg(default_value = client::ENDPOINTS_DEFAULT, env = "ETCDCTL_ENDPOINTS", hide_env = true)]
     endpoints: String,
     /// Seconds to wait for the answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
